@@ -1,0 +1,3 @@
+//! The `portway` command.
+
+fn main() {}

@@ -1,0 +1,141 @@
+//! PORT: the file systems that objects are read from and written to.
+//!
+//! A [`Tree`] is one directory tree; every path given to it is relative and stays beneath its root
+//! whatever symbolic links or races lie in wait. A [`File`] is an open regular file.
+//!
+//! Calls block; callers run them on threads made for that. Durability is explicit: nothing counts
+//! as durable before the `sync` that covers it returned without error, and a failed sync is final
+//! for the file (the kernel may have dropped the pages and will not report it again), so the data
+//! has to be written anew to a new file.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::base::{Extent, FileTime, RelPath};
+
+/// What a directory entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Dir,
+    /// A symbolic link.
+    Symlink,
+    /// A FIFO.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// A block or character device.
+    Device,
+}
+
+/// What `lstat` tells of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Meta {
+    /// What the entry is.
+    pub kind: Kind,
+    /// Content length in bytes.
+    pub len: u64,
+    /// Bytes that are allocated on the medium; below `len` the file has holes.
+    pub allocated: u64,
+    /// Permission bits (the low twelve bits of `st_mode`).
+    pub mode: u32,
+    /// Time of the last content change.
+    pub mtime: FileTime,
+    /// Time of the last inode change.
+    pub ctime: FileTime,
+    /// Device number.
+    pub dev: u64,
+    /// Inode number.
+    pub ino: u64,
+}
+
+/// A directory tree. Paths that name the root itself are allowed where that makes sense.
+pub trait Tree: Send + Sync + 'static {
+    /// `lstat`: never follows a link.
+    fn meta(&self, path: &RelPath) -> io::Result<Meta>;
+    /// Names below the directory `path`, in no order, without `.` and `..`.
+    fn list(&self, path: &RelPath) -> io::Result<Vec<(Vec<u8>, Option<Kind>)>>;
+    /// Opens a regular file for reading; anything else is an error and never blocks.
+    fn open(&self, path: &RelPath) -> io::Result<Arc<dyn File>>;
+    /// Opens an existing regular file for reading and writing.
+    fn open_rw(&self, path: &RelPath) -> io::Result<Arc<dyn File>>;
+    /// Makes a new regular file for reading and writing, mode 0600; fails if the name exists.
+    fn create(&self, path: &RelPath) -> io::Result<Arc<dyn File>>;
+    /// Makes a directory, mode 0700; fails if the name exists.
+    fn mkdir(&self, path: &RelPath) -> io::Result<()>;
+    /// Makes a symbolic link at `path` whose text is `target`; fails if the name exists.
+    fn symlink(&self, target: &[u8], path: &RelPath) -> io::Result<()>;
+    /// The text of the symbolic link at `path`.
+    fn read_link(&self, path: &RelPath) -> io::Result<Vec<u8>>;
+    /// Renames; with `replace` an existing file or empty directory at `to` gives way, without it
+    /// an existing name is the error `AlreadyExists`, decided atomically.
+    fn rename(&self, from: &RelPath, to: &RelPath, replace: bool) -> io::Result<()>;
+    /// Removes a file or symbolic link.
+    fn unlink(&self, path: &RelPath) -> io::Result<()>;
+    /// Removes an empty directory.
+    fn rmdir(&self, path: &RelPath) -> io::Result<()>;
+    /// Sets permission bits and modification time, without following a link. A symbolic link only
+    /// takes the time.
+    fn set_meta(&self, path: &RelPath, mode: u32, mtime: FileTime) -> io::Result<()>;
+    /// Makes the names in the directory `path` durable.
+    fn sync_dir(&self, path: &RelPath) -> io::Result<()>;
+    /// Makes everything written to the tree's file system durable, files and names alike. One call
+    /// for many small files is far cheaper than a sync of each.
+    fn sync_all(&self) -> io::Result<()>;
+    /// Bytes that can still be written.
+    fn free_bytes(&self) -> io::Result<u64>;
+}
+
+/// An open regular file.
+pub trait File: Send + Sync + 'static {
+    /// `fstat`.
+    fn meta(&self) -> io::Result<Meta>;
+    /// Reads until `buf` is full or the file ends; returns the bytes read.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Writes all of `buf`.
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
+    /// Sets the length; bytes gained are a hole.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Sets permission bits and modification time.
+    fn set_meta(&self, mode: u32, mtime: FileTime) -> io::Result<()>;
+    /// Makes the content and metadata durable. See the module's word on failure.
+    fn sync(&self) -> io::Result<()>;
+    /// The first extent of data at or after `offset`, or `None` if only a hole follows.
+    fn next_data(&self, offset: u64) -> io::Result<Option<Extent>>;
+    /// Asks the system to forget cached pages, so that the next read comes from the medium.
+    fn drop_cache(&self) -> io::Result<()>;
+}
+
+/// Makes the directory `path` and those above it that are missing.
+pub fn mkdir_all(tree: &dyn Tree, path: &RelPath) -> io::Result<()> {
+    match tree.mkdir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let Some(parent) = path.parent() else { return Err(error) };
+            mkdir_all(tree, &parent)?;
+            tree.mkdir(path).or_else(already_there)
+        }
+        other => other.or_else(already_there),
+    }
+}
+
+fn already_there(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) }
+}
+
+/// Removes `path` and all below it; a missing `path` is fine.
+pub fn remove_all(tree: &dyn Tree, path: &RelPath) -> io::Result<()> {
+    let meta = match tree.meta(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    if meta.kind != Kind::Dir {
+        return tree.unlink(path);
+    }
+    for (name, _) in tree.list(path)? {
+        let below = path.join(&name).map_err(io::Error::other)?;
+        remove_all(tree, &below)?;
+    }
+    tree.rmdir(path)
+}

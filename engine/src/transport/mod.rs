@@ -1,0 +1,120 @@
+//! PORT: an authenticated session with one peer.
+//!
+//! A session has one ordered control channel of frames, and any number of data messages that
+//! arrive in any order. A [`Link`] is one end. Dropping or closing it fails everything that waits
+//! at the other end; the transfer above it stays resumable.
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::base::{NodeName, SiteName, Tier};
+
+/// Who is at the other end, as its certificate says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// The node's name.
+    pub node: NodeName,
+    /// Its site.
+    pub site: SiteName,
+    /// The site's tier.
+    pub tier: Tier,
+    /// The peer holds a one-time invitation and no certificate: it may enrol and nothing else.
+    pub enrolling: bool,
+}
+
+/// Why a session ended or could not begin.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LinkError {
+    /// The peer closed the session and says why.
+    #[error("the peer closed the session: {reason}")]
+    Closed {
+        /// The peer's words, escaped.
+        reason: String,
+    },
+    /// Nothing was heard for too long.
+    #[error("nothing heard from the peer for {}", crate::base::human::seconds(idle.as_secs_f64()))]
+    TimedOut {
+        /// The limit that passed.
+        idle: Duration,
+    },
+    /// The peer could not be reached.
+    #[error("{address} cannot be reached: {detail}")]
+    Unreachable {
+        /// What was dialled.
+        address: String,
+        /// The system's words.
+        detail: String,
+    },
+    /// TLS refused one side's identity.
+    #[error("identity refused: {detail}")]
+    Refused {
+        /// Which check failed.
+        detail: String,
+    },
+    /// A message broke the protocol or a limit.
+    #[error("protocol violation: {detail}")]
+    Protocol {
+        /// What was wrong with it.
+        detail: String,
+    },
+    /// This end closed the session.
+    #[error("the session was closed here")]
+    Local,
+}
+
+/// Datagram payload that crossed a session's sockets, both directions, and what was lost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WireMeter {
+    /// UDP payload bytes sent.
+    pub sent: u64,
+    /// UDP payload bytes received.
+    pub received: u64,
+    /// Packets declared lost.
+    pub lost_packets: u64,
+    /// Smoothed round trip, in microseconds.
+    pub rtt_us: u64,
+    /// Payload bytes of the largest datagram in use.
+    pub mtu: u16,
+}
+
+/// A data message: a short header that says what the content is, then the content.
+pub trait Incoming: Send + 'static {
+    /// The header, at most [`DATA_HEADER_BYTES_MAX`] bytes.
+    fn header(&self) -> &[u8];
+    /// Reads the content into `target` and returns its length; more content than `target` holds
+    /// is an error, and so is a message cut short.
+    fn read(self, target: &mut [u8]) -> impl Future<Output = Result<usize, LinkError>> + Send;
+}
+
+/// Longest header of a data message, in bytes.
+pub const DATA_HEADER_BYTES_MAX: usize = 8 << 10;
+
+/// One end of a session. Cheap to clone; all clones are the same end.
+pub trait Link: Clone + Send + Sync + 'static {
+    /// What a received data message is.
+    type Incoming: Incoming;
+
+    /// Who is at the other end.
+    fn peer(&self) -> &Peer;
+    /// The transport's name: `quic` or `memory`.
+    fn name(&self) -> &'static str;
+    /// Sends one frame on the control channel, in order; waits while the peer does not read.
+    fn send(&self, frame: Bytes) -> impl Future<Output = Result<(), LinkError>> + Send;
+    /// The next frame of the control channel; at most `FRAME_BYTES_MAX` bytes are ever accepted.
+    /// Only one task receives at a time. Not cancellation safe.
+    fn recv(&self) -> impl Future<Output = Result<Bytes, LinkError>> + Send;
+    /// Sends a data message; returns when the transport took all of it. The content is not copied.
+    fn send_data(
+        &self,
+        header: Bytes,
+        content: Vec<Bytes>,
+    ) -> impl Future<Output = Result<(), LinkError>> + Send;
+    /// The next data message, as soon as its header is there. Only one task receives at a time.
+    fn recv_data(&self) -> impl Future<Output = Result<Self::Incoming, LinkError>> + Send;
+    /// What crossed the wire so far.
+    fn meter(&self) -> WireMeter;
+    /// Ends the session with a reason for the peer; delivers what was sent before, within a bound.
+    fn close(&self, reason: &str) -> impl Future<Output = ()> + Send;
+}
