@@ -1,1 +1,9 @@
-//! To be written.
+//! The public face: engine, transfers, and what they report.
+
+mod error;
+mod types;
+
+pub use error::{Error, Exit};
+pub use types::{
+    Finding, Level, ListEntry, NodeAddress, Outcome, Plan, Remote, TransferOptions, VerifyReport,
+};

@@ -1,0 +1,166 @@
+//! What callers ask for and what they get back.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::{FileTime, NodeName, RelPath};
+
+/// Which node is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeAddress {
+    /// A node of the configuration.
+    Name(NodeName),
+    /// Whoever of the trust domain answers there.
+    Address(SocketAddr),
+}
+
+/// A path at a node: `NODE:PATH` or `portway://ADDR:PORT/PATH`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remote {
+    /// The node.
+    pub node: NodeAddress,
+    /// The path below its root.
+    pub path: RelPath,
+    /// The path was typed with a slash at its end: sources land below it under their own names.
+    pub into: bool,
+}
+
+/// How a transfer is to be done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TransferOptions {
+    /// Read and compare content even where size and times say that nothing changed.
+    pub checksum: bool,
+    /// Ask only what would move; change nothing.
+    pub dry_run: bool,
+    /// Give up reconnecting after this many seconds; `None` takes the configured value.
+    pub retry_s: Option<u64>,
+}
+
+/// How a transfer ended, and its numbers.
+///
+/// `bytes_total = bytes_sent + bytes_deduplicated + bytes_resumed`, exactly, for what was published.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The transfer, the same at both ends and across resumes.
+    pub transfer_id: String,
+    /// Root digest of the published snapshot.
+    pub root: String,
+    /// Files in it.
+    pub files: u64,
+    /// Their content in bytes.
+    pub bytes_total: u64,
+    /// Content that crossed between the nodes, before compression.
+    pub bytes_sent: u64,
+    /// Content that the receiver had already.
+    pub bytes_deduplicated: u64,
+    /// Content that an earlier run had made durable.
+    pub bytes_resumed: u64,
+    /// UDP payload bytes, both directions.
+    pub bytes_wire: u64,
+    /// Content that arrived and did not count.
+    pub bytes_discarded: u64,
+    /// Wall time in seconds.
+    pub elapsed_s: f64,
+    /// `quic` or `memory`.
+    pub transport: String,
+    /// Every chunk and the root were verified.
+    pub verified: bool,
+    /// Objects that failed alone: path (escaped) and why.
+    pub failed: Vec<(String, String)>,
+    /// Entries that were left out: path (escaped) and why.
+    pub skipped: Vec<(String, String)>,
+    /// How many entries were left out; the list above is capped.
+    pub skipped_total: u64,
+}
+
+/// What a transfer would do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Files in the sources.
+    pub files: u64,
+    /// Files that would move at least partly.
+    pub files_to_move: u64,
+    /// Content in bytes.
+    pub bytes_total: u64,
+    /// Content that would cross between the nodes.
+    pub bytes_to_send: u64,
+    /// Content that the receiver has.
+    pub bytes_deduplicated: u64,
+    /// Content that an interrupted run has made durable.
+    pub bytes_resumed: u64,
+    /// Estimated seconds, from the measured path; `None` if nothing is known of it.
+    pub estimate_s: Option<f64>,
+    /// Where the estimate comes from, in words.
+    pub estimate_basis: String,
+    /// Free bytes at the receiver.
+    pub free_bytes: u64,
+    /// The path that would be used, and why, in words.
+    pub path: String,
+}
+
+/// One line of `ls`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListEntry {
+    /// Name, escaped.
+    pub name: String,
+    /// `file`, `dir`, `symlink` or `other`.
+    pub kind: String,
+    /// Content length in bytes.
+    pub len: u64,
+    /// Permission bits.
+    pub mode: u32,
+    /// Modification time, seconds since 1970.
+    pub mtime_s: i64,
+    /// Root or object digest if a published manifest covers the entry.
+    pub digest: Option<String>,
+}
+
+/// What `verify` found.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct VerifyReport {
+    /// Root digest of the manifest checked against.
+    pub root: String,
+    /// Files checked.
+    pub files: u64,
+    /// Content read in bytes.
+    pub bytes: u64,
+    /// What differs: path (escaped) and how.
+    pub bad: Vec<(String, String)>,
+    /// How many differ; the list above is capped.
+    pub bad_total: u64,
+    /// Wall time in seconds.
+    pub elapsed_s: f64,
+}
+
+/// How serious a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// Works, but slower or riskier than it could.
+    Warn,
+    /// Does not work.
+    Fail,
+}
+
+/// One line of `doctor`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What was looked at: `clock`, `udp-buffers`, `mtu`, ...
+    pub check: String,
+    /// How it stands.
+    pub level: Level,
+    /// What was found.
+    pub finding: String,
+    /// What to do about it; empty if nothing.
+    pub fix: String,
+}
+
+/// Seconds since 1970 of a file time, for reports.
+impl From<FileTime> for f64 {
+    fn from(time: FileTime) -> Self {
+        time.secs as Self + Self::from(time.nanos) / 1e9
+    }
+}
