@@ -143,6 +143,24 @@ impl RelPath {
         Some(Self(self.0[..cut].into()))
     }
 
+    /// Whether a symbolic link at this path with the text `link` points to somewhere at or below
+    /// the root, judged by its text alone.
+    pub fn link_stays_below(&self, link: &[u8]) -> bool {
+        if link.first() == Some(&b'/') {
+            return false;
+        }
+        let mut depth = self.depth().saturating_sub(1);
+        for name in link.split(|&b| b == b'/') {
+            match name {
+                b"" | b"." => {}
+                b".." if depth == 0 => return false,
+                b".." => depth -= 1,
+                _ => depth += 1,
+            }
+        }
+        true
+    }
+
     /// What lies below `base` in this path, or `None` if this is not at or below `base`.
     pub fn strip(&self, base: &Self) -> Option<Self> {
         if base.is_root() {
@@ -196,6 +214,17 @@ mod tests {
             RelPath::from_bytes(&vec![b"a".as_slice(); PATH_DEPTH_MAX + 1].join(&b'/')).is_err()
         );
         assert!(RelPath::from_typed(b"../a").is_err());
+    }
+
+    #[test]
+    fn links_that_climb_out_are_told_from_those_that_stay() {
+        let at = RelPath::from_typed(b"a/b/link").unwrap_or_default();
+        for inside in ["x", "../x", "../../x", "../../a/../x", "./x", "c/../.."] {
+            assert!(at.link_stays_below(inside.as_bytes()), "{inside}");
+        }
+        for outside in ["/x", "../../../x", "../../a/../../x", "/"] {
+            assert!(!at.link_stays_below(outside.as_bytes()), "{outside}");
+        }
     }
 
     #[test]
