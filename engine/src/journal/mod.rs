@@ -13,8 +13,9 @@ use std::io;
 use std::sync::Arc;
 
 use crate::base::{Digest, FileTime, RelPath, Stamp, TransferId};
-use crate::manifest::record::{self, MAGIC_BYTES, Parsed};
-use crate::manifest::{ChunkRef, DecodeError, Entry, LIST_CHUNKS_MAX, Object};
+use crate::manifest::record::{self, MAGIC_BYTES};
+use crate::manifest::{ChunkRef, Entry, LIST_CHUNKS_MAX, Object};
+use crate::storage::records::RecordReader;
 use crate::storage::{File, Meta, Tree};
 
 pub use codec::Record;
@@ -210,17 +211,17 @@ impl Journal {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
-        let mut reader = Reader::new(&*file, 0);
-        if reader.fill(MAGIC_BYTES)? < MAGIC_BYTES || &reader.unread()[..MAGIC_BYTES] != MAGIC {
+        let mut reader = RecordReader::new(Arc::clone(&file), 0, REPLAY_BYTES);
+        if !reader.magic(MAGIC)? {
             return Ok(None);
         }
-        reader.skip(MAGIC_BYTES);
-        let Some((_, Record::Head(head))) = reader.next(REPLAY_BYTES)? else { return Ok(None) };
+        let Some((_, Record::Head(head))) = next(&mut reader)? else { return Ok(None) };
         let mut replay = Replay::empty(head);
-        while let Some((position, record)) = reader.next(REPLAY_BYTES)? {
+        let mut len = reader.position();
+        while let Some((position, record)) = next(&mut reader)? {
             replay.apply(position, record);
+            len = reader.position();
         }
-        let len = reader.at;
         let found = file.meta()?.len;
         if found > len {
             replay.cut_bytes = found - len;
@@ -261,20 +262,26 @@ impl Journal {
     pub fn done(&self, position: u64) -> Result<DoneObject, JournalError> {
         let io = |source| JournalError::Io { path: self.path.clone(), source };
         let missing = || JournalError::Record { path: self.path.clone(), position };
-        let mut reader = Reader::new(&*self.file, position);
-        let first = reader.next(0).map_err(io)?;
+        let mut reader = RecordReader::new(Arc::clone(&self.file), position, 0);
+        let first = next(&mut reader).map_err(io)?;
         let Some((_, Record::Done { entry, object, inode, lists })) = first else {
             return Err(missing());
         };
         let mut chunks = Vec::new();
         for _ in 0..lists {
-            let Some((_, Record::List(part))) = reader.next(0).map_err(io)? else {
+            let Some((_, Record::List(part))) = next(&mut reader).map_err(io)? else {
                 return Err(missing());
             };
             chunks.extend(part);
         }
         Ok(DoneObject { entry, object, inode, chunks })
     }
+}
+
+/// The next record, or `None` where the journal ends or can no longer be read.
+fn next(reader: &mut RecordReader) -> io::Result<Option<(u64, Record)>> {
+    let Some((position, payload)) = reader.next()? else { return Ok(None) };
+    Ok(Record::decode(&payload).ok().map(|record| (position, record)))
 }
 
 /// The records of a finished object, in the order in which they are appended.
@@ -288,65 +295,6 @@ pub fn done_records(
         chunks.chunks(LIST_CHUNKS_MAX).map(|part| Record::List(part.to_vec())).collect();
     let head = Record::Done { entry: entry.clone(), object, inode, lists: lists.len() as u32 };
     std::iter::once(head).chain(lists).collect()
-}
-
-/// Reads records in order and stops at the first that is torn or damaged.
-struct Reader<'a> {
-    file: &'a dyn File,
-    /// Position in the file of the next unread byte.
-    at: u64,
-    /// Bytes read ahead, from `at` on after the first `start` of them.
-    buffer: Vec<u8>,
-    start: usize,
-}
-
-impl<'a> Reader<'a> {
-    fn new(file: &'a dyn File, at: u64) -> Self {
-        Self { file, at, buffer: Vec::new(), start: 0 }
-    }
-
-    fn unread(&self) -> &[u8] {
-        &self.buffer[self.start..]
-    }
-
-    /// Reads on until `want` bytes are unread or the file ends; returns how many are.
-    fn fill(&mut self, want: usize) -> io::Result<usize> {
-        if self.unread().len() < want {
-            self.buffer.drain(..self.start);
-            self.start = 0;
-            let have = self.buffer.len();
-            self.buffer.resize(want, 0);
-            let read = self.file.read_at(&mut self.buffer[have..], self.at + have as u64)?;
-            self.buffer.truncate(have + read);
-        }
-        Ok(self.unread().len())
-    }
-
-    fn skip(&mut self, bytes: usize) {
-        self.start += bytes;
-        self.at += bytes as u64;
-    }
-
-    /// The next record and its position, reading `ahead` bytes at a time.
-    fn next(&mut self, ahead: usize) -> io::Result<Option<(u64, Record)>> {
-        loop {
-            match record::parse(self.unread()) {
-                Parsed::Damaged => return Ok(None),
-                Parsed::Short(want) => {
-                    if self.fill(want.max(ahead))? < want {
-                        return Ok(None);
-                    }
-                }
-                Parsed::Record(payload, bytes) => {
-                    let record: Result<Record, DecodeError> = Record::decode(payload);
-                    let position = self.at;
-                    let Ok(record) = record else { return Ok(None) };
-                    self.skip(bytes);
-                    return Ok(Some((position, record)));
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@
 //! for the file (the kernel may have dropped the pages and will not report it again), so the data
 //! has to be written anew to a new file.
 
+pub mod records;
+
 use std::io;
 use std::sync::Arc;
 
