@@ -90,7 +90,8 @@ pub struct Replay {
 }
 
 impl Replay {
-    fn empty(head: Head) -> Self {
+    /// A replay of nothing.
+    pub fn nothing(head: Head) -> Self {
         Self {
             head,
             publishing: None,
@@ -202,7 +203,7 @@ impl Journal {
         journal.write(&bytes)?;
         let parent = path.parent().unwrap_or_default();
         tree.sync_dir(&parent).map_err(io)?;
-        Ok((journal, Replay::empty(head.clone())))
+        Ok((journal, Replay::nothing(head.clone())))
     }
 
     /// Opens and replays an existing journal; `None` if there is none with a readable head.
@@ -216,7 +217,7 @@ impl Journal {
             return Ok(None);
         }
         let Some((_, Record::Head(head))) = next(&mut reader)? else { return Ok(None) };
-        let mut replay = Replay::empty(head);
+        let mut replay = Replay::nothing(head);
         let mut len = reader.position();
         while let Some((position, record)) = next(&mut reader)? {
             replay.apply(position, record);
@@ -280,7 +281,7 @@ impl Journal {
 
 /// The next record, or `None` where the journal ends or can no longer be read.
 fn next(reader: &mut RecordReader) -> io::Result<Option<(u64, Record)>> {
-    let Some((position, payload)) = reader.next()? else { return Ok(None) };
+    let Some((position, payload)) = reader.read()? else { return Ok(None) };
     Ok(Record::decode(&payload).ok().map(|record| (position, record)))
 }
 

@@ -126,6 +126,11 @@ fn already_there(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) }
 }
 
+/// Whether there is anything at `path`.
+pub fn exists(tree: &dyn Tree, path: &RelPath) -> bool {
+    tree.meta(path).is_ok()
+}
+
 /// Removes `path` and all below it; a missing `path` is fine.
 pub fn remove_all(tree: &dyn Tree, path: &RelPath) -> io::Result<()> {
     let meta = match tree.meta(path) {

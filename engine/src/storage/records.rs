@@ -40,7 +40,7 @@ impl RecordReader {
 
     /// The next record: its position and payload. `None` at the end, and where the bytes are torn
     /// or damaged.
-    pub fn next(&mut self) -> io::Result<Option<(u64, Vec<u8>)>> {
+    pub fn read(&mut self) -> io::Result<Option<(u64, Vec<u8>)>> {
         loop {
             match record::parse(self.unread()) {
                 Parsed::Damaged => return Ok(None),
