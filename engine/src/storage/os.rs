@@ -27,7 +27,8 @@ pub enum Backend {
     Pool,
     /// Pieces through an `io_uring` of the caller's thread; an error where there is none.
     Uring,
-    /// What measures best for content that goes through the page cache: `Pool`.
+    /// What measures best for content that goes through the page cache. That is `Pool`: there a
+    /// ring copies on the same core and only adds hand-overs to the kernel's workers.
     #[default]
     Auto,
 }
@@ -113,8 +114,10 @@ impl OsTree {
         if kind != Kind::File {
             return Err(NotAFile { kind }.into());
         }
-        // `O_NONBLOCK` was for the open; a ring would take it as leave to say "try again".
-        rustix::fs::fcntl_setfl(&fd, OFlags::empty())?;
+        if self.uring {
+            // `O_NONBLOCK` was for the open; a ring would take it as leave to say "try again".
+            fs::fcntl_setfl(&fd, OFlags::empty())?;
+        }
         Ok(Arc::new(OsFile::new(fd, self.uring)))
     }
 }

@@ -221,9 +221,11 @@ thread_local! {
 
 /// Puts the pieces through this thread's ring. Where there is none, they stay open.
 fn submit(fd: BorrowedFd<'_>, pieces: &mut [Piece<'_>]) {
-    let Some(mut ring) = RING.take().or_else(|| IoUring::new(PIECES_MAX).ok()) else { return };
+    // A thread that is ending has no place for a ring any more.
+    let kept = RING.try_with(Cell::take).ok().flatten();
+    let Some(mut ring) = kept.or_else(|| IoUring::new(PIECES_MAX).ok()) else { return };
     if drive(&mut ring, fd, pieces) {
-        RING.set(Some(ring));
+        let _ = RING.try_with(|slot| slot.set(Some(ring)));
     }
 }
 

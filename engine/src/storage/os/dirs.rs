@@ -236,3 +236,64 @@ fn cut(path: &[u8]) -> (&[u8], &[u8]) {
         None => (path, &[]),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> RelPath {
+        RelPath::from_bytes(text.as_bytes()).unwrap()
+    }
+
+    fn dirs_in(dir: &std::path::Path) -> Dirs {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Dirs::new(fs::open(dir, flags, Mode::empty()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn long_paths_are_cut_between_names() {
+        let names = vec!["n".repeat(255); 100].join("/").into_bytes();
+        let (mut rest, mut seen) = (&names[..], Vec::new());
+        while !rest.is_empty() {
+            let (step, after) = cut(rest);
+            assert!(step.len() <= STEP_BYTES_MAX && step.len() % 256 == 255);
+            seen.push(step);
+            rest = after;
+        }
+        assert_eq!(seen.join(&b'/'), names);
+        assert_eq!(seen.len(), 7);
+    }
+
+    #[test]
+    fn another_file_system_can_be_read_but_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("mnt")).unwrap();
+        let mut dirs = dirs_in(dir.path());
+        // As if the root were on a device of its own.
+        let fd = dirs.root().try_clone_to_owned().unwrap();
+        dirs.root = Arc::new(Dir { fd, dev: dirs.root.dev + 1 });
+        let at = path("mnt/f");
+        dirs.at(&at, |_, _| Ok(())).unwrap();
+        let written = dirs.at_to_write(&at, |_, _| Ok(()));
+        assert_eq!(written.unwrap_err().kind(), io::ErrorKind::CrossesDevices);
+        let renamed = dirs.at_both(&at, &path("f"), |_, _, _, _| Ok(()));
+        assert_eq!(renamed.unwrap_err().kind(), io::ErrorKind::CrossesDevices);
+        dirs.at_to_write(&path("f"), |_, _| Ok(())).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_was_resolved_before_a_rename_is_not_kept_after() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        let dirs = dirs_in(dir.path());
+        dirs.dir(&path("a/b")).unwrap();
+        assert!(dirs.dir(&path("a/b")).unwrap().kept);
+        dirs.forget(&path("a"));
+        assert!(!dirs.dir(&path("a/b")).unwrap().kept);
+        for n in 0..KEPT_MAX * 2 {
+            std::fs::create_dir(dir.path().join(n.to_string())).unwrap();
+            dirs.dir(&path(&n.to_string())).unwrap();
+        }
+        assert_eq!(dirs.kept().dirs.len(), KEPT_MAX);
+    }
+}

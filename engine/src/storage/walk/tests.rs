@@ -1,7 +1,7 @@
 //! Order, what is skipped and why, and links that must not lead out.
 
 use super::*;
-use crate::storage::MemoryTree;
+use crate::storage::{MemoryTree, OsTree};
 
 fn path(text: &str) -> RelPath {
     RelPath::from_bytes(text.as_bytes()).unwrap()
@@ -115,4 +115,33 @@ fn links_are_judged_by_their_text_alone() {
         assert!(!link_stays_inside(&path("x/y/l"), text.as_bytes()), "{text}");
     }
     assert!(!link_stays_inside(&path("l"), b".."));
+}
+
+#[test]
+fn a_real_tree_walks_alike() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = OsTree::open(dir.path()).unwrap();
+    for at in ["b", "b/x", "b-c", ".portway"] {
+        tree.mkdir(&path(at)).unwrap();
+    }
+    for at in ["b/z", "b/x/1", "b-c/0", ".portway/journal"] {
+        tree.create(&path(at)).unwrap();
+    }
+    tree.symlink(b"../b-c", &path("b/l")).unwrap();
+    let fifo = dir.path().join("b/fifo");
+    rustix::fs::mkfifoat(rustix::fs::CWD, fifo, rustix::fs::Mode::RWXU).unwrap();
+    let leave_out = BTreeSet::from([b".portway".to_vec()]);
+    let items: Vec<_> = Walk::new(Arc::new(tree), path(""), leave_out).unwrap().collect();
+    assert_eq!(entries(&items), ["b", "b/l", "b/x", "b/x/1", "b/z", "b-c", "b-c/0"]);
+    assert!(matches!(&items[1], WalkItem::Skipped { reason: SkipReason::Special(Kind::Fifo), .. }));
+}
+
+#[test]
+fn only_a_directory_can_be_walked() {
+    let tree = MemoryTree::new(7);
+    tree.create(&path("f")).unwrap();
+    for (at, expected) in [("f", io::ErrorKind::NotADirectory), ("x", io::ErrorKind::NotFound)] {
+        let walk = Walk::new(Arc::new(tree.clone()), path(at), BTreeSet::new());
+        assert_eq!(walk.err().map(|error| error.kind()), Some(expected));
+    }
 }
