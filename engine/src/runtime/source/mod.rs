@@ -133,7 +133,9 @@ impl SourceFiles {
                     at += self.read_whole(seq, round, &entry, room, &mut done);
                 }
             }
-            ReadJob::Next(seq, round, entry) => self.read_next(seq, round, &entry, lease, &mut done),
+            ReadJob::Next(seq, round, entry) => {
+                self.read_next(seq, round, &entry, lease, &mut done);
+            }
         }
         done
     }
@@ -264,8 +266,8 @@ impl SourceFiles {
                     return Err(Err((first.seq, failure)));
                 }
                 Ok(read) => {
-                    let right = read == room.len()
-                        && *blake3::hash(room).as_bytes() == piece.digest.0;
+                    let right =
+                        read == room.len() && *blake3::hash(room).as_bytes() == piece.digest.0;
                     if !right {
                         return changed();
                     }

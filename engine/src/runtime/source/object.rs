@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{ReadTrouble, entry_of};
 use crate::base::limits::RUN_PIECES_MAX;
 use crate::base::{Digest, Extent, RelPath, Seq};
-use crate::chunk::{Cutter, Cuts};
+use crate::chunk::{Cuts, Cutter};
 use crate::manifest::{ChunkRef, Entry, ListHasher, Object};
 use crate::storage::{File, Tree};
 use crate::wire::Piece;
@@ -36,7 +36,11 @@ pub(super) struct ObjectReader {
 
 impl ObjectReader {
     /// Opens an announced file; it must still be what was announced.
-    pub(super) fn open(tree: &dyn Tree, path: &RelPath, entry: &Entry) -> Result<Self, ReadTrouble> {
+    pub(super) fn open(
+        tree: &dyn Tree,
+        path: &RelPath,
+        entry: &Entry,
+    ) -> Result<Self, ReadTrouble> {
         let failed = |e| ReadTrouble::of("open", &entry.path, &e);
         let file = tree.open(path).map_err(failed)?;
         let meta = file.meta().map_err(failed)?;
@@ -59,7 +63,6 @@ impl ObjectReader {
     }
 
     /// The error for an object that is not what was announced.
-    #[expect(clippy::unused_self, reason = "reads as what happened to this object")]
     pub(super) fn changed(&self) -> ReadTrouble {
         ReadTrouble::Changed
     }
@@ -152,10 +155,9 @@ impl ObjectReader {
         let failed = |e| ReadTrouble::of("read", &self.path, &e);
         let found = self.file.next_data(after).map_err(failed)?;
         // A file that grows meanwhile shows at the end.
-        Ok(found.filter(|e| e.offset < self.entry.len()).map(|e| Extent {
-            offset: e.offset,
-            len: e.len.min(self.entry.len() - e.offset),
-        }))
+        Ok(found
+            .filter(|e| e.offset < self.entry.len())
+            .map(|e| Extent { offset: e.offset, len: e.len.min(self.entry.len() - e.offset) }))
     }
 
     /// The object is read: it must be the same file, untouched since it was announced.

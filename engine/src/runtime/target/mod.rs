@@ -19,7 +19,7 @@ mod staged;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::manifest_file::{ManifestReader, ManifestWriter};
+use super::manifest_file::ManifestWriter;
 use super::{OWN_DIR, fatal};
 use crate::base::{Digest, RelPath, Seq, TransferId};
 use crate::index::{BaseId, Index};
@@ -191,12 +191,13 @@ impl TargetStore {
             };
             (manifest, base) = (None, None);
         } else {
-            publish::recover(&tree, &index, target)?;
+            publish::recover(&*tree, &index, target)?;
             storage::mkdir_all(&*tree, &layout.staging)
                 .and_then(|()| storage::mkdir_all(&*tree, &manifests_path()))
                 .and_then(|()| sync_ancestors(&*tree, &layout.staging))
                 .map_err(|e| fatal("make", &layout.staging, &e))?;
-            let mut opened = Journal::open(&*tree, &layout.journal, &head).map_err(journal_failed)?;
+            let mut opened =
+                Journal::open(&*tree, &layout.journal, &head).map_err(journal_failed)?;
             if opened.1.head.source != head.source || opened.1.head.target != head.target {
                 // Stamps of another source say nothing here.
                 drop(opened);
@@ -266,9 +267,8 @@ fn sync_ancestors(tree: &dyn Tree, path: &RelPath) -> std::io::Result<()> {
 
 /// Whether a staged file is still the one that the journal speaks of.
 fn same_inode(tree: &dyn Tree, path: &RelPath, inode: &Inode) -> bool {
-    tree.meta(path).is_ok_and(|meta| {
-        meta.kind == storage::Kind::File && Inode::from(&meta) == *inode
-    })
+    tree.meta(path)
+        .is_ok_and(|meta| meta.kind == storage::Kind::File && Inode::from(&meta) == *inode)
 }
 
 #[cfg(test)]

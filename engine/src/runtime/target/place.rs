@@ -18,8 +18,8 @@ struct Verified<'a>(&'a [u8]);
 
 impl<'a> Verified<'a> {
     fn check(piece: &Piece, bytes: &'a [u8]) -> Option<Self> {
-        let right = bytes.len() == piece.len as usize
-            && *blake3::hash(bytes).as_bytes() == piece.digest.0;
+        let right =
+            bytes.len() == piece.len as usize && *blake3::hash(bytes).as_bytes() == piece.digest.0;
         right.then_some(Self(bytes))
     }
 
@@ -27,6 +27,9 @@ impl<'a> Verified<'a> {
         file.write_at(self.0, offset)
     }
 }
+
+/// For each piece, by its place in the run, where it was found or why its object fails.
+pub type Found = Vec<(usize, Result<Finding, Failure>)>;
 
 /// Neighbouring pieces of one object that are written in one go.
 struct Stretch {
@@ -114,10 +117,7 @@ impl TargetStore {
     }
 
     /// Looks for pieces here; what is found is verified and written to its object.
-    pub fn resolve(
-        &self,
-        pieces: &[(usize, Piece)],
-    ) -> Result<Vec<(usize, Result<Finding, Failure>)>, Failure> {
+    pub fn resolve(&self, pieces: &[(usize, Piece)]) -> Result<Found, Failure> {
         let mut found = Vec::with_capacity(pieces.len());
         let mut unknown = Vec::new();
         let mut scratch = Vec::new();
@@ -176,9 +176,8 @@ impl TargetStore {
             if !open.contains_key(&place.path) && open.len() >= 64 {
                 open.clear();
             }
-            let file = open
-                .entry(place.path.clone())
-                .or_insert_with(|| self.tree.open(&place.path).ok());
+            let file =
+                open.entry(place.path.clone()).or_insert_with(|| self.tree.open(&place.path).ok());
             let bytes =
                 file.as_ref().and_then(|file| read_verified(&**file, piece, place.offset, scratch));
             let Some(bytes) = bytes else {

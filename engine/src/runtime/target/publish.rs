@@ -6,9 +6,9 @@
 
 use std::io;
 
+use super::commit::index_chunks;
 use super::{Layout, TargetStore, below, key_of, manifests_path, staging_path, sync_ancestors};
 use crate::base::{Digest, RelPath};
-use super::commit::index_chunks;
 use crate::index::{FileChunks, Index};
 use crate::journal::{Journal, Record};
 use crate::manifest::{Entry, EntryKind};
@@ -28,9 +28,7 @@ impl TargetStore {
             return clean_up(&*self.tree, &self.layout)
                 .map_err(|e| fatal("remove", &self.layout.staging, &e));
         }
-        manifest
-            .finish(root, entries)
-            .map_err(|e| fatal("write", &self.layout.manifest, &e))?;
+        manifest.finish(root, entries).map_err(|e| fatal("write", &self.layout.manifest, &e))?;
         let publish = Publish { tree: &*self.tree, layout: &self.layout, target: &self.target };
         publish.refuse_what_is_in_the_way()?;
         let whole = !storage::exists(&*self.tree, &self.target);
@@ -52,8 +50,7 @@ impl TargetStore {
         ledger.journal = None;
         ledger.manifest = None;
         drop(ledger);
-        clean_up(&*self.tree, &self.layout)
-            .map_err(|e| fatal("remove", &self.layout.staging, &e))
+        clean_up(&*self.tree, &self.layout).map_err(|e| fatal("remove", &self.layout.staging, &e))
     }
 
     /// Every entry is just as the old manifest has it, and no other was there.
@@ -107,7 +104,7 @@ pub(super) fn recover(tree: &dyn Tree, index: &Index, target: &RelPath) -> Resul
 }
 
 /// Adds what a published manifest says to the index; a cache, so failures only cost finding less.
-pub fn index_published(tree: &dyn Tree, index: &Index, target: &RelPath) {
+pub(super) fn index_published(tree: &dyn Tree, index: &Index, target: &RelPath) {
     let path = Layout::of(target).published;
     let Ok(Some(mut reader)) = ManifestReader::open(tree, &path) else { return };
     let Ok(base) = index.add_base(target) else { return };

@@ -11,6 +11,9 @@ use crate::manifest::Entry;
 use crate::runtime::{Trouble, trouble};
 use crate::storage::{self, File, Kind};
 
+/// A staged file that is open, and the object that it is to become.
+type OpenObject = (Arc<dyn File>, Entry);
+
 /// One object that is not settled.
 pub(super) struct Staged {
     pub(super) round: u32,
@@ -39,11 +42,7 @@ impl TargetStore {
 
     /// The staged file of an object, opened or made. `None` if the object is settled or was
     /// started over meanwhile.
-    pub(super) fn staged_file(
-        &self,
-        seq: Seq,
-        round: u32,
-    ) -> Result<Option<(Arc<dyn File>, Entry)>, Trouble> {
+    pub(super) fn staged_file(&self, seq: Seq, round: u32) -> Result<Option<OpenObject>, Trouble> {
         let mut inner = self.inner();
         let Some(staged) = inner.staged.get_mut(&seq).filter(|s| s.round == round) else {
             return Ok(None);
