@@ -3,6 +3,7 @@
 //! `target::TargetStore` and `source::SourceFiles` carry out what the protocol machines ask for,
 //! over the storage port; they block and know no network, so the simulation runs them too.
 
+pub mod drive;
 pub mod manifest_file;
 pub mod source;
 pub mod target;

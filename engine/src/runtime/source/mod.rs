@@ -95,6 +95,11 @@ impl SourceFiles {
         self.scan_state().remarks.clone()
     }
 
+    /// How many entries were left out so far.
+    pub fn skipped_total(&self) -> u64 {
+        self.scan_state().remarks.skipped_total
+    }
+
     /// The next entries, at most `max`.
     pub fn scan(&self, max: usize) -> Result<Scanned, Failure> {
         let mut scan = self.scan_state();
