@@ -11,7 +11,7 @@ use bytes::Bytes;
 use quinn::{Connection, ReadError, ReadExactError, RecvStream, SendStream, VarInt, WriteError};
 use tokio::sync::{mpsc, watch};
 
-use super::session::{Fate, Load, Session};
+use super::session::{Fate, Load, Member, Session};
 use crate::base::limits::LEASE_BYTES;
 use crate::transport::{DATA_HEADER_BYTES_MAX, Incoming, LinkError};
 
@@ -140,17 +140,18 @@ async fn deliver(session: Arc<Session>, message: Message, mut sent: Sent, _: Und
 async fn transmit(session: &Session, message: &Message) -> Result<Sent, LinkError> {
     loop {
         let load = session.choose(message.content_bytes as u64)?;
-        if let Ok(acknowledged) = write(&load.member.connection, message).await {
+        if let Ok(acknowledged) = write(&load.member, message).await {
             return Ok(Sent { acknowledged, _load: load });
         }
     }
 }
 
 async fn write(
-    connection: &Connection,
+    member: &Member,
     message: &Message,
 ) -> Result<Pin<Box<dyn Future<Output = Result<(), Lost>> + Send>>, Lost> {
-    let stream = connection.open_uni().await.map_err(|_| Lost)?;
+    let _writing = member.writing.lock().await;
+    let stream = member.connection.open_uni().await.map_err(|_| Lost)?;
     let mut stream = Outgoing { stream, whole: false };
     match stream.stream.write_all_chunks(&mut message.chunks()).await {
         // A peer that stops a stream has no use for the message, which is its right.

@@ -40,6 +40,10 @@ pub(super) struct Member {
     pub(super) dialled: Option<(Endpoint, Arc<Counters>)>,
     /// Bytes of data messages given to it and not acknowledged.
     pub(super) load: AtomicU64,
+    /// Held while a data message is written. Were several written at once, the window could fill
+    /// with parts of all of them, and a reader that takes one after the other would wait forever
+    /// for the rest of the first.
+    pub(super) writing: tokio::sync::Mutex<()>,
 }
 
 impl Member {
@@ -47,7 +51,8 @@ impl Member {
         connection: Connection,
         dialled: Option<(Endpoint, Arc<Counters>)>,
     ) -> Arc<Self> {
-        Arc::new(Self { connection, dialled, load: AtomicU64::new(0) })
+        let writing = tokio::sync::Mutex::new(());
+        Arc::new(Self { connection, dialled, load: AtomicU64::new(0), writing })
     }
 
     fn is_live(&self) -> bool {
@@ -209,7 +214,8 @@ impl Session {
     }
 
     pub(super) fn close_all(&self, code: Code, reason: &[u8]) {
-        for member in locked(&self.members).iter() {
+        for member in locked(&self.members).iter().filter(|member| member.is_live()) {
+            // A second close would take the first one's reason away.
             member.connection.close(code.into(), reason);
         }
     }
@@ -217,6 +223,9 @@ impl Session {
     pub(super) async fn send_frame(&self, frame: Bytes) -> Result<(), LinkError> {
         if frame.len() > FRAME_BYTES_MAX {
             return Err(too_long(frame.len()));
+        }
+        if let Some(ended) = self.fate.ended() {
+            return Err(ended);
         }
         let queue = locked(&self.frames_out).clone();
         match queue {
