@@ -56,22 +56,6 @@ impl Backend {
     fn sums_mut(&self) -> RwLockWriteGuard<'_, Vec<u64>> {
         self.0.sums.write().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Compares whole pages with their sums; true if one of them was not seen before.
-    fn compare(&self, sums: &[u64], pages: &Pages<'_>) -> io::Result<bool> {
-        let mut unseen = false;
-        for (page, content) in pages.iter() {
-            match sums.get(page) {
-                None | Some(&UNSEEN) => unseen = true,
-                Some(&known) if known == sum(content) => {}
-                Some(_) => {
-                    let detail = format!("page {page} is not what was written");
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, detail));
-                }
-            }
-        }
-        Ok(unseen)
-    }
 }
 
 impl fmt::Debug for Backend {
@@ -91,7 +75,7 @@ impl StorageBackend for Backend {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let pages = Pages::within(offset, out);
-        if !self.compare(&sums, &pages)? {
+        if !compare(&sums, &pages)? {
             return Ok(());
         }
         drop(sums);
@@ -156,6 +140,22 @@ impl<'a> Pages<'a> {
     fn iter(&self) -> impl Iterator<Item = (usize, &'a [u8])> + use<'a> {
         (self.first..).zip(self.bytes.chunks_exact(PAGE_BYTES))
     }
+}
+
+/// Compares whole pages with their sums; true if one of them was not seen before.
+fn compare(sums: &[u64], pages: &Pages<'_>) -> io::Result<bool> {
+    let mut unseen = false;
+    for (page, content) in pages.iter() {
+        match sums.get(page) {
+            None | Some(&UNSEEN) => unseen = true,
+            Some(&known) if known == sum(content) => {}
+            Some(_) => {
+                let detail = format!("page {page} is not what was written");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, detail));
+            }
+        }
+    }
+    Ok(unseen)
 }
 
 /// The sum of `page`, making room for it.

@@ -129,6 +129,8 @@ fn take(bytes: &mut &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::option;
     use proptest::prelude::*;
 
     fn any_spot() -> impl Strategy<Value = Spot> {
@@ -142,7 +144,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn spots_survive_their_encoding(first in any_spot(), second in proptest::option::of(any_spot())) {
+        fn spots_survive_their_encoding(first in any_spot(), second in option::of(any_spot())) {
             let spots = Spots { first, second };
             let mut bytes = Vec::new();
             spots.encode(&mut bytes);
@@ -157,7 +159,7 @@ mod tests {
         }
 
         #[test]
-        fn a_block_gives_back_each_of_its_paths(names in proptest::collection::vec("[a-c]{1,3}(/[a-c]{1,9}){0,3}", 1..60)) {
+        fn a_block_gives_back_its_paths(names in vec("[a-c]{1,3}(/[a-c]{1,9}){0,3}", 1..60)) {
             let paths: Vec<RelPath> =
                 names.iter().map(|name| RelPath::from_bytes(name.as_bytes()).unwrap()).collect();
             let mut block = Block::default();

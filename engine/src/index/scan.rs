@@ -12,12 +12,13 @@ use crate::storage::{File, Kind, Meta, Tree};
 
 /// The directory below a root that holds the node's own state; no part of the content.
 pub const STATE_DIR: &[u8] = b".portway";
-/// Chunks that are gathered before they go into the index in one transaction.
-const BATCH_CHUNKS: usize = 8192;
+/// Chunks that are gathered before they go into the index in one transaction. More would gain
+/// little speed and leave the table's pages half empty (`docs/index.md`).
+const BATCH_CHUNKS: usize = 1024;
 /// Bytes of paths that are gathered at most.
 const BATCH_PATH_BYTES: usize = 1 << 20;
 /// Batches between two flushes: what a crash in the middle of a scan costs at most.
-const FLUSH_BATCHES: u32 = 32;
+const FLUSH_BATCHES: u32 = 256;
 
 /// Takes a chunk's digest, offset and bytes.
 pub type Emit<'a> = dyn FnMut(Digest, u64, u32) + 'a;

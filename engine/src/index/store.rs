@@ -210,7 +210,7 @@ impl Store {
 
     pub(super) fn sweep(&self, rows: usize) -> Result<bool, IndexError> {
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
-        let (next, dead) = self.read(|view| view.dead(*swept, rows))?;
+        let (next, dead) = self.read(|view| view.dead(*swept, rows.max(1)))?;
         if !dead.is_empty() {
             self.write(|txn| {
                 let bases = txn.open_table(BASES)?;
@@ -285,7 +285,8 @@ impl Store {
             return;
         }
         let kept = matches!(error, IndexError::Io(_)) && !self.backend.sync_failed();
-        tracing::warn!(%error, path = %self.path, kept, "the index is broken");
+        let cause: &(dyn std::error::Error + 'static) = error;
+        tracing::warn!(cause, path = %self.path, kept, "the index is broken");
         if !kept {
             // If this fails as well, the next open finds the damage by itself.
             let _ = self.tree.unlink(&self.path);
