@@ -17,8 +17,8 @@ use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use super::*;
 use crate::base::Tier;
 
-/// Summer 2026, in seconds since 1970.
-const NOW_S: u64 = 1_782_000_000;
+/// 2026-06-01, in seconds since 1970.
+const NOW_S: u64 = 1_780_272_000;
 const DAY_S: u64 = 86_400;
 
 fn at(secs: u64) -> UnixTime {
@@ -190,8 +190,8 @@ fn two_nodes_of_a_trust_domain_learn_each_others_names() {
 #[test]
 fn an_expired_certificate_is_refused_and_the_text_says_since_when() {
     let lab = Lab::new();
-    let node = lab.node(|params| params.not_after = date_time_ymd(2026, 6, 1));
-    let error = refused_both_ways(&lab, &node, at(1_780_272_000 + 3 * DAY_S));
+    let node = lab.node(|params| params.not_after = date_time_ymd(2026, 6, 11));
+    let error = refused_both_ways(&lab, &node, at(NOW_S + 13 * DAY_S));
     assert_eq!(error, PeerError::Expired { who: who("gpu-7"), ago_s: 3 * DAY_S });
     assert_eq!(error.to_string(), "gpu-7 presented a certificate that expired 3 days ago");
 }
@@ -199,8 +199,8 @@ fn an_expired_certificate_is_refused_and_the_text_says_since_when() {
 #[test]
 fn a_certificate_for_later_is_refused() {
     let lab = Lab::new();
-    let node = lab.node(|params| params.not_before = date_time_ymd(2027, 1, 1));
-    let error = refused_both_ways(&lab, &node, at(1_798_761_600 - 60));
+    let node = lab.node(|params| params.not_before = date_time_ymd(2026, 6, 11));
+    let error = refused_both_ways(&lab, &node, at(NOW_S + 10 * DAY_S - 60));
     assert_eq!(error, PeerError::NotYetValid { who: who("gpu-7"), in_s: 60 });
     assert_eq!(error.to_string(), "gpu-7 presented a certificate that becomes valid in 1 min 00 s");
 }
@@ -208,9 +208,12 @@ fn a_certificate_for_later_is_refused() {
 #[test]
 fn a_clock_five_minutes_behind_the_ca_is_forgiven() {
     let lab = Lab::new();
-    let node = lab.node(|_| {});
-    assert!(between(&node, &lab.identity, at(NOW_S - 300)).1.is_ok());
-    let error = refused_both_ways(&lab, &node, at(NOW_S - 301));
+    let made_s = NOW_S + DAY_S;
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let issued = lab.ca.sign(&key, &lab.id("gpu-7"), at(made_s)).unwrap();
+    let node = lab.showing(vec![issued.cert], &key);
+    assert!(between(&node, &lab.identity, at(made_s - 300)).1.is_ok());
+    let error = refused_both_ways(&lab, &node, at(made_s - 301));
     assert!(matches!(error, PeerError::NotYetValid { in_s: 1, .. }));
 }
 
@@ -230,10 +233,10 @@ fn the_issuer_is_judged_before_the_time_and_the_usage() {
     let lab = Lab::new();
     let other = Lab::new();
     let node = lab.node_of(&other.ca.issuer().unwrap(), |params| {
-        params.not_after = date_time_ymd(2026, 6, 1);
+        params.not_after = date_time_ymd(2026, 6, 11);
         params.extended_key_usages.clear();
     });
-    let error = refused_both_ways(&lab, &node, now());
+    let error = refused_both_ways(&lab, &node, at(NOW_S + 13 * DAY_S));
     assert_eq!(error, PeerError::UnknownCa { who: who("gpu-7") });
 }
 
@@ -787,9 +790,10 @@ fn concurrent_redeems_of_one_invitation_issue_one_certificate() {
         .map(|home| Enrolment::begin(home.path(), token.clone()).unwrap().request().to_vec())
         .collect();
     let issued = std::thread::scope(|scope| {
-        let run = |request| {
+        let run = |request: &Vec<u8>| {
+            let request = request.clone();
             let invites = invites(&lab);
-            scope.spawn(move || invites.redeem(&key, request, now()).is_ok())
+            scope.spawn(move || invites.redeem(&key, &request, now()).is_ok())
         };
         let threads: Vec<_> = requests.iter().map(run).collect();
         threads.into_iter().map(|t| t.join().unwrap()).filter(|&ok| ok).count()
