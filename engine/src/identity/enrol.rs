@@ -62,7 +62,7 @@ impl Enrolment {
     /// The node has an identity, or its key cannot be written or read.
     pub fn begin(home: &Path, token: Token) -> Result<Self, EnrolError> {
         let folder = Identity::folder(home);
-        if folder.join("node.pem").exists() || folder.join("ca.key").exists() {
+        if files::exists(&folder.join("node.pem"))? || files::exists(&folder.join("ca.key"))? {
             return Err(IdentityError::Exists { folder }.into());
         }
         files::make_private_folder(&folder)?;

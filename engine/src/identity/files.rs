@@ -58,6 +58,11 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileEr
     move |source| FileError::Io { action, path: path.to_owned(), source }
 }
 
+/// Whether there is such a file.
+pub(super) fn exists(path: &Path) -> Result<bool, FileError> {
+    path.try_exists().map_err(failed("examined", path))
+}
+
 /// The content of a file of at most `limit` bytes.
 pub(super) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     let file = File::open(path).map_err(failed("opened", path))?;
@@ -111,23 +116,31 @@ pub(super) fn make_private_folder(folder: &Path) -> Result<(), FileError> {
     }
     match DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made.map_err(failed("made", folder)),
+        made => {
+            made.map_err(failed("made", folder))?;
+            sync_folder_of(folder)
+        }
     }
 }
 
-/// A new private folder beside `folder`, to be filled and then moved there.
-pub(super) fn make_folder_beside(folder: &Path) -> Result<PathBuf, FileError> {
-    let mut beside = folder.as_os_str().to_owned();
-    beside.push(format!(".{}.tmp", unique(folder)?));
-    let beside = PathBuf::from(beside);
-    make_private_folder(&beside)?;
-    Ok(beside)
-}
-
-/// Moves a filled folder to its name; fails if something other than an empty folder is there.
-pub(super) fn move_folder(from: &Path, to: &Path) -> Result<(), FileError> {
-    fs::rename(from, to).map_err(failed("put in place", to))?;
-    sync_folder_of(to)
+/// Writes a private folder of files (name, content, mode) so that they appear all at once.
+///
+/// Fails if something other than an empty folder is there.
+pub(super) fn write_folder(folder: &Path, files: &[(&str, String, u32)]) -> Result<(), FileError> {
+    let mut filling = folder.as_os_str().to_owned();
+    filling.push(format!(".{}.tmp", unique(folder)?));
+    let filling = PathBuf::from(filling);
+    make_private_folder(&filling)?;
+    let written = files
+        .iter()
+        .try_for_each(|(name, text, mode)| write(&filling.join(name), text.as_bytes(), *mode))
+        .and_then(|()| fs::rename(&filling, folder).map_err(failed("put in place", folder)));
+    if written.is_err() {
+        // Half an identity is of no use; the error that matters is the first one.
+        let _ = fs::remove_dir_all(&filling);
+    }
+    written?;
+    sync_folder_of(folder)
 }
 
 /// Holds an exclusive lock until the file is dropped; waits for another holder.

@@ -185,7 +185,9 @@ impl Invites {
     /// are open, or the file cannot be written.
     pub fn create(
         &self,
-        (name, site, tier): (NodeName, SiteName, Tier),
+        name: NodeName,
+        site: SiteName,
+        tier: Tier,
         ttl_s: u64,
         addresses: &[String],
         now: UnixTime,

@@ -58,6 +58,9 @@ pub enum IdentityError {
     /// The private key is not that of the certificate, or of a kind that TLS cannot use.
     #[error("the private key does not belong to the certificate")]
     Key(#[source] rustls::Error),
+    /// What should be trusted as a CA is not one.
+    #[error("the certificate to trust is not that of a CA")]
+    NotCa,
     /// Other nodes would refuse this node's certificate.
     #[error("the certificate of this node is of no use: {0}")]
     Refused(#[source] PeerError),
@@ -111,14 +114,13 @@ impl Identity {
         let ca = Ca::create(&domain, now)?;
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(CaError::Make)?;
         let issued = ca.sign(&key, &SpiffeId { domain, tier, site, node: name }, now)?;
-        let filling = files::make_folder_beside(&folder)?;
-        let write =
-            |name: &str, text: &str, mode| files::write(&filling.join(name), text.as_bytes(), mode);
-        write("ca.key", &ca.key.serialize_pem(), MODE_PRIVATE)?;
-        write("ca.pem", &files::pem(ca.cert()), MODE_PUBLIC)?;
-        write("node.key", &key.serialize_pem(), MODE_PRIVATE)?;
-        write("node.pem", &issued.chain_pem, MODE_PUBLIC)?;
-        files::move_folder(&filling, &folder)?;
+        let files = [
+            ("ca.key", ca.key.serialize_pem(), MODE_PRIVATE),
+            ("ca.pem", files::pem(ca.cert()), MODE_PUBLIC),
+            ("node.key", key.serialize_pem(), MODE_PRIVATE),
+            ("node.pem", issued.chain_pem, MODE_PUBLIC),
+        ];
+        files::write_folder(&folder, &files)?;
         Self::load(home)
     }
 
@@ -132,8 +134,8 @@ impl Identity {
     pub fn load(home: &Path) -> Result<Self, IdentityError> {
         let folder = Self::folder(home);
         let cert = folder.join("node.pem");
-        if !cert.exists() {
-            let begun = folder.join("node.key").exists();
+        if !files::exists(&cert)? {
+            let begun = files::exists(&folder.join("node.key"))?;
             return Err(if begun {
                 IdentityError::Unfinished { folder }
             } else {
@@ -216,9 +218,8 @@ impl Identity {
         let first = chain.first().cloned().ok_or(refused(PeerError::NoCertificate))?;
         let leaf = Leaf::read(&first).map_err(refused)?;
         let id = leaf.spiffe_id().map_err(refused)?;
-        let ca = cas.first().cloned().ok_or(refused(PeerError::NoCertificate))?;
-        let trust =
-            Trust::new(cas, Some(id.domain.clone())).ok_or(refused(PeerError::Malformed))?;
+        let ca = cas.first().cloned().ok_or(IdentityError::NotCa)?;
+        let trust = Trust::new(cas, Some(id.domain.clone())).ok_or(IdentityError::NotCa)?;
         let unix = |secs| UnixTime::since_unix_epoch(Duration::from_secs(secs));
         let (valid_from, valid_until) = (unix(leaf.not_before_s), unix(leaf.not_after_s));
         for usage in [Usage::Client, Usage::Server] {

@@ -18,7 +18,7 @@ const PREFIX: &str = "portway1:";
 const VERSION: u8 = 1;
 /// Bytes of the checksum that tells a mistyped token.
 const SUM_BYTES: usize = 4;
-/// Longest token, in bytes of text; a full one with the longest addresses has 2,882.
+/// Longest token, in bytes of text; a full one with the longest addresses has 2,887.
 const TEXT_BYTES_MAX: usize = 4096;
 
 /// An invitation as it travels from person to person. Whoever has the text may join once, so it
@@ -248,7 +248,7 @@ mod tests {
         }
         let longest = vec![format!("{}:65535", "a".repeat(253)); ADDRESSES_MAX];
         let token = Token::create(&longest, [0; 32]).unwrap();
-        assert_eq!(token.reveal().len(), 2882);
+        assert_eq!(token.reveal().len(), 2887);
         assert_eq!(token.reveal().parse(), Ok(token));
     }
 

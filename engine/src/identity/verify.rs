@@ -189,7 +189,8 @@ impl Trust {
     /// Judges a chain of which `leaf` is the first certificate, and says whose it is.
     ///
     /// The issuer is checked before what the certificate says, and its time last: so an error
-    /// about time is about a certificate that was right.
+    /// about time is about a certificate that was right. The CA's own time is not asked for:
+    /// no certificate of the built-in CA outlives it.
     pub(super) fn judge(
         &self,
         leaf: &Leaf<'_>,
@@ -349,11 +350,17 @@ impl<'a> Leaf<'a> {
                 PeerError::WrongUsage { who, needs }
             }
             PkiError::BadDer | PkiError::BadDerTime => PeerError::Malformed,
-            other => PeerError::Chain { who, detail: other.to_string() },
+            other => {
+                // The text may quote the certificate, which its maker can make long.
+                let detail = other.to_string().chars().take(DETAIL_CHARS_MAX).collect();
+                PeerError::Chain { who, detail }
+            }
         }
     }
 }
 
+/// Most characters of the rule that a chain broke.
+const DETAIL_CHARS_MAX: usize = 160;
 /// Most bytes of a peer's URI that an error shows.
 const URI_SHOWN_BYTES_MAX: usize = 256;
 
