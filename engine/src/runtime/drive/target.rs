@@ -25,7 +25,7 @@ use crate::wire::{DataHeader, Frame};
 
 /// Content that may be wanted and not yet durable, in bytes: what a crash costs at most, less what
 /// the last commit had under way.
-pub const CREDIT_BYTES: u64 = 48 << 20;
+pub(super) const CREDIT_BYTES: u64 = 48 << 20;
 /// Longest that a session which lost its link goes on to make durable what it has.
 const DRAIN: Duration = Duration::from_secs(20);
 

@@ -14,7 +14,7 @@ use crate::journal::{Journal, Record};
 use crate::manifest::{Entry, EntryKind};
 use crate::protocol::Failure;
 use crate::runtime::fatal;
-use crate::runtime::manifest_file::{DirStack, ManifestReader};
+use crate::runtime::manifest_file::{DirStack, Listed, ManifestReader};
 use crate::storage::{self, Kind, Tree};
 
 impl TargetStore {
@@ -29,7 +29,12 @@ impl TargetStore {
                 .map_err(|e| fatal("remove", &self.layout.staging, &e));
         }
         manifest.finish(root, entries).map_err(|e| fatal("write", &self.layout.manifest, &e))?;
-        let publish = Publish { tree: &*self.tree, layout: &self.layout, target: &self.target };
+        let publish = Publish {
+            tree: &*self.tree,
+            index: &self.index,
+            layout: &self.layout,
+            target: &self.target,
+        };
         publish.refuse_what_is_in_the_way()?;
         let whole = !storage::exists(&*self.tree, &self.target);
         publish.complete_staging(self.resumed, whole)?;
@@ -42,9 +47,13 @@ impl TargetStore {
             let record = Record::Publishing { root, entries };
             journal.append(&[record]).map_err(|e| Failure::new("journal", e.to_string()))?;
         }
-        publish.make_visible()?;
+        let visible = publish.make_visible()?;
         if let Some(base) = self.base {
-            let _ = self.index.move_base(base, &self.target);
+            // After a merge its objects are known at the target, which has other objects too.
+            let _ = match visible {
+                Visible::Whole => self.index.move_base(base, &self.target),
+                Visible::Merged => self.index.drop_base(base),
+            };
             let _ = self.index.flush();
         }
         ledger.journal = None;
@@ -60,6 +69,9 @@ impl TargetStore {
             && inner.old.as_ref().is_some_and(|old| old.at_end() && old.entries == entries)
     }
 }
+
+/// Files that are added to the index at a time.
+const INDEX_FILES: usize = 256;
 
 /// Removes a transfer's staging area.
 pub fn clean_up(tree: &dyn Tree, layout: &Layout) -> io::Result<()> {
@@ -97,7 +109,7 @@ pub(super) fn recover(tree: &dyn Tree, index: &Index, target: &RelPath) -> Resul
     }
     // Without its manifest the last rename was done: only the cleaning is left.
     if storage::exists(tree, &layout.manifest) {
-        Publish { tree, layout: &layout, target }.make_visible()?;
+        Publish { tree, index, layout: &layout, target }.make_visible()?;
         index_published(tree, index, target);
     }
     clean_up(tree, &layout).map_err(|e| fatal("remove", &layout.staging, &e))
@@ -119,8 +131,17 @@ pub(super) fn index_published(tree: &dyn Tree, index: &Index, target: &RelPath) 
     }
 }
 
+/// How a snapshot became visible.
+enum Visible {
+    /// By one rename.
+    Whole,
+    /// Object by object.
+    Merged,
+}
+
 struct Publish<'a> {
     tree: &'a dyn Tree,
+    index: &'a Index,
     layout: &'a Layout,
     target: &'a RelPath,
 }
@@ -135,7 +156,7 @@ impl Publish<'_> {
     /// Calls `each` for every entry in order, and `leave` for every directory that is left.
     fn walk(
         &self,
-        mut each: impl FnMut(&Entry) -> Result<(), Failure>,
+        mut each: impl FnMut(&Listed) -> Result<(), Failure>,
         mut leave: impl FnMut(&Entry) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let mut reader = self.manifest()?;
@@ -144,7 +165,7 @@ impl Publish<'_> {
         while let Some(listed) = reader.read().map_err(damaged)? {
             let entry = &listed.entry;
             dirs.leave(&entry.path).iter().try_for_each(&mut leave)?;
-            each(entry)?;
+            each(&listed)?;
             if entry.kind == EntryKind::Dir {
                 dirs.enter(entry);
             }
@@ -158,7 +179,7 @@ impl Publish<'_> {
             return Ok(());
         }
         self.walk(
-            |entry| {
+            |Listed { entry, .. }| {
                 let path = below(self.target, &entry.path)?;
                 let in_the_way = entry.kind != EntryKind::Dir
                     && self.tree.meta(&path).is_ok_and(|meta| meta.kind == Kind::Dir)
@@ -183,7 +204,7 @@ impl Publish<'_> {
         }
         let top = &self.layout.tree;
         self.walk(
-            |entry| {
+            |Listed { entry, .. }| {
                 let path = below(top, &entry.path)?;
                 let made = match &entry.kind {
                     EntryKind::File { .. } => Ok(()),
@@ -244,7 +265,7 @@ impl Publish<'_> {
     }
 
     /// Renames the staged snapshot, or its objects, to where they are seen.
-    fn make_visible(&self) -> Result<(), Failure> {
+    fn make_visible(&self) -> Result<Visible, Failure> {
         let renaming = |e| fatal("publish", self.target, &e);
         let target_dir = self.target.parent().unwrap_or_default();
         let renamed = if self.target.is_root() || !storage::exists(self.tree, &self.layout.tree) {
@@ -253,22 +274,25 @@ impl Publish<'_> {
             make_parents(self.tree, &target_dir)
                 .and_then(|()| self.tree.rename(&self.layout.tree, self.target, false))
         };
-        match renamed {
+        let visible = match renamed {
             Ok(()) => {
                 self.set_top_meta()?;
                 sync_ancestors(self.tree, self.target).map_err(renaming)?;
+                Visible::Whole
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 self.merge()?;
                 self.tree.sync_all().map_err(renaming)?;
+                Visible::Merged
             }
             Err(error) => return Err(renaming(error)),
-        }
+        };
         let Layout { manifest, published, .. } = self.layout;
         self.tree
             .rename(manifest, published, true)
             .and_then(|()| self.tree.sync_dir(&manifests_path()))
-            .map_err(|e| fatal("publish", published, &e))
+            .map_err(|e| fatal("publish", published, &e))?;
+        Ok(visible)
     }
 
     fn set_top_meta(&self) -> Result<(), Failure> {
@@ -285,33 +309,56 @@ impl Publish<'_> {
 
     /// Replaces object by object. Done over, it does only what is left.
     fn merge(&self) -> Result<(), Failure> {
+        let base = self.index.add_base(self.target).ok();
+        let mut moved: Vec<(RelPath, Vec<(Digest, u64, u32)>)> = Vec::new();
+        let index = |moved: &mut Vec<(RelPath, Vec<_>)>| {
+            let files: Vec<_> = moved
+                .iter()
+                .map(|(path, chunks)| FileChunks { path: path.clone(), chunks })
+                .collect();
+            if let Some(base) = base {
+                let _ = self.index.insert(base, &files);
+            }
+            moved.clear();
+        };
         self.walk(
-            |entry| {
+            |listed| {
+                let entry = &listed.entry;
                 let from = below(&self.layout.tree, &entry.path)?;
                 let to = below(self.target, &entry.path)?;
-                let moved = match &entry.kind {
-                    EntryKind::Dir => make_dir(self.tree, &to),
-                    _ => self.move_object(&from, &to),
-                };
-                moved.map_err(|e| fatal("publish", &to, &e))
+                let failed = |e| fatal("publish", &to, &e);
+                if entry.kind == EntryKind::Dir {
+                    return make_dir(self.tree, &to).map_err(failed);
+                }
+                if self.move_object(&from, &to).map_err(failed)? && !listed.chunks.is_empty() {
+                    moved.push((entry.path.clone(), index_chunks(&listed.chunks)));
+                    if moved.len() >= INDEX_FILES {
+                        index(&mut moved);
+                    }
+                }
+                Ok(())
             },
             |dir| {
                 let path = below(self.target, &dir.path)?;
                 let set = self.tree.set_meta(&path, dir.mode, dir.mtime);
                 set.map_err(|e| fatal("set the times of", &path, &e))
             },
-        )
+        )?;
+        index(&mut moved);
+        Ok(())
     }
 
-    fn move_object(&self, from: &RelPath, to: &RelPath) -> io::Result<()> {
+    /// Whether the object was moved now, not before.
+    fn move_object(&self, from: &RelPath, to: &RelPath) -> io::Result<bool> {
         if !storage::exists(self.tree, from) {
             // Moved before, or published earlier and unchanged.
-            return Ok(());
+            return Ok(false);
         }
         if self.tree.meta(to).is_ok_and(|meta| meta.kind == Kind::Dir) {
             self.tree.rmdir(to)?;
         }
-        self.tree.rename(from, to, true)
+        self.tree.rename(from, to, true)?;
+        Ok(true)
     }
 }
 
