@@ -6,6 +6,7 @@ mod entries;
 mod fields;
 mod home;
 mod load;
+mod mistake;
 mod setting;
 mod similar;
 
@@ -17,6 +18,7 @@ pub use fields::{
     ServeSection, Settings, StorageSection,
 };
 pub use home::{Home, HomeError, ServeRecord};
-pub use load::{Config, ConfigError, Mistake, Origin, Place};
+pub use load::{Config, Origin};
+pub use mistake::{ConfigError, Mistake, Place};
 pub use setting::{Backend, Congestion, Rule, Wrong};
 pub use similar::similar;
