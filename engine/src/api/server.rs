@@ -49,6 +49,7 @@ pub struct Server {
     shared: Arc<Shared>,
     listener: QuicListener,
     admin: Option<admin::Admin>,
+    record: ServeRecord,
 }
 
 pub(super) struct Shared {
@@ -115,7 +116,18 @@ impl Engine {
             Some(address) => Some(admin::Admin::bind(address, Arc::clone(&shared)).await?),
             None => None,
         };
-        Ok(Server { shared, listener, admin })
+        let record = ServeRecord {
+            node: shared.node.clone(),
+            address: listener.local_addr(),
+            admin: admin.as_ref().map(admin::Admin::address),
+            pid: std::process::id(),
+        };
+        let home = &self.0.home;
+        record.write(home).map_err(|e| {
+            let file = home.serve_file();
+            Error::new("home", Exit::Failed, format!("cannot write {}: {e}", file.display()))
+        })?;
+        Ok(Server { shared, listener, admin, record })
     }
 }
 
@@ -163,23 +175,9 @@ impl Server {
     /// what they have, and their peers may resume.
     ///
     /// # Errors
-    /// The record of this serve cannot be written into its home.
+    /// None so far.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-        let Self { shared, listener, admin } = self;
-        let home = &shared.engine.0.home;
-        let record = ServeRecord {
-            node: shared.node.clone(),
-            address: listener.local_addr(),
-            admin: admin.as_ref().map(admin::Admin::address),
-            pid: std::process::id(),
-        };
-        record.write(home).map_err(|e| {
-            Error::new(
-                "home",
-                Exit::Failed,
-                format!("cannot write {}: {e}", home.serve_file().display()),
-            )
-        })?;
+        let Self { shared, listener, admin: _admin, record } = self;
         let stop_scan = Arc::new(AtomicBool::new(false));
         let scan = shared.engine.0.config.settings.serve.index_scan.then(|| {
             let (root, stop) = (Arc::clone(&shared.root), Arc::clone(&stop_scan));
@@ -211,7 +209,7 @@ impl Server {
         }
         let root = Arc::clone(&shared.root);
         let _ = blocking(move || root.index.flush()).await;
-        let _ = record.remove(home);
+        let _ = record.remove(&shared.engine.0.home);
         Ok(())
     }
 }
