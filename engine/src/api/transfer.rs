@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 use super::connect::{Session, link_error, recv, refused};
 use super::engine::{Engine, canonical};
@@ -28,34 +27,38 @@ const PAUSE_MS: (u64, u64) = (200, 10_000);
 /// Failed and skipped entries that a report lists.
 const LISTED_MAX: usize = 1000;
 
-/// A transfer under way. Dropping it lets it run on; see [`Transfer::interrupt`].
+/// A transfer under way. Clones are the same transfer; dropping them lets it run on.
+#[derive(Clone)]
 pub struct Transfer {
     meter: Arc<TransferMeter>,
     cancel: watch::Sender<bool>,
-    task: JoinHandle<Result<Outcome, Error>>,
+    ended: watch::Receiver<Option<Result<Outcome, Error>>>,
     started: Instant,
 }
 
 impl Transfer {
     /// The counters now.
     pub fn progress(&self) -> Snapshot {
-        self.meter.elapsed_ms.set(self.started.elapsed().as_millis() as u64);
+        if self.ended.borrow().is_none() {
+            self.meter.elapsed_ms.set(self.started.elapsed().as_millis() as u64);
+        }
         self.meter.snapshot()
     }
 
     /// Stops it, resumably: what has arrived is made durable first.
     pub fn interrupt(&self) {
-        let _ = self.cancel.send(true);
+        self.cancel.send_replace(true);
     }
 
     /// Waits for the end.
     ///
     /// # Errors
     /// Says whether to retry, resume or give up by its exit status.
-    pub async fn wait(&mut self) -> Result<Outcome, Error> {
-        match (&mut self.task).await {
-            Ok(result) => result,
-            Err(error) => Err(Error::new("internal", Exit::Failed, error.to_string())),
+    pub async fn wait(mut self) -> Result<Outcome, Error> {
+        let ended = self.ended.wait_for(Option::is_some).await;
+        match ended.ok().and_then(|ended| ended.clone()) {
+            Some(result) => result,
+            None => Err(Error::new("internal", Exit::Failed, "the transfer's task is gone")),
         }
     }
 }
@@ -157,7 +160,8 @@ impl Engine {
         let started = Instant::now();
         let (engine, running) = (self.clone(), run(Arc::clone(&meter), cancelled));
         let watched = Arc::clone(&meter);
-        let task = tokio::spawn(async move {
+        let (end, ended) = watch::channel(None);
+        tokio::spawn(async move {
             engine.0.registry.begin(&watched);
             let mut result = running.await;
             watched.set_phase(Phase::Ended, "");
@@ -171,9 +175,9 @@ impl Engine {
                 Err(error) => error.to_string(),
             };
             engine.0.registry.end(&watched, result.is_ok(), &how);
-            result
+            end.send_replace(Some(result));
         });
-        Transfer { meter, cancel, task, started }
+        Transfer { meter, cancel, ended, started }
     }
 }
 
