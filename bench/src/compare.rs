@@ -28,7 +28,7 @@ pub(crate) struct CompareArgs {
     /// Compare modes, modification times and the allocation of sparse files too
     #[arg(long)]
     meta: bool,
-    /// Expect pipes, sockets and devices of A to be missing in B
+    /// Leave pipes, sockets and devices out, which no mover is asked to make
     #[arg(long)]
     skip_special: bool,
 }
@@ -38,7 +38,7 @@ pub(crate) struct CompareArgs {
 pub(crate) struct Options {
     /// Modes, times to the nanosecond, allocation of sparse files.
     pub(crate) meta: bool,
-    /// Pipes, sockets and devices are expected to be missing in the second tree.
+    /// Pipes, sockets and devices are left out.
     pub(crate) skip_special: bool,
 }
 
@@ -99,9 +99,12 @@ impl Walk<'_> {
     fn entry(&mut self, path: &Path) -> Result<()> {
         let (left, right) = (place(self.a, path), place(self.b, path));
         let (a, b) = (metadata(&left)?, metadata(&right)?);
+        let special = |meta: &Option<Metadata>| meta.as_ref().is_none_or(|m| kind(m) == "special");
+        if self.options.skip_special && special(&a) && special(&b) {
+            return Ok(());
+        }
         let (a, b) = match (a, b) {
             (None, None) => return Ok(()),
-            (Some(a), None) if self.options.skip_special && kind(&a) == "special" => return Ok(()),
             (Some(_), None) => {
                 self.differs(path, "missing");
                 return Ok(());

@@ -39,7 +39,10 @@ fn look(target: &Path, path: &Path, versions: &[&Path], found: &mut Vec<String>)
             }
         }
     } else {
-        false
+        let kind = meta.file_type();
+        as_in(&|version| {
+            std::fs::symlink_metadata(version).is_ok_and(|meta| meta.file_type() == kind)
+        })
     };
     if !right {
         found.push(format!("{}: visible, and of no version", shown(path)));

@@ -27,7 +27,7 @@ pub(super) struct Size {
 }
 
 /// Makes the checkpoint of `seed`, or the one after it.
-pub(super) fn make(out: &Path, size: Size, seed: u64, next: bool) -> Result<Made> {
+pub(super) fn make(out: &Path, size: Size, seed: u64, step: u64, next: bool) -> Result<Made> {
     ensure!(size.bytes >= BYTES_MIN, "a checkpoint has at least {BYTES_MIN} bytes");
     let fp32_files = u64::from(size.fp32_percent > 0);
     ensure!(size.files > fp32_files, "a checkpoint has at least {} files", fp32_files + 1);
@@ -35,14 +35,14 @@ pub(super) fn make(out: &Path, size: Size, seed: u64, next: bool) -> Result<Made
     if next {
         advance(&mut files, seed);
     }
-    let step = if next { 86_400 } else { 0 };
     let values = Values::new();
     write::parallel(&files, |file| file.write(out, step, seed, &values))?;
     let index = index_json(&files);
     write::bytes(&out.join("model.safetensors.index.json"), step, index.as_bytes())?;
-    // The configuration stays as it is from one checkpoint to the next.
+    // The configuration stays as it is from one checkpoint to the next, its time included.
+    let config_step = write::first_step(seed);
     let config = "{\"architectures\":[\"ExampleForCausalLM\"],\"torch_dtype\":\"bfloat16\"}\n";
-    write::bytes(&out.join("config.json"), 0, config.as_bytes())?;
+    write::bytes(&out.join("config.json"), config_step, config.as_bytes())?;
 
     let side = (index.len() + config.len()) as u64;
     let bytes = files.iter().map(File::bytes).sum::<u64>() + side;

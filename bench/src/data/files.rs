@@ -17,7 +17,7 @@ const WORDS: usize = 4096;
 /// Makes `files` shards of about `file_bytes` each, one document a line.
 pub(super) fn shards(out: &Path, files: u64, file_bytes: u64, seed: u64) -> Result<Made> {
     let language = Language::new(seed);
-    many(out, files, "shard", "jsonl", |number, content| {
+    many(out, files, write::first_step(seed), "shard.jsonl", |number, content| {
         let mut rng = Rng::named(seed, &format!("shard {number}"));
         // Between 7/8 and 9/8 of the size, so that no two files need have the same length.
         let length = file_bytes - file_bytes / 8 + rng.below(file_bytes / 4 + 1);
@@ -36,7 +36,7 @@ pub(super) fn shards(out: &Path, files: u64, file_bytes: u64, seed: u64) -> Resu
 
 /// Makes `files` files of exactly `file_bytes` random bytes each.
 pub(super) fn small(out: &Path, files: u64, file_bytes: u64, seed: u64) -> Result<Made> {
-    many(out, files, "f", "bin", |number, content| {
+    many(out, files, write::first_step(seed), "f.bin", |number, content| {
         content.resize(file_bytes as usize, 0);
         Rng::named(seed, &format!("small {number}")).fill(content);
     })
@@ -45,14 +45,15 @@ pub(super) fn small(out: &Path, files: u64, file_bytes: u64, seed: u64) -> Resul
 fn many(
     out: &Path,
     files: u64,
-    stem: &str,
-    extension: &str,
+    step: u64,
+    name: &str,
     body: impl Fn(u64, &mut Vec<u8>) + Sync,
 ) -> Result<Made> {
     let directory = |number: u64| -> PathBuf { out.join(format!("d{number:03}")) };
     for number in 0..files.div_ceil(DIRECTORY_FILES) {
         std::fs::create_dir(directory(number))?;
     }
+    let (stem, extension) = name.split_once('.').unwrap_or((name, "dat"));
     let total = AtomicU64::new(0);
     let starts: Vec<u64> = (0..files).step_by(50).collect();
     write::parallel(&starts, |&start| {
@@ -63,7 +64,7 @@ fn many(
             total.fetch_add(content.len() as u64, Ordering::Relaxed);
             let name = format!("{stem}-{number:05}.{extension}");
             let path = directory(number / DIRECTORY_FILES).join(name);
-            write::bytes(&path, number, &content)?;
+            write::bytes(&path, step + number, &content)?;
         }
         Ok(())
     })?;

@@ -87,6 +87,7 @@ fn make(args: &DataArgs) -> Result<Made> {
     let mut entries = std::fs::read_dir(out)?;
     anyhow::ensure!(entries.next().is_none(), "{} is not empty", out.display());
     let next = args.kind == Kind::CkptNext;
+    let step = write::first_step(args.seed) + if next { write::DAY_S } else { 0 };
     let made = match args.kind {
         Kind::Ckpt | Kind::CkptNext => {
             let size = checkpoint::Size {
@@ -94,7 +95,7 @@ fn make(args: &DataArgs) -> Result<Made> {
                 files: args.files.unwrap_or(4),
                 fp32_percent: args.fp32_percent,
             };
-            checkpoint::make(out, size, args.seed, next)?
+            checkpoint::make(out, size, args.seed, step, next)?
         }
         Kind::Shards => {
             let file_bytes = args.file_bytes.unwrap_or(256 << 10);
@@ -106,7 +107,7 @@ fn make(args: &DataArgs) -> Result<Made> {
         }
         Kind::Tree => return tree::make(out, args.seed),
     };
-    write::set_directory_times(out, if next { 86_400 } else { 0 })?;
+    write::set_directory_times(out, step)?;
     Ok(made)
 }
 

@@ -23,17 +23,18 @@ const DEPTH: usize = 24;
 
 /// Makes the tree in an empty directory.
 pub(super) fn make(out: &Path, seed: u64) -> Result<Made> {
-    let mut tree = Tree { rng: Rng::named(seed, "tree"), made: Made::default() };
+    let step = write::first_step(seed);
+    let mut tree = Tree { rng: Rng::named(seed, "tree"), step, made: Made::default() };
     tree.sizes_and_modes(out)?;
     tree.names(out)?;
     tree.deep(out)?;
     tree.sparse(&out.join("sparse.bin"))?;
-    links(out)?;
+    links(out, step)?;
     tree.made.files += 2;
     tree.made.bytes += 2 * LINKED_BYTES as u64;
     rustix::fs::mkfifoat(CWD, out.join("fifo"), Mode::RUSR | Mode::WUSR).context("make a fifo")?;
-    write::set_directory_times(out, 0)?;
-    old_times(out)?;
+    write::set_directory_times(out, step)?;
+    old_times(out, step.cast_signed())?;
     // Last: nothing can be added to these afterwards.
     fs::set_permissions(out.join("dir-private"), Permissions::from_mode(0o700))?;
     fs::set_permissions(out.join("dir-read-only"), Permissions::from_mode(0o555))?;
@@ -42,6 +43,8 @@ pub(super) fn make(out: &Path, seed: u64) -> Result<Made> {
 
 struct Tree {
     rng: Rng,
+    /// Time of the first file.
+    step: u64,
     made: Made,
 }
 
@@ -49,7 +52,7 @@ impl Tree {
     fn file(&mut self, path: &Path, length: usize) -> Result<()> {
         let mut content = vec![0; length];
         self.rng.fill(&mut content);
-        write::bytes(path, self.made.files, &content)?;
+        write::bytes(path, self.step + self.made.files, &content)?;
         self.made.files += 1;
         self.made.bytes += length as u64;
         Ok(())
@@ -114,7 +117,7 @@ impl Tree {
     }
 
     fn sparse(&mut self, path: &Path) -> Result<()> {
-        write::file(path, 0, |file| {
+        write::file(path, self.step, |file| {
             file.set_len(SPARSE_BYTES)?;
             let mut content = vec![0; 1 << 20];
             for island in SPARSE_ISLANDS {
@@ -130,10 +133,10 @@ impl Tree {
     }
 }
 
-fn links(out: &Path) -> Result<()> {
+fn links(out: &Path, step: u64) -> Result<()> {
     let directory = out.join("links");
     fs::create_dir(&directory)?;
-    write::bytes(&directory.join("original"), 0, &vec![7; LINKED_BYTES])?;
+    write::bytes(&directory.join("original"), step, &vec![7; LINKED_BYTES])?;
     fs::hard_link(directory.join("original"), directory.join("hard-link"))?;
     symlink("original", directory.join("to-file"))?;
     symlink("../names", directory.join("to-dir"))?;
@@ -147,13 +150,13 @@ fn links(out: &Path) -> Result<()> {
 }
 
 /// Times before 1970, at it, long ago, and after 2038.
-fn old_times(out: &Path) -> Result<()> {
-    set_times(&out.join("mode-644"), -86_400, 500_000_000)?;
-    set_times(&out.join("length-1"), 0, 0)?;
-    set_times(&out.join("length-4096"), 946_684_800, 999_999_999)?;
-    set_times(&out.join("length-4097"), 4_102_444_800, 1)?;
-    set_times(&out.join("fifo"), 1_000_000_000, 0)?;
-    set_times(&out.join("dir-empty"), 86_400, 0)
+fn old_times(out: &Path, step: i64) -> Result<()> {
+    set_times(&out.join("mode-644"), step - 86_400, 500_000_000)?;
+    set_times(&out.join("length-1"), step, 0)?;
+    set_times(&out.join("length-4096"), step + 946_684_800, 999_999_999)?;
+    set_times(&out.join("length-4097"), step + 4_102_444_800, 1)?;
+    set_times(&out.join("fifo"), step + 1_000_000_000, 0)?;
+    set_times(&out.join("dir-empty"), step + 86_400, 0)
 }
 
 fn set_times(path: &Path, seconds: i64, nanoseconds: i64) -> Result<()> {

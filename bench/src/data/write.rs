@@ -12,6 +12,8 @@ use anyhow::{Context, Result, bail};
 pub(crate) const BUFFER_BYTES: usize = 256 << 10;
 /// Modification time of the first file of a set: 2024-01-01, in seconds since 1970.
 const FIRST_MTIME_S: u64 = 1_704_067_200;
+/// Seconds of a day.
+pub(crate) const DAY_S: u64 = 86_400;
 
 /// Runs `job` for every item on all cores and returns the first error.
 pub(crate) fn parallel<T: Sync>(items: &[T], job: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
@@ -32,6 +34,11 @@ pub(crate) fn parallel<T: Sync>(items: &[T], job: impl Fn(&T) -> Result<()> + Sy
     })
 }
 
+/// First time of a seed's files: sets of different seeds must not look alike by size and time.
+pub(crate) fn first_step(seed: u64) -> u64 {
+    seed.wrapping_sub(1) % 10_000 * DAY_S
+}
+
 /// Writes one file from pieces and sets its time.
 pub(crate) fn file(
     path: &Path,
@@ -48,7 +55,7 @@ pub(crate) fn bytes(path: &Path, step: u64, content: &[u8]) -> Result<()> {
     file(path, step, |file| Ok(file.write_all(content)?))
 }
 
-/// Gives a file or directory the fixed time number `step`, with nanoseconds that are not zero.
+/// Gives a file or directory the fixed time number `step`, in seconds; its nanoseconds are not zero.
 pub(crate) fn set_time(file: &File, step: u64) -> Result<()> {
     let time = Duration::new(FIRST_MTIME_S + step, 123_456_789);
     file.set_times(FileTimes::new().set_modified(SystemTime::UNIX_EPOCH + time))?;

@@ -14,7 +14,7 @@ use crate::rng::Rng;
 use crate::{system, visible};
 
 /// Most kills in one series.
-const KILLS_MAX: u64 = 4;
+const KILLS_MAX: u64 = 6;
 /// A kill in recovery comes this soon after the one before, at the latest.
 const RECOVERY: Duration = Duration::from_millis(120);
 /// Commands that may fail one after another though nothing was killed meanwhile.

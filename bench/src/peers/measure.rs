@@ -26,6 +26,8 @@ pub(crate) struct Sample {
     pub(crate) synced_s: f64,
     pub(crate) client_cpu_s: f64,
     pub(crate) server_cpu_s: f64,
+    /// What all else on the machine used meanwhile, this measurement included.
+    pub(crate) others_cpu_s: f64,
     pub(crate) client_peak_bytes: u64,
     pub(crate) server_peak_bytes: u64,
     /// Bytes on the loopback device, both directions.
@@ -65,6 +67,7 @@ pub(crate) fn run(
     let server_before = family_cpu_s(server)?;
     let wire_before = system::loopback_bytes()?;
 
+    let busy_before = system::busy_s();
     let begin = Instant::now();
     let mut child = start()?;
     let client = child.pid();
@@ -89,6 +92,7 @@ pub(crate) fn run(
     let status = child.wait(SETTLE_TIMEOUT).context("the client cannot be reaped")?;
     anyhow::ensure!(status.success(), "the client ended with {status}");
     let wire_bytes = system::loopback_bytes()?.saturating_sub(wire_before);
+    let busy = system::busy_s().zip(busy_before).map_or(0.0, |(after, before)| after - before);
     let before_sync = Instant::now();
     rustix::fs::syncfs(&directory)?;
     let sync = before_sync.elapsed();
@@ -102,6 +106,7 @@ pub(crate) fn run(
         synced_s: (wall + sync).as_secs_f64(),
         client_cpu_s,
         server_cpu_s,
+        others_cpu_s: (busy - client_cpu_s - server_cpu_s).max(0.0),
         client_peak_bytes: peaks[0].bytes(),
         server_peak_bytes: peaks[1].bytes(),
         wire_bytes,

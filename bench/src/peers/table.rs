@@ -18,11 +18,11 @@ pub(crate) fn print(
     println!("{}\n", machine(target));
     println!("Medians of {runs} runs, movers in turns, sources cached, loopback.\n");
     println!(
-        "| workload | mover | wall s | wall + sync s | GB/s | CPU s client + server | wire MB \
+        "| workload | mover | wall s | wall + sync s | GB/s | CPU s client + server | others' CPU s | wire MB \
          | wire / content | peak MiB client + server | wall / {} | equal |",
         movers.first().map_or("", |mover| mover.title())
     );
-    println!("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---|");
+    println!("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|");
     for work in works {
         let mut first_wall = None;
         for mover in movers {
@@ -33,7 +33,7 @@ pub(crate) fn print(
             let ratio = wall / *first_wall.get_or_insert(wall);
             let wire = middle(|s| s.wire_bytes as f64);
             println!(
-                "| {} | {} | {wall:.2} | {:.2} | {:.3} | {:.2} + {:.2} | {:.1} | {:.4} \
+                "| {} | {} | {wall:.2} | {:.2} | {:.3} | {:.2} + {:.2} | {:.2} | {:.1} | {:.4} \
                  | {:.0} + {:.0} | {ratio:.2} | {} |",
                 work.name,
                 mover.title(),
@@ -41,6 +41,7 @@ pub(crate) fn print(
                 work.bytes as f64 / wall / 1e9,
                 middle(|s| s.client_cpu_s),
                 middle(|s| s.server_cpu_s),
+                middle(|s| s.others_cpu_s),
                 wire / 1e6,
                 wire / work.bytes as f64,
                 middle(|s| s.client_peak_bytes as f64 / 1_048_576.0),
