@@ -32,7 +32,7 @@ step "simulation, ${SEEDS:-2000} seeds"
 scripts/sim.sh "${SEEDS:-2000}"
 
 step "kill loop, ${KILLS:-25} kills"
-SKIP_BUILD=1 scripts/kill-loop.sh "${KILLS:-25}" --bytes "${KILL_BYTES:-64MiB}"
+SKIP_BUILD=1 scripts/kill-loop.sh "${KILLS:-25}"
 
 step "quickstart, small"
 SKIP_BUILD=1 BYTES=${QUICKSTART_BYTES:-256MiB} scripts/quickstart.sh

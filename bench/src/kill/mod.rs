@@ -78,7 +78,7 @@ fn kill(args: &KillArgs, seed: u64, stage: &Stage<'_>, tally: &mut Tally) -> Res
         let plan = Plan::draw(&mut Rng::named(seed, &format!("series {number}")), stage.workloads);
         let calm = match calm.get(&plan.way) {
             Some(calm) => *calm,
-            None => *calm.entry(plan.way).or_insert(series::calm(stage, plan.way, tally)?),
+            None => *calm.entry(plan.way).or_insert(series::calm(stage, plan.way, number, tally)?),
         };
         let before = tally.kills();
         let left = args.kills - before;

@@ -94,10 +94,10 @@ pub(super) struct Stage<'a> {
 }
 
 /// Runs a transfer without kills, to know how long it takes and what it sends.
-pub(super) fn calm(stage: &Stage<'_>, way: Way, tally: &mut Tally) -> Result<Calm> {
+pub(super) fn calm(stage: &Stage<'_>, way: Way, number: u64, tally: &mut Tally) -> Result<Calm> {
     let plan = Plan { way, kills: 0, rng: Rng::new(0) };
     let nothing = Calm { elapsed: END_TIMEOUT, deduplicated: 0, wire_bytes: 0 };
-    let mut act = Act::open(stage, &plan, nothing, 0)?;
+    let mut act = tally.timed("set-up", || Act::open(stage, &plan, nothing, number))?;
     act.play(tally)?;
     let last = Log::read(&act.log_path());
     Ok(Calm {
@@ -115,7 +115,7 @@ pub(super) fn run(
     number: u64,
     tally: &mut Tally,
 ) -> Result<()> {
-    let mut act = Act::open(stage, plan, calm, number)?;
+    let mut act = tally.timed("set-up", || Act::open(stage, plan, calm, number))?;
     let bad_before = tally.bad_series();
     if act.play(tally)? {
         act.account(tally)?;
@@ -217,8 +217,8 @@ impl<'a> Act<'a> {
 
     /// The same command again and again until it is done; false if a violation ended it.
     fn play(&mut self, tally: &mut Tally) -> Result<bool> {
+        let mut server = tally.timed("node starts", || self.serve())?;
         let start = Instant::now();
-        let mut server = self.serve()?;
         let mut failures = 0;
         loop {
             let mut command = self.command()?;
@@ -243,7 +243,8 @@ impl<'a> Act<'a> {
         self.elapsed = start.elapsed();
         server.kill();
         let options = Options { meta: true, skip_special: true };
-        let differences = compare::trees(&self.workload.new, &self.target, options)?;
+        let differences =
+            tally.timed("judging", || compare::trees(&self.workload.new, &self.target, options))?;
         if !differences.is_empty() {
             self.broke(tally, Rule::Result, &differences);
         }
@@ -280,9 +281,13 @@ impl<'a> Act<'a> {
                 self.kills += 1;
                 self.kills_left -= 1;
             }
-            self.look(tally)?;
+            let wrong = tally.timed("judging", || self.look())?;
+            tally.looked();
+            if !wrong.is_empty() {
+                self.broke(tally, Rule::Visible, &wrong);
+            }
             if server_dies {
-                match self.serve() {
+                match tally.timed("node starts", || self.serve()) {
                     Ok(again) => *server = again,
                     Err(error) => {
                         self.broke(tally, Rule::Repair, &[format!("{error:#}")]);
@@ -303,22 +308,16 @@ impl<'a> Act<'a> {
         Duration::from_micros(self.rng.below(span.as_micros() as u64))
     }
 
-    /// Judges what a reader would see now.
-    fn look(&self, tally: &mut Tally) -> Result<()> {
-        tally.looked();
+    /// What a reader would see now that is wrong.
+    fn look(&self) -> Result<Vec<String>> {
         let (old, new) = (self.workload.old.as_path(), self.workload.new.as_path());
-        let wrong = if self.way.existing {
-            visible::wrong(&self.target, &[new, old])?
-        } else if self.target.symlink_metadata().is_ok() {
-            let options = Options { meta: true, skip_special: true };
-            compare::trees(new, &self.target, options)?
-        } else {
-            Vec::new()
-        };
-        if !wrong.is_empty() {
-            self.broke(tally, Rule::Visible, &wrong);
+        if self.way.existing {
+            return visible::wrong(&self.target, &[new, old]);
         }
-        Ok(())
+        if self.target.symlink_metadata().is_err() {
+            return Ok(Vec::new());
+        }
+        compare::trees(new, &self.target, Options { meta: true, skip_special: true })
     }
 
     /// Checks the numbers of a series that ended well.

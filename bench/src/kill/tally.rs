@@ -1,7 +1,7 @@
 //! Counts of a kill loop and its closing table.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::series::Victim;
 
@@ -46,6 +46,8 @@ pub(super) struct Tally {
     recovery_kills: u32,
     series: BTreeMap<String, u32>,
     looks: u32,
+    /// Where the time went.
+    spent: BTreeMap<&'static str, Duration>,
     exits: BTreeMap<i32, u32>,
     broken: BTreeMap<Rule, u32>,
     printed: usize,
@@ -64,6 +66,7 @@ impl Tally {
             recovery_kills: 0,
             series: BTreeMap::new(),
             looks: 0,
+            spent: BTreeMap::new(),
             exits: BTreeMap::new(),
             broken: BTreeMap::new(),
             printed: 0,
@@ -88,6 +91,14 @@ impl Tally {
     pub(super) fn killed(&mut self, victim: Victim, in_recovery: bool) {
         *self.kills.entry(victim).or_default() += 1;
         self.recovery_kills += u32::from(in_recovery);
+    }
+
+    /// Does something and notes how long it took.
+    pub(super) fn timed<T>(&mut self, what: &'static str, work: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let result = work();
+        *self.spent.entry(what).or_default() += start.elapsed();
+        result
     }
 
     pub(super) fn looked(&mut self) {
@@ -139,6 +150,12 @@ impl Tally {
             row(&format!("series: {what}"), count.to_string());
         }
         row("looks at the target", self.looks.to_string());
+        let spent: Vec<String> = self
+            .spent
+            .iter()
+            .map(|(what, time)| format!("{what} {:.1}", time.as_secs_f64()))
+            .collect();
+        row("seconds of it", spent.join(", "));
         let exits: Vec<String> =
             self.exits.iter().map(|(code, count)| format!("{code}: {count}")).collect();
         row("exit statuses of commands not killed", exits.join(", "));
