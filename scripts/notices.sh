@@ -9,7 +9,7 @@ need_build
 cd "$repo"
 export LC_ALL=C
 list=$(cargo tree --locked --workspace --edges normal --prefix none --format '{p}|{l}' |
-    sed -e 's/ (\*)$//' -e 's/ (proc-macro)//' | grep -v '(/' | sort -u |
+    sed -e 's/ (\*)$//' -e 's/ (proc-macro)//' | grep -v -e '(/' -e '^$' | sort -u |
     awk -F'|' '{ split($1, p, " v"); printf "%-32s %-14s %s\n", p[1], p[2], $2 }')
 
 if [ "${1:-}" = --check ]; then
