@@ -7,9 +7,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 need_build
 cd "$repo"
 changed=$({ git diff --name-only HEAD; git ls-files --others --exclude-standard; } | sort -u)
-packages=()
+packages=() targets=(--bins)
 if grep -qE '^(Cargo|engine/|\.cargo|clippy)' <<<"$changed"; then
-    packages=(--workspace)
+    packages=(--workspace) targets=(--lib --bins)
 else
     ! grep -q '^cli/' <<<"$changed" || packages+=(-p portway-cli)
     ! grep -q '^bench/' <<<"$changed" || packages+=(-p portway-bench)
@@ -21,4 +21,4 @@ if [ ${#packages[@]} = 0 ]; then
     exit 0
 fi
 cargo clippy --locked "${packages[@]}" --all-targets -- -D warnings
-cargo test --locked "${packages[@]}" --lib --bins
+cargo test --locked "${packages[@]}" "${targets[@]}"
