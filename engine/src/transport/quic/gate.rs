@@ -50,7 +50,6 @@ impl Gate {
 
     /// What becomes of a newcomer from `address`; `proven` if it showed that the address is its
     /// own, `full` if there is no room for another connection anyway.
-
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr, proven: bool, full: bool) -> Admission {
         let mut state = locked(&self.state);
         // Unproven addresses may be anybody's, so they count against none; they end here as soon
