@@ -14,7 +14,8 @@ const TOKEN_BYTES_MAX: u64 = 4096;
 
 pub(super) async fn run(context: &Context<'_>, args: Join) -> Result<Exit, Error> {
     let token = if args.token == "-" { from_stdin()? } else { args.token };
-    let joined = Engine::join(&context.home, token.trim()).await?;
+    let config = context.config()?;
+    let joined = Engine::join(&context.home, &config, token.trim()).await?;
     let (node, site, tier, peer) = (joined.node, joined.site, joined.tier, joined.peer);
     context.out.event(&Event::Joined {
         node: node.as_str(),

@@ -1,1 +1,14 @@
-//! To be written.
+//! A snapshot's description: entries in canonical order, each file with its chunk list.
+//!
+//! The file format is in `docs/manifest.md`. Digests are over a fixed byte layout, never over the
+//! encoding, so that the encoding can grow fields.
+
+mod codec;
+mod entry;
+pub mod record;
+
+pub use codec::{
+    CHUNK_REF_BYTES, DecodeError, EntryMsg, LIST_CHUNKS_MAX, ManifestRecord, decode_list,
+    encode_list,
+};
+pub use entry::{ChunkRef, Entry, EntryKind, ListHasher, Object, RootHasher, stamp_of};

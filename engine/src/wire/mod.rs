@@ -1,1 +1,24 @@
-//! To be written.
+//! Frames of the control channel and headers of data messages. The text is `docs/protocol.md`.
+
+mod codec;
+mod data;
+mod frame;
+
+pub use data::{DataHeader, PieceRange};
+pub use frame::{
+    Accept, Bitmap, End, Frame, Hello, Known, Numbers, Open, Operation, Piece, Published, Verdict,
+};
+
+pub use crate::manifest::DecodeError;
+
+/// Protocol versions that this build speaks, oldest and newest.
+pub const VERSIONS: (u32, u32) = (1, 1);
+
+/// The newest version that both sides speak, or `None`.
+pub fn negotiate(theirs: (u32, u32)) -> Option<u32> {
+    let newest = VERSIONS.1.min(theirs.1);
+    (newest >= VERSIONS.0.max(theirs.0)).then_some(newest)
+}
+
+#[cfg(test)]
+mod tests;

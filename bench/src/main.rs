@@ -1,0 +1,86 @@
+//! `portway-bench`: data sets, an independent comparison, a kill loop, and measurements.
+
+mod compare;
+mod data;
+mod events;
+mod kill;
+mod nodes;
+mod peers;
+mod rng;
+mod size;
+mod system;
+mod visible;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a deterministic data set; prints its numbers as JSON
+    Data(data::DataArgs),
+    /// Compare two trees by content and metadata; exit status 1 if they differ
+    Compare(compare::CompareArgs),
+    /// Kill transfers at random moments and judge what is left
+    KillLoop(kill::KillArgs),
+    /// Measure Portway and the rsync daemon on the same work; prints Markdown
+    Peers(peers::PeersArgs),
+    /// Print the last value of a field in the JSON lines of standard input
+    Field(events::FieldArgs),
+    /// Wait until a running `--json` transfer has moved a share of its bytes
+    WaitProgress(events::WaitProgressArgs),
+    /// Print free UDP ports of 127.0.0.1, one a line
+    FreePorts {
+        /// How many
+        #[arg(default_value_t = 1)]
+        count: usize,
+    },
+    /// Wait until a process has bound a UDP port
+    WaitUdp {
+        /// The port
+        port: u16,
+        /// Longest wait in seconds
+        #[arg(long, default_value_t = 10)]
+        timeout_s: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<bool> {
+    match command {
+        Command::Data(args) => data::run(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::KillLoop(args) => kill::run(&args),
+        Command::Peers(args) => peers::run(&args),
+        Command::Field(args) => events::field(&args),
+        Command::WaitProgress(args) => events::wait_progress(&args),
+        Command::FreePorts { count } => {
+            system::free_ports(count)?.iter().for_each(|port| println!("{port}"));
+            Ok(true)
+        }
+        Command::WaitUdp { port, timeout_s } => {
+            let timeout = Duration::from_secs(timeout_s);
+            system::wait_bound(system::Socket::Udp, port, timeout)?;
+            Ok(true)
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Portway beside the rsync daemon: the same work, the same run, one after the other in turns.
+
+mod measure;
+mod mover;
+mod table;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+
+use self::measure::Sample;
+use self::mover::{Bench, Mover};
+use crate::data::{self, Kind};
+use crate::{nodes, system};
+
+/// Arguments of `peers`.
+#[derive(Debug, Args)]
+pub(crate) struct PeersArgs {
+    /// Runs of each mover and workload; medians are printed
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=99))]
+    runs: u64,
+    /// Movers in the order in which they take turns
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "rsync,portway")]
+    movers: Vec<Mover>,
+    /// Workloads: ckpt, ckpt-next, shards, small
+    #[arg(long, value_delimiter = ',', default_value = "ckpt,ckpt-next,shards,small")]
+    workloads: Vec<String>,
+    /// Size of the checkpoint
+    #[arg(long, value_parser = crate::size::parse, default_value = "2GiB")]
+    bytes: u64,
+    /// The portway command
+    #[arg(long, default_value = "target/release/portway")]
+    portway: PathBuf,
+    /// Directory for sources and homes; data sets that are there already are used again
+    #[arg(long)]
+    work: PathBuf,
+    /// Directory for targets [default: below --work]
+    #[arg(long)]
+    target: Option<PathBuf>,
+}
+
+/// Something to move.
+#[derive(Debug)]
+pub(crate) struct Work {
+    name: String,
+    source: PathBuf,
+    /// What the target holds before.
+    base: Option<PathBuf>,
+    /// Content of the source in bytes.
+    bytes: u64,
+}
+
+/// Measures everything and prints the table; false if a received tree differs from its source.
+pub(crate) fn run(args: &PeersArgs) -> Result<bool> {
+    std::fs::create_dir_all(&args.work)?;
+    let work = args.work.canonicalize()?;
+    let target = args.target.clone().unwrap_or_else(|| work.clone()).join("portway-bench-target");
+    let works: Vec<Work> = args
+        .workloads
+        .iter()
+        .map(|name| make_work(&work.join("data"), name, args.bytes))
+        .collect::<Result<_>>()?;
+    let bench = Bench::new(&args.portway, &work.join("run"), &target, &args.movers)?;
+    let mut samples: Vec<Sample> = Vec::new();
+    for work in &works {
+        for run in 1..=args.runs {
+            for &mover in &args.movers {
+                let sample = bench
+                    .once(mover, work)
+                    .with_context(|| format!("{} of {}, run {run}", mover.title(), work.name))?;
+                eprintln!("{} run {run}: {}", work.name, sample.line());
+                samples.push(sample);
+            }
+        }
+    }
+    nodes::remove(&target)?;
+    nodes::remove(&work.join("run"))?;
+    table::print(args.runs, &works, &args.movers, &samples, &target);
+    Ok(samples.iter().all(|sample| sample.equal))
+}
+
+fn make_work(data: &Path, name: &str, bytes: u64) -> Result<Work> {
+    let (kind, base) = match name {
+        "ckpt" => (Kind::Ckpt, None),
+        "ckpt-next" => (Kind::CkptNext, Some("ckpt")),
+        "shards" => (Kind::Shards, None),
+        "small" => (Kind::Small, None),
+        other => anyhow::bail!("`{other}` is no workload"),
+    };
+    let set = |name: &str, kind: Kind| -> Result<PathBuf> {
+        let size = matches!(kind, Kind::Ckpt | Kind::CkptNext).then(|| format!("-{bytes}"));
+        let path = data.join(format!("{name}{}", size.unwrap_or_default()));
+        // A set is made under another name first, so that one that is there is whole.
+        if !path.exists() {
+            let part = path.with_extension("part");
+            nodes::remove(&part)?;
+            data::simple(kind, part.clone(), bytes, 0, 1)?;
+            std::fs::rename(&part, &path)?;
+        }
+        Ok(path)
+    };
+    let source = set(name, kind)?;
+    let base = base.map(|base| set(base, Kind::Ckpt)).transpose()?;
+    let bytes = read_all(&source)?;
+    ensure!(bytes > 0, "{} is empty", source.display());
+    Ok(Work { name: name.to_owned(), source, base, bytes })
+}
+
+/// Reads every file below a directory, so that it is cached, and returns their size.
+fn read_all(directory: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            bytes += read_all(&entry.path())?;
+        } else {
+            bytes += std::io::copy(&mut std::fs::File::open(entry.path())?, &mut std::io::sink())?;
+        }
+    }
+    Ok(bytes)
+}
+
+/// Memory that a run may touch first: the target's pages and the movers' own.
+fn pretouch(work: &Work) {
+    system::pretouch(work.bytes + work.bytes / 10 + (256 << 20));
+}

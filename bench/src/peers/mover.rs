@@ -1,0 +1,136 @@
+//! The movers that are compared, each with a server and a client.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+
+use super::measure::{self, Sample};
+use super::{Work, pretouch, read_all};
+use crate::compare::{self, Options};
+use crate::nodes::{self, Node, Pair, Running, Transfer};
+use crate::system::{self, Socket};
+
+/// How long a daemon may take to listen, and an unmeasured push to end.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+const BASE_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// A program that moves trees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mover {
+    /// `rsync -a` to an rsync daemon.
+    Rsync,
+    /// `portway push` to `portway serve`.
+    Portway,
+}
+
+impl Mover {
+    /// Its name in the table.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Rsync => "rsync",
+            Self::Portway => "portway",
+        }
+    }
+}
+
+/// What is set up once.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    pair: Option<Pair>,
+    run: PathBuf,
+    target: PathBuf,
+}
+
+impl Bench {
+    /// Enrols two nodes if Portway takes part.
+    pub(crate) fn new(portway: &Path, run: &Path, target: &Path, movers: &[Mover]) -> Result<Self> {
+        nodes::remove(run)?;
+        std::fs::create_dir_all(run)?;
+        let takes_part = movers.contains(&Mover::Portway);
+        let pair = takes_part.then(|| Pair::enrol(portway, run)).transpose()?;
+        Ok(Self { pair, run: run.to_owned(), target: target.to_owned() })
+    }
+
+    /// One run from a fresh target, warm sources and touched memory, judged afterwards.
+    pub(crate) fn once(&self, mover: Mover, work: &Work) -> Result<Sample> {
+        nodes::remove(&self.target)?;
+        std::fs::create_dir_all(&self.target)?;
+        pretouch(work);
+        let (mut sample, place) = match mover {
+            Mover::Rsync => (self.rsync(work)?, self.target.clone()),
+            Mover::Portway => (self.portway(work)?, self.target.join("set")),
+        };
+        let options = Options { meta: true, skip_special: true };
+        let differences = compare::trees(&work.source, &place, options)?;
+        differences.iter().take(5).for_each(|difference| eprintln!("    {difference}"));
+        sample.equal = differences.is_empty();
+        Ok(sample)
+    }
+
+    fn rsync(&self, work: &Work) -> Result<Sample> {
+        if let Some(base) = &work.base {
+            nodes::copy(&base.join("."), &self.target)?;
+        }
+        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let config = self.run.join("rsyncd.conf");
+        // Without `reverse lookup = no` the daemon asks for the client's name, which can take 10 s.
+        let owner = if rustix::process::geteuid().is_root() { "uid = 0\ngid = 0\n" } else { "" };
+        let target = self.target.display();
+        let text = format!(
+            "use chroot = no\nreverse lookup = no\n{owner}[target]\npath = {target}\nread only = no\n"
+        );
+        std::fs::write(&config, text)?;
+        let log = File::create(self.run.join("rsync-server.log"))?;
+        let mut option = std::ffi::OsString::from("--config=");
+        option.push(&config);
+        let daemon = Command::new("rsync")
+            .args(["--daemon", "--no-detach", "--address=127.0.0.1", &format!("--port={port}")])
+            .arg(option)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("start rsync; is it installed?")?;
+        let daemon = Running::new(daemon);
+        system::wait_bound(Socket::Tcp, port, START_TIMEOUT)?;
+        read_all(&work.source)?;
+        measure::run((Mover::Rsync, &work.name), daemon.pid(), &self.target, || {
+            let mut source = work.source.clone().into_os_string();
+            source.push("/");
+            let target = format!("rsync://127.0.0.1:{port}/target/");
+            spawn(Command::new("rsync").arg("-a").arg("--").arg(source).arg(target))
+        })
+    }
+
+    fn portway(&self, work: &Work) -> Result<Sample> {
+        let pair = self.pair.as_ref().context("portway does not take part")?;
+        pair.reset()?;
+        let server = pair.serve(Node::Cloud, &self.target)?;
+        let log = self.run.join("push.jsonl");
+        let push = |source: &Path| Transfer::Push {
+            source: source.to_owned(),
+            to: Node::Cloud,
+            path: "set".into(),
+        };
+        if let Some(base) = &work.base {
+            let mut first = pair.transfer(Node::Onprem, &push(base), &log)?;
+            let status = first.wait(BASE_TIMEOUT);
+            let done = status.is_some_and(|status| status.success());
+            ensure!(done, "push of the base: {}", nodes::tail(&log.with_extension("err")));
+        }
+        read_all(&work.source)?;
+        let start = || pair.transfer(Node::Onprem, &push(&work.source), &log);
+        measure::run((Mover::Portway, &work.name), server.pid(), &self.target, start)
+            .with_context(|| nodes::tail(&log.with_extension("err")))
+    }
+}
+
+fn spawn(command: &mut Command) -> Result<Running> {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+    Ok(Running::new(child.context("start the client")?))
+}

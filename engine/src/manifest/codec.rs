@@ -1,0 +1,273 @@
+//! Encoding of manifest records (protobuf; unknown fields are skipped).
+
+use prost::Message;
+
+use super::{ChunkRef, Entry, EntryKind, Object};
+use crate::base::limits::{CHUNK_BYTES_MAX, LINK_BYTES_MAX, OBJECT_BYTES_MAX};
+use crate::base::{Digest, FileTime, PathError, RelPath, Stamp};
+
+/// Bytes of one chunk in an encoded list: offset u64 LE, length u32 LE, digest.
+pub const CHUNK_REF_BYTES: usize = 44;
+/// Most chunks in one list record.
+pub const LIST_CHUNKS_MAX: usize = 65_536;
+
+/// Bytes from outside are not what they claim to be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Not the protobuf message that was expected.
+    #[error("malformed message: {detail}")]
+    Malformed {
+        /// The decoder's words.
+        detail: String,
+    },
+    /// A field that must be there is missing.
+    #[error("the field {field} is missing or has a wrong size")]
+    Field {
+        /// Its name.
+        field: &'static str,
+    },
+    /// A path is not safe.
+    #[error("unsafe path: {0}")]
+    Path(#[from] PathError),
+    /// A count or size is over its bound.
+    #[error("{what} is {value}, over the limit of {limit}")]
+    Limit {
+        /// What was counted.
+        what: &'static str,
+        /// The peer's number.
+        value: u64,
+        /// The bound.
+        limit: u64,
+    },
+}
+
+impl From<prost::DecodeError> for DecodeError {
+    fn from(error: prost::DecodeError) -> Self {
+        Self::Malformed { detail: error.to_string() }
+    }
+}
+
+/// An entry on the wire and in files.
+#[derive(Clone, PartialEq, Message)]
+pub struct EntryMsg {
+    /// Slash-separated raw bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub path: Vec<u8>,
+    /// 1 directory, 2 symbolic link, 3 file.
+    #[prost(uint32, tag = "2")]
+    pub kind: u32,
+    /// Permission bits.
+    #[prost(uint32, tag = "3")]
+    pub mode: u32,
+    /// Modification time, seconds.
+    #[prost(sint64, tag = "4")]
+    pub mtime_secs: i64,
+    /// Modification time, nanoseconds.
+    #[prost(uint32, tag = "5")]
+    pub mtime_nanos: u32,
+    /// Content length.
+    #[prost(uint64, tag = "6")]
+    pub len: u64,
+    /// The source's stamp, 16 bytes.
+    #[prost(bytes = "vec", tag = "7")]
+    pub stamp: Vec<u8>,
+    /// Text of a symbolic link.
+    #[prost(bytes = "vec", tag = "8")]
+    pub link: Vec<u8>,
+}
+
+impl From<&Entry> for EntryMsg {
+    fn from(entry: &Entry) -> Self {
+        let (kind, len, stamp, link) = match &entry.kind {
+            EntryKind::Dir => (1, 0, Vec::new(), Vec::new()),
+            EntryKind::Symlink(text) => (2, 0, Vec::new(), text.clone()),
+            EntryKind::File { len, stamp } => (3, *len, stamp.0.to_vec(), Vec::new()),
+        };
+        Self {
+            path: entry.path.as_bytes().to_vec(),
+            kind,
+            mode: entry.mode,
+            mtime_secs: entry.mtime.secs,
+            mtime_nanos: entry.mtime.nanos,
+            len,
+            stamp,
+            link,
+        }
+    }
+}
+
+impl TryFrom<EntryMsg> for Entry {
+    type Error = DecodeError;
+
+    fn try_from(msg: EntryMsg) -> Result<Self, DecodeError> {
+        let limit = |what, value, limit| {
+            if value > limit { Err(DecodeError::Limit { what, value, limit }) } else { Ok(()) }
+        };
+        limit("mtime nanoseconds", u64::from(msg.mtime_nanos), 999_999_999)?;
+        let kind = match msg.kind {
+            1 => EntryKind::Dir,
+            2 => {
+                limit("link text", msg.link.len() as u64, LINK_BYTES_MAX as u64)?;
+                if msg.link.is_empty() || msg.link.contains(&0) {
+                    return Err(DecodeError::Field { field: "link" });
+                }
+                EntryKind::Symlink(msg.link)
+            }
+            3 => {
+                limit("object length", msg.len, OBJECT_BYTES_MAX)?;
+                let stamp = msg.stamp.try_into();
+                let stamp = stamp.map_err(|_| DecodeError::Field { field: "stamp" })?;
+                EntryKind::File { len: msg.len, stamp: Stamp(stamp) }
+            }
+            _ => return Err(DecodeError::Field { field: "kind" }),
+        };
+        Ok(Self {
+            path: RelPath::from_bytes(&msg.path)?,
+            kind,
+            mode: msg.mode & 0o7777,
+            mtime: FileTime { secs: msg.mtime_secs, nanos: msg.mtime_nanos },
+        })
+    }
+}
+
+/// Encodes chunks at fixed width.
+pub fn encode_list(chunks: &[ChunkRef]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(chunks.len() * CHUNK_REF_BYTES);
+    for chunk in chunks {
+        out.extend_from_slice(&chunk.offset.to_le_bytes());
+        out.extend_from_slice(&chunk.len.to_le_bytes());
+        out.extend_from_slice(&chunk.digest.0);
+    }
+    out
+}
+
+/// Decodes what [`encode_list`] made; every chunk is within the limits.
+pub fn decode_list(bytes: &[u8]) -> Result<Vec<ChunkRef>, DecodeError> {
+    if !bytes.len().is_multiple_of(CHUNK_REF_BYTES) {
+        return Err(DecodeError::Field { field: "chunks" });
+    }
+    let decode = |raw: &[u8]| {
+        let mut offset = [0; 8];
+        offset.copy_from_slice(&raw[..8]);
+        let mut len = [0; 4];
+        len.copy_from_slice(&raw[8..12]);
+        let mut digest = Digest::default();
+        digest.0.copy_from_slice(&raw[12..CHUNK_REF_BYTES]);
+        let chunk =
+            ChunkRef { offset: u64::from_le_bytes(offset), len: u32::from_le_bytes(len), digest };
+        let limit = CHUNK_BYTES_MAX as u64;
+        if chunk.len == 0 || u64::from(chunk.len) > limit {
+            let value = u64::from(chunk.len);
+            return Err(DecodeError::Limit { what: "chunk length", value, limit });
+        }
+        if chunk.offset > OBJECT_BYTES_MAX {
+            let (value, limit) = (chunk.offset, OBJECT_BYTES_MAX);
+            return Err(DecodeError::Limit { what: "chunk offset", value, limit });
+        }
+        Ok(chunk)
+    };
+    bytes.chunks_exact(CHUNK_REF_BYTES).map(decode).collect()
+}
+
+/// One record of a manifest file.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ManifestRecord {
+    /// First: who pushed it, which stamps therefore mean something.
+    Head {
+        /// Name of the source node.
+        source: String,
+        /// Where it is published, below the root.
+        target: RelPath,
+    },
+    /// An entry; a file has its object, and `lists` list records follow.
+    Entry {
+        /// The entry.
+        entry: Entry,
+        /// Content of a file.
+        object: Option<Object>,
+        /// List records that follow.
+        lists: u32,
+    },
+    /// A part of the chunk list of the entry before it.
+    List(Vec<ChunkRef>),
+    /// Last: the snapshot's root digest and number of entries.
+    End {
+        /// The root digest.
+        root: Digest,
+        /// Number of entries.
+        entries: u64,
+    },
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RecordMsg {
+    #[prost(string, tag = "1")]
+    source: String,
+    #[prost(message, optional, tag = "2")]
+    entry: Option<EntryMsg>,
+    #[prost(bytes = "vec", tag = "3")]
+    digest: Vec<u8>,
+    #[prost(uint32, tag = "4")]
+    cutter: u32,
+    #[prost(uint32, tag = "5")]
+    lists: u32,
+    #[prost(bytes = "vec", tag = "6")]
+    list: Vec<u8>,
+    #[prost(bytes = "vec", tag = "7")]
+    root: Vec<u8>,
+    #[prost(uint64, tag = "8")]
+    entries: u64,
+    #[prost(bytes = "vec", tag = "9")]
+    target: Vec<u8>,
+}
+
+impl ManifestRecord {
+    /// The record's payload.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut msg = RecordMsg::default();
+        match self {
+            Self::Head { source, target } => {
+                msg.source.clone_from(source);
+                msg.target = target.as_bytes().to_vec();
+            }
+            Self::Entry { entry, object, lists } => {
+                msg.entry = Some(entry.into());
+                msg.lists = *lists;
+                if let Some(object) = object {
+                    msg.digest = object.digest.0.to_vec();
+                    msg.cutter = object.cutter;
+                }
+            }
+            Self::List(chunks) => msg.list = encode_list(chunks),
+            Self::End { root, entries } => {
+                msg.root = root.0.to_vec();
+                msg.entries = *entries;
+            }
+        }
+        msg.encode_to_vec()
+    }
+
+    /// Decodes a payload.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let msg = RecordMsg::decode(bytes)?;
+        if let Some(entry) = msg.entry {
+            let entry = Entry::try_from(entry)?;
+            let object = if entry.is_file() {
+                let digest = Digest::from_slice(&msg.digest);
+                let digest = digest.ok_or(DecodeError::Field { field: "digest" })?;
+                Some(Object { digest, len: entry.len(), cutter: msg.cutter })
+            } else {
+                None
+            };
+            Ok(Self::Entry { entry, object, lists: msg.lists })
+        } else if !msg.list.is_empty() {
+            decode_list(&msg.list).map(Self::List)
+        } else if !msg.root.is_empty() {
+            let root = Digest::from_slice(&msg.root);
+            let root = root.ok_or(DecodeError::Field { field: "root" })?;
+            Ok(Self::End { root, entries: msg.entries })
+        } else {
+            Ok(Self::Head { source: msg.source, target: RelPath::from_bytes(&msg.target)? })
+        }
+    }
+}

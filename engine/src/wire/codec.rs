@@ -1,0 +1,474 @@
+//! Frames as protobuf messages; unknown fields are skipped, unknown frames are refused.
+
+use bytes::Bytes;
+use prost::{Message, Oneof};
+
+use super::DecodeError;
+use super::frame::{
+    Accept, Bitmap, End, Frame, Hello, Known, Numbers, Open, Operation, PIECES_MAX, Piece,
+    Published, Verdict,
+};
+use crate::base::limits::{CHUNK_BYTES_MAX, ENTRIES_PER_FRAME_MAX, OBJECT_BYTES_MAX};
+use crate::base::{Digest, RelPath, TransferId};
+use crate::manifest::{Entry, EntryMsg, Object};
+
+/// Bytes of a packed piece: seq, round, offset, length (all LE) and digest.
+const PIECE_BYTES: usize = 4 + 4 + 8 + 4 + 32;
+/// Bytes of a packed end: seq, round, cutter, length, digest.
+const END_BYTES: usize = 4 + 4 + 4 + 8 + 32;
+/// Bytes of a packed verdict: seq, known (0 need, 1 have), cutter, length, digest.
+const VERDICT_BYTES: usize = 4 + 4 + 4 + 8 + 32;
+/// Longest text in a frame, in bytes.
+const TEXT_BYTES_MAX: usize = 4096;
+
+#[derive(Clone, PartialEq, Message)]
+struct Msg {
+    #[prost(oneof = "Body", tags = "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17")]
+    body: Option<Body>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+enum Body {
+    #[prost(message, tag = "1")]
+    Hello(HelloMsg),
+    #[prost(message, tag = "2")]
+    Open(OpenMsg),
+    #[prost(message, tag = "3")]
+    Accept(AcceptMsg),
+    #[prost(message, tag = "4")]
+    Refuse(RefuseMsg),
+    #[prost(message, tag = "5")]
+    Entries(EntriesMsg),
+    #[prost(message, tag = "6")]
+    EntriesEnd(EntriesEndMsg),
+    #[prost(bytes = "bytes", tag = "7")]
+    Verdicts(Bytes),
+    #[prost(message, tag = "8")]
+    Offer(OfferMsg),
+    #[prost(message, tag = "9")]
+    Want(WantMsg),
+    #[prost(message, tag = "10")]
+    Again(OfferMsg),
+    #[prost(message, tag = "11")]
+    Restart(RestartMsg),
+    #[prost(message, tag = "12")]
+    Failed(FailedMsg),
+    #[prost(message, tag = "13")]
+    Settled(SettledMsg),
+    #[prost(bytes = "bytes", tag = "14")]
+    Root(Bytes),
+    #[prost(message, tag = "15")]
+    Published(PublishedMsg),
+    #[prost(message, tag = "16")]
+    Call(CallMsg),
+    #[prost(message, tag = "17")]
+    Reply(ReplyMsg),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct HelloMsg {
+    #[prost(uint32, tag = "1")]
+    oldest: u32,
+    #[prost(uint32, tag = "2")]
+    newest: u32,
+    #[prost(string, tag = "3")]
+    program: String,
+    #[prost(uint64, tag = "4")]
+    clock_ms: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct OpenMsg {
+    #[prost(uint32, tag = "1")]
+    operation: u32,
+    #[prost(bytes = "bytes", tag = "2")]
+    transfer_id: Bytes,
+    #[prost(bytes = "bytes", tag = "3")]
+    path: Bytes,
+    #[prost(bool, tag = "4")]
+    checksum: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct AcceptMsg {
+    #[prost(bytes = "bytes", tag = "1")]
+    transfer_id: Bytes,
+    #[prost(uint64, tag = "2")]
+    free_bytes: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RefuseMsg {
+    #[prost(string, tag = "1")]
+    code: String,
+    #[prost(string, tag = "2")]
+    detail: String,
+    #[prost(bool, tag = "3")]
+    retry: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct EntriesMsg {
+    #[prost(uint32, tag = "1")]
+    first: u32,
+    #[prost(message, repeated, tag = "2")]
+    entries: Vec<EntryMsg>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct EntriesEndMsg {
+    #[prost(uint32, tag = "1")]
+    entries: u32,
+    #[prost(uint64, tag = "2")]
+    skipped: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct OfferMsg {
+    #[prost(uint64, tag = "1")]
+    run: u64,
+    #[prost(bytes = "bytes", tag = "2")]
+    pieces: Bytes,
+    #[prost(bytes = "bytes", tag = "3")]
+    ends: Bytes,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct WantMsg {
+    #[prost(uint64, tag = "1")]
+    run: u64,
+    #[prost(bytes = "vec", tag = "2")]
+    wanted: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RestartMsg {
+    #[prost(uint32, tag = "1")]
+    seq: u32,
+    #[prost(uint32, tag = "2")]
+    round: u32,
+    #[prost(message, optional, tag = "3")]
+    entry: Option<EntryMsg>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct FailedMsg {
+    #[prost(uint32, tag = "1")]
+    seq: u32,
+    #[prost(string, tag = "2")]
+    code: String,
+    #[prost(string, tag = "3")]
+    detail: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct NumbersMsg {
+    #[prost(uint64, tag = "1")]
+    files: u64,
+    #[prost(uint64, tag = "2")]
+    sent: u64,
+    #[prost(uint64, tag = "3")]
+    deduplicated: u64,
+    #[prost(uint64, tag = "4")]
+    resumed: u64,
+    #[prost(uint64, tag = "5")]
+    discarded: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SettledMsg {
+    #[prost(uint32, tag = "1")]
+    below: u32,
+    #[prost(message, optional, tag = "2")]
+    numbers: Option<NumbersMsg>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PublishedMsg {
+    #[prost(bytes = "bytes", tag = "1")]
+    root: Bytes,
+    #[prost(message, optional, tag = "2")]
+    numbers: Option<NumbersMsg>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct CallMsg {
+    #[prost(string, tag = "1")]
+    method: String,
+    #[prost(bytes = "bytes", tag = "2")]
+    body: Bytes,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ReplyMsg {
+    #[prost(bytes = "bytes", tag = "1")]
+    body: Bytes,
+    #[prost(bool, tag = "2")]
+    last: bool,
+}
+
+impl From<Numbers> for NumbersMsg {
+    fn from(n: Numbers) -> Self {
+        let Numbers { files, sent, deduplicated, resumed, discarded } = n;
+        Self { files, sent, deduplicated, resumed, discarded }
+    }
+}
+
+impl From<Option<NumbersMsg>> for Numbers {
+    fn from(n: Option<NumbersMsg>) -> Self {
+        let NumbersMsg { files, sent, deduplicated, resumed, discarded } = n.unwrap_or_default();
+        Self { files, sent, deduplicated, resumed, discarded }
+    }
+}
+
+fn packed<T>(items: &[T], bytes: usize, put: impl Fn(&T, &mut Vec<u8>)) -> Bytes {
+    let mut out = Vec::with_capacity(items.len() * bytes);
+    for item in items {
+        put(item, &mut out);
+    }
+    out.into()
+}
+
+fn unpacked<T>(
+    field: &'static str,
+    raw: &[u8],
+    bytes: usize,
+    limit: u64,
+    take: impl Fn(&mut Fields<'_>) -> Result<T, DecodeError>,
+) -> Result<Vec<T>, DecodeError> {
+    if !raw.len().is_multiple_of(bytes) {
+        return Err(DecodeError::Field { field });
+    }
+    bounded(field, (raw.len() / bytes) as u64, limit)?;
+    raw.chunks_exact(bytes).map(|item| take(&mut Fields(item))).collect()
+}
+
+/// Fixed-width fields of a packed item, whose length was checked before.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        let mut out = [0; N];
+        if let Some((head, rest)) = self.0.split_at_checked(N) {
+            out.copy_from_slice(head);
+            self.0 = rest;
+        }
+        out
+    }
+
+    fn u32(&mut self) -> u32 {
+        u32::from_le_bytes(self.take())
+    }
+
+    fn u64(&mut self) -> u64 {
+        u64::from_le_bytes(self.take())
+    }
+
+    fn object(&mut self) -> Result<Object, DecodeError> {
+        let cutter = self.u32();
+        let len = bounded("object length", self.u64(), OBJECT_BYTES_MAX)?;
+        Ok(Object { digest: Digest(self.take()), len, cutter })
+    }
+}
+
+fn bounded(what: &'static str, value: u64, limit: u64) -> Result<u64, DecodeError> {
+    if value > limit { Err(DecodeError::Limit { what, value, limit }) } else { Ok(value) }
+}
+
+fn put_object(object: &Object, out: &mut Vec<u8>) {
+    out.extend_from_slice(&object.cutter.to_le_bytes());
+    out.extend_from_slice(&object.len.to_le_bytes());
+    out.extend_from_slice(&object.digest.0);
+}
+
+fn put_piece(piece: &Piece, out: &mut Vec<u8>) {
+    out.extend_from_slice(&piece.seq.to_le_bytes());
+    out.extend_from_slice(&piece.round.to_le_bytes());
+    out.extend_from_slice(&piece.offset.to_le_bytes());
+    out.extend_from_slice(&piece.len.to_le_bytes());
+    out.extend_from_slice(&piece.digest.0);
+}
+
+fn take_piece(fields: &mut Fields<'_>) -> Result<Piece, DecodeError> {
+    let (seq, round) = (fields.u32(), fields.u32());
+    let offset = bounded("piece offset", fields.u64(), OBJECT_BYTES_MAX)?;
+    let len = fields.u32();
+    bounded("piece length", len.into(), CHUNK_BYTES_MAX as u64)?;
+    if len == 0 {
+        return Err(DecodeError::Field { field: "piece length" });
+    }
+    Ok(Piece { seq, round, offset, len, digest: Digest(fields.take()) })
+}
+
+fn put_end(end: &End, out: &mut Vec<u8>) {
+    out.extend_from_slice(&end.seq.to_le_bytes());
+    out.extend_from_slice(&end.round.to_le_bytes());
+    put_object(&end.object, out);
+}
+
+fn put_verdict(verdict: &Verdict, out: &mut Vec<u8>) {
+    let none = Object { digest: Digest::default(), len: 0, cutter: 0 };
+    let (known, object) = match &verdict.known {
+        Known::Need => (0u32, &none),
+        Known::Have(object) => (1, object),
+    };
+    out.extend_from_slice(&verdict.seq.to_le_bytes());
+    out.extend_from_slice(&known.to_le_bytes());
+    put_object(object, out);
+}
+
+pub(super) fn encode(frame: &Frame) -> Bytes {
+    let body = match frame.clone() {
+        Frame::Hello(Hello { versions: (oldest, newest), program, clock_ms }) => {
+            Body::Hello(HelloMsg { oldest, newest, program, clock_ms })
+        }
+        Frame::Open(open) => Body::Open(OpenMsg {
+            operation: open.operation as u32,
+            transfer_id: open.transfer_id.0.to_be_bytes().to_vec().into(),
+            path: open.path.as_bytes().to_vec().into(),
+            checksum: open.checksum,
+        }),
+        Frame::Accept(Accept { transfer_id, free_bytes }) => {
+            let transfer_id = transfer_id.0.to_be_bytes().to_vec().into();
+            Body::Accept(AcceptMsg { transfer_id, free_bytes })
+        }
+        Frame::Refuse { code, detail, retry } => Body::Refuse(RefuseMsg { code, detail, retry }),
+        Frame::Entries { first, entries } => {
+            Body::Entries(EntriesMsg { first, entries: entries.iter().map(Into::into).collect() })
+        }
+        Frame::EntriesEnd { entries, skipped } => {
+            Body::EntriesEnd(EntriesEndMsg { entries, skipped })
+        }
+        Frame::Verdicts(verdicts) => Body::Verdicts(packed(&verdicts, VERDICT_BYTES, put_verdict)),
+        Frame::Offer { run, pieces, ends } => Body::Offer(OfferMsg {
+            run,
+            pieces: packed(&pieces, PIECE_BYTES, put_piece),
+            ends: packed(&ends, END_BYTES, put_end),
+        }),
+        Frame::Want { run, wanted } => Body::Want(WantMsg { run, wanted: wanted.0 }),
+        Frame::Again { run, pieces } => {
+            let pieces = packed(&pieces, PIECE_BYTES, put_piece);
+            Body::Again(OfferMsg { run, pieces, ends: Bytes::new() })
+        }
+        Frame::Restart { seq, round, entry } => {
+            Body::Restart(RestartMsg { seq, round, entry: Some((&entry).into()) })
+        }
+        Frame::Failed { seq, code, detail } => Body::Failed(FailedMsg { seq, code, detail }),
+        Frame::Settled { below, numbers } => {
+            Body::Settled(SettledMsg { below, numbers: Some(numbers.into()) })
+        }
+        Frame::Root { root } => Body::Root(root.0.to_vec().into()),
+        Frame::Published(Published { root, numbers }) => Body::Published(PublishedMsg {
+            root: root.0.to_vec().into(),
+            numbers: Some(numbers.into()),
+        }),
+        Frame::Call { method, body } => Body::Call(CallMsg { method, body }),
+        Frame::Reply { body, last } => Body::Reply(ReplyMsg { body, last }),
+    };
+    Msg { body: Some(body) }.encode_to_vec().into()
+}
+
+fn text(field: &'static str, value: String) -> Result<String, DecodeError> {
+    bounded(field, value.len() as u64, TEXT_BYTES_MAX as u64)?;
+    Ok(value)
+}
+
+fn digest(field: &'static str, raw: &[u8]) -> Result<Digest, DecodeError> {
+    Digest::from_slice(raw).ok_or(DecodeError::Field { field })
+}
+
+fn transfer_id(raw: &[u8]) -> Result<TransferId, DecodeError> {
+    let raw = raw.try_into().map_err(|_| DecodeError::Field { field: "transfer id" })?;
+    Ok(TransferId(u128::from_be_bytes(raw)))
+}
+
+fn open(msg: &OpenMsg) -> Result<Open, DecodeError> {
+    let operation = match msg.operation {
+        0 => Operation::Push,
+        1 => Operation::Pull,
+        2 => Operation::Plan,
+        _ => return Err(DecodeError::Field { field: "operation" }),
+    };
+    Ok(Open {
+        operation,
+        transfer_id: transfer_id(&msg.transfer_id)?,
+        path: RelPath::from_bytes(&msg.path)?,
+        checksum: msg.checksum,
+    })
+}
+
+fn entries(msg: EntriesMsg) -> Result<Frame, DecodeError> {
+    bounded("entries in a frame", msg.entries.len() as u64, ENTRIES_PER_FRAME_MAX as u64)?;
+    let entries = msg.entries.into_iter().map(Entry::try_from).collect::<Result<Vec<_>, _>>()?;
+    Ok(Frame::Entries { first: msg.first, entries })
+}
+
+fn pieces(raw: &[u8]) -> Result<Vec<Piece>, DecodeError> {
+    unpacked("pieces", raw, PIECE_BYTES, PIECES_MAX, take_piece)
+}
+
+fn ends(raw: &[u8]) -> Result<Vec<End>, DecodeError> {
+    unpacked("ends", raw, END_BYTES, PIECES_MAX, |f| {
+        Ok(End { seq: f.u32(), round: f.u32(), object: f.object()? })
+    })
+}
+
+fn verdicts(raw: &[u8]) -> Result<Vec<Verdict>, DecodeError> {
+    unpacked("verdicts", raw, VERDICT_BYTES, ENTRIES_PER_FRAME_MAX as u64, |f| {
+        let (seq, known, object) = (f.u32(), f.u32(), f.object()?);
+        match known {
+            0 => Ok(Verdict { seq, known: Known::Need }),
+            1 => Ok(Verdict { seq, known: Known::Have(object) }),
+            _ => Err(DecodeError::Field { field: "verdict" }),
+        }
+    })
+}
+
+pub(super) fn decode(bytes: &[u8]) -> Result<Frame, DecodeError> {
+    let msg = Msg::decode(bytes)?;
+    Ok(match msg.body.ok_or(DecodeError::Field { field: "frame" })? {
+        Body::Hello(m) => Frame::Hello(Hello {
+            versions: (m.oldest, m.newest),
+            program: text("program", m.program)?,
+            clock_ms: m.clock_ms,
+        }),
+        Body::Open(m) => Frame::Open(open(&m)?),
+        Body::Accept(m) => Frame::Accept(Accept {
+            transfer_id: transfer_id(&m.transfer_id)?,
+            free_bytes: m.free_bytes,
+        }),
+        Body::Refuse(m) => Frame::Refuse {
+            code: text("code", m.code)?,
+            detail: text("detail", m.detail)?,
+            retry: m.retry,
+        },
+        Body::Entries(m) => entries(m)?,
+        Body::EntriesEnd(m) => Frame::EntriesEnd { entries: m.entries, skipped: m.skipped },
+        Body::Verdicts(raw) => Frame::Verdicts(verdicts(&raw)?),
+        Body::Offer(m) => {
+            Frame::Offer { run: m.run, pieces: pieces(&m.pieces)?, ends: ends(&m.ends)? }
+        }
+        Body::Want(m) => {
+            bounded("bits in a map", m.wanted.len() as u64 * 8, PIECES_MAX)?;
+            Frame::Want { run: m.run, wanted: Bitmap(m.wanted) }
+        }
+        Body::Again(m) => Frame::Again { run: m.run, pieces: pieces(&m.pieces)? },
+        Body::Restart(m) => {
+            let entry = m.entry.ok_or(DecodeError::Field { field: "entry" })?;
+            Frame::Restart { seq: m.seq, round: m.round, entry: entry.try_into()? }
+        }
+        Body::Failed(m) => Frame::Failed {
+            seq: m.seq,
+            code: text("code", m.code)?,
+            detail: text("detail", m.detail)?,
+        },
+        Body::Settled(m) => Frame::Settled { below: m.below, numbers: m.numbers.into() },
+        Body::Root(raw) => Frame::Root { root: digest("root", &raw)? },
+        Body::Published(m) => Frame::Published(Published {
+            root: digest("root", &m.root)?,
+            numbers: m.numbers.into(),
+        }),
+        Body::Call(m) => Frame::Call { method: text("method", m.method)?, body: m.body },
+        Body::Reply(m) => Frame::Reply { body: m.body, last: m.last },
+    })
+}

@@ -1,0 +1,73 @@
+# Shared by the scripts beside it: where things are, what must be installed, how to build.
+# shellcheck shell=bash
+
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+profile=${PROFILE:-release}
+target=${CARGO_TARGET_DIR:-$repo/target}
+case $profile in
+dev) bin=$target/debug ;;
+*) bin=$target/$profile ;;
+esac
+# Used by the scripts that read this file.
+# shellcheck disable=SC2034
+portway=$bin/portway bench=$bin/portway-bench
+
+say() { printf '%s\n' "$*" >&2; }
+die() {
+    printf 'error: %s\n' "$1" >&2
+    [ $# -lt 2 ] || printf 'hint: %s\n' "$2" >&2
+    exit 1
+}
+
+# need COMMAND=PACKAGE... : installs the packages of the commands that are missing.
+need() {
+    local pair packages=()
+    for pair in "$@"; do
+        command -v "${pair%%=*}" >/dev/null || packages+=("${pair#*=}")
+    done
+    [ ${#packages[@]} -gt 0 ] || return 0
+    command -v apt-get >/dev/null ||
+        die "missing: ${packages[*]}" "install them with the package manager of this system"
+    local sudo=()
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null || die "missing: ${packages[*]}" "install them as root"
+        sudo=(sudo)
+    fi
+    say "installing ${packages[*]}"
+    "${sudo[@]}" apt-get update -qq >&2
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "${packages[@]}" >&2
+}
+
+# What a build needs: a linker and C compiler (for ring), and Rust.
+need_build() {
+    need cc=build-essential
+    if ! command -v cargo >/dev/null && [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]; then
+        PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
+    fi
+    command -v cargo >/dev/null ||
+        die "cargo is not installed" "install Rust as https://rustup.rs says, then try again"
+}
+
+# Builds the commands, all of the workspace at once so that dependencies are built only once.
+build() {
+    need_build
+    say "building (profile $profile)"
+    (cd "$repo" && cargo build --locked --profile "$profile" --workspace --bins)
+}
+
+# Runs a command in a network namespace of its own, where its bytes alone are on loopback.
+# Without the right to make one it runs the command as it is and says so.
+own_network() {
+    local flags
+    for flags in --net "--user --map-root-user --net"; do
+        # shellcheck disable=SC2086
+        if command -v ip >/dev/null && unshare $flags ip link set lo up 2>/dev/null; then
+            # shellcheck disable=SC2016,SC2086
+            unshare $flags sh -c 'ip link set lo up && exec "$@"' sh "$@"
+            return
+        fi
+    done
+    say "no network namespace of our own: bytes on the wire will include those of others"
+    "$@"
+}

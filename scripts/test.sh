@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# All tests: format, lints, unit and integration tests, simulation, kill loop, quickstart.
+#
+# Everything is built in one profile, `ci`: as fast as release but for link-time optimisation, with
+# debug assertions and overflow checks. KILLS and SEEDS change how much is tried.
+set -euo pipefail
+export PROFILE=${PROFILE:-ci}
+# shellcheck source=lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+need_build
+need ip=iproute2
+cd "$repo"
+SECONDS=0
+step() { printf '\n== %s (%d s since the start)\n' "$1" "$SECONDS"; }
+
+step "format"
+cargo fmt --all --check
+
+step "lints"
+cargo clippy --locked --profile "$profile" --workspace --all-targets -- -D warnings
+if command -v cargo-deny >/dev/null; then
+    cargo deny --offline check bans licenses sources
+else
+    echo "SKIPPED: licences (cargo-deny is not installed)"
+fi
+
+step "build"
+cargo build --locked --profile "$profile" --workspace --bins
+
+step "simulation, ${SEEDS:-2000} seeds"
+scripts/sim.sh "${SEEDS:-2000}"
+
+step "kill loop, ${KILLS:-25} kills"
+SKIP_BUILD=1 scripts/kill-loop.sh "${KILLS:-25}"
+
+step "quickstart, small"
+SKIP_BUILD=1 BYTES=${QUICKSTART_BYTES:-256MiB} scripts/quickstart.sh
+
+# Last, so that the runner's closing lines end the output.
+step "tests"
+if command -v cargo-nextest >/dev/null; then
+    cargo nextest run --locked --cargo-profile "$profile" --workspace --no-fail-fast
+else
+    cargo test --locked --profile "$profile" --workspace --lib --bins --tests --no-fail-fast
+fi
+echo "all done in $SECONDS s"
