@@ -104,7 +104,7 @@ mod tests {
     fn the_time_left_is_told_once_the_scan_is_through() {
         let mut meter = Meter::default();
         meter.add(&Snapshot { elapsed_ms: 0, ..snapshot() });
-        let mut now = at(1000, 500_000_000);
+        let mut now = at(1000, 900_000_000);
         meter.add(&now);
         let left = meter.eta_s(&now).expect("known");
         assert!((0.0..60.0).contains(&left));

@@ -9,7 +9,7 @@ use portway::metrics::{Phase, Snapshot};
 use super::progress::Meter;
 
 /// Characters of the bar.
-const BAR_CHARS: u64 = 20;
+const BAR_CHARS: f64 = 20.0;
 /// Most objects or entries that a summary lists by name.
 const LISTED_MAX: usize = 10;
 
@@ -29,8 +29,7 @@ pub(crate) fn progress(now: &Snapshot, meter: &Meter, bar: bool) -> String {
     if now.bytes_total > 0 {
         push(&mut line, &format!("{:>3} %", percent(done, now.bytes_total) as u64));
         if bar {
-            let full =
-                (done.min(now.bytes_total).saturating_mul(BAR_CHARS) / now.bytes_total) as usize;
+            let full = (percent(done, now.bytes_total) / 100.0 * BAR_CHARS).min(BAR_CHARS) as usize;
             push(&mut line, &format!("[{:.<20}]", "#".repeat(full)));
         }
     }
