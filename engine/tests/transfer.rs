@@ -1,4 +1,5 @@
 //! Whole transfers between two real nodes over QUIC on loopback.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up its scene fails")]
 
 mod common;
 

@@ -2,28 +2,25 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::watch;
 
 use super::connect::{Session, link_error, recv, refused};
-use super::engine::{Engine, canonical};
-use super::sources::{Landing, Sources, local_target};
-use super::{Error, Exit, Outcome, Plan, Remote, TransferOptions};
+use super::engine::Engine;
+use super::pull::Pull;
+use super::push::Push;
+use super::retry::{Attempt, Miss, interrupted};
+use super::{Error, Exit, Outcome, Plan, Remote, TransferOptions, rates};
 use crate::base::TransferId;
 use crate::metrics::{Phase, Snapshot, TransferMeter};
-use crate::protocol::{FailedObject, SourceEnd, Stop, TargetEnd, Task};
-use crate::runtime::drive::{Context, Lost, run_source, run_target};
-use crate::runtime::root::Root;
-use crate::runtime::target::{StoreOptions, TargetStore};
+use crate::protocol::{FailedObject, Stop};
+use crate::runtime::drive::Lost;
+use crate::runtime::source::Remarks;
 use crate::transport::Link;
-use crate::wire::{Accept, Frame, Numbers, Open, Operation, Published};
+use crate::wire::{Accept, Frame, Numbers, Open, Published};
 
-/// How long a peer that was never reached is tried.
-const FIRST_CONTACT: Duration = Duration::from_secs(10);
-/// Pauses between attempts: the first, and the longest.
-const PAUSE_MS: (u64, u64) = (200, 10_000);
 /// Failed and skipped entries that a report lists.
 const LISTED_MAX: usize = 1000;
 
@@ -62,16 +59,6 @@ impl Transfer {
         }
     }
 }
-
-/// Why an attempt ended.
-enum Miss {
-    /// Trying again may help.
-    Again(Error),
-    /// It will not.
-    Final(Error),
-}
-
-type Attempt<T> = Result<T, Miss>;
 
 fn random_id() -> TransferId {
     let mut bytes = [0; 16];
@@ -125,7 +112,7 @@ impl Engine {
         let Numbers { files, sent, deduplicated, resumed, .. } = done.published.numbers;
         let ours = self.identity()?.id().site.clone();
         let configured = self.0.config.link_rate_bps(&ours, &site).map(|rate| rate as f64 / 8.0);
-        let measured = super::rates::last(&self.0, &job.target.node.to_string());
+        let measured = rates::last(&self.0, &job.target.node.to_string());
         let (rate, basis) = match (configured, measured) {
             (Some(rate), _) => (Some(rate), format!("the configured rate of the link to {site}")),
             (None, Some(rate)) => (Some(rate), "the last transfer to this node".to_owned()),
@@ -181,108 +168,15 @@ impl Engine {
     }
 }
 
-/// Dials again and again, with growing pauses, until the time is over.
-struct Retry<'a> {
-    engine: &'a Engine,
-    node: &'a super::NodeAddress,
-    meter: &'a TransferMeter,
-    cancel: watch::Receiver<bool>,
-    patience: Duration,
-    end: Instant,
-    pause_ms: u64,
-}
-
-impl<'a> Retry<'a> {
-    fn new(
-        engine: &'a Engine,
-        node: &'a super::NodeAddress,
-        options: &TransferOptions,
-        meter: &'a TransferMeter,
-        cancel: watch::Receiver<bool>,
-    ) -> Self {
-        let patience_s = options.retry_s.unwrap_or(engine.0.config.settings.retry.max_s);
-        let patience = Duration::from_secs(patience_s);
-        let end = Instant::now() + FIRST_CONTACT.min(patience);
-        Self { engine, node, meter, cancel, patience, end, pause_ms: PAUSE_MS.0 }
-    }
-
-    /// A session with the node.
-    async fn connect(&mut self) -> Result<Session, Error> {
-        loop {
-            self.meter.set_phase(Phase::Connecting, "");
-            let connected = tokio::select! {
-                () = stopped(&mut self.cancel) => return Err(interrupted()),
-                connected = self.engine.connect(self.node) => connected,
-            };
-            match connected {
-                Ok(session) => {
-                    self.meter.set_peer(session.link.peer().node.as_str());
-                    self.meter.set_transport(session.link.name());
-                    self.end = Instant::now() + self.patience;
-                    return Ok(session);
-                }
-                Err(error) if matches!(error.exit, Exit::Refused | Exit::Usage) => {
-                    return Err(error);
-                }
-                Err(error) => self.pause(Miss::Again(error)).await?,
-            }
-        }
-    }
-
-    /// Waits before the next attempt, if one may help.
-    async fn pause(&mut self, miss: Miss) -> Result<(), Error> {
-        let error = match miss {
-            Miss::Final(error) => return Err(error),
-            Miss::Again(_) if *self.cancel.borrow() => return Err(interrupted()),
-            Miss::Again(error) => error,
-        };
-        let pause = jittered(self.pause_ms);
-        if Instant::now() + pause >= self.end {
-            return Err(error);
-        }
-        tracing::warn!(%error, pause_ms = self.pause_ms, "the transfer waits and tries again");
-        self.meter.set_phase(Phase::Connecting, &error.to_string());
-        self.meter.reconnects.add(1);
-        tokio::select! {
-            () = stopped(&mut self.cancel) => return Err(interrupted()),
-            () = tokio::time::sleep(pause) => {}
-        }
-        self.pause_ms = (self.pause_ms * 2).min(PAUSE_MS.1);
-        Ok(())
-    }
-}
-
-async fn stopped(cancel: &mut watch::Receiver<bool>) {
-    if cancel.wait_for(|stop| *stop).await.is_err() {
-        std::future::pending::<()>().await;
-    }
-}
-
-fn interrupted() -> Error {
-    Error::new("interrupted", Exit::Interrupted, "interrupted; nothing is lost")
-        .hint("the same command goes on where this one ended")
-}
-
-/// Up to a fifth more or less, so that many nodes do not come back at once.
-fn jittered(ms: u64) -> Duration {
-    let mut byte = [128];
-    let _ = SystemRandom::new().fill(&mut byte);
-    Duration::from_millis(ms * (205 + u64::from(byte[0]) * 102 / 255) / 256)
-}
-
 /// What a transfer that published had to say.
-struct Done {
-    published: Published,
-    failed: Vec<FailedObject>,
+pub(super) struct Done {
+    pub(super) published: Published,
+    pub(super) failed: Vec<FailedObject>,
 }
 
 impl Done {
-    fn outcome(
-        self,
-        id: TransferId,
-        transport: &str,
-        remarks: crate::runtime::source::Remarks,
-    ) -> Outcome {
+    /// The report of it.
+    pub(super) fn outcome(self, id: TransferId, transport: &str, remarks: Remarks) -> Outcome {
         let Published { root, numbers } = self.published;
         let Numbers { files, sent, deduplicated, resumed, discarded } = numbers;
         let failed = self.failed.into_iter().map(|f| (f.path, f.failure.detail));
@@ -308,7 +202,7 @@ impl Done {
 }
 
 /// Asks for a transfer and waits for the answer.
-async fn open(session: &Session, open: Open, label: &str) -> Attempt<Accept> {
+pub(super) async fn open(session: &Session, open: Open, label: &str) -> Attempt<Accept> {
     let link = &session.link;
     let failed = |error| Miss::Again(link_error(&error, label));
     link.send(Frame::Open(open).encode()).await.map_err(failed)?;
@@ -325,7 +219,8 @@ async fn open(session: &Session, open: Open, label: &str) -> Attempt<Accept> {
     }
 }
 
-fn lost(lost: Lost, label: &str) -> Miss {
+/// What a lost session means.
+pub(super) fn lost(lost: Lost, label: &str) -> Miss {
     match lost {
         Lost::Cancelled => Miss::Final(interrupted()),
         Lost::Link(error) => {
@@ -339,7 +234,8 @@ fn lost(lost: Lost, label: &str) -> Miss {
     }
 }
 
-fn stop(stop: Stop, label: &str) -> Miss {
+/// What an early stop means.
+pub(super) fn stop(stop: Stop, label: &str) -> Miss {
     match stop {
         Stop::Refused { failure, retry } => {
             let error = refused(label, &failure.code, &failure.detail);
@@ -352,179 +248,5 @@ fn stop(stop: Stop, label: &str) -> Miss {
         }
         Stop::Violation(failure) => Miss::Final(refused(label, &failure.code, &failure.detail)),
         Stop::Local(failure) => Miss::Final(refused("this node", &failure.code, &failure.detail)),
-    }
-}
-
-struct Push {
-    engine: Engine,
-    sources: Vec<PathBuf>,
-    target: Remote,
-    options: TransferOptions,
-    id: TransferId,
-}
-
-impl Push {
-    fn prepare(&self) -> Result<Sources, Error> {
-        Sources::prepare(&self.sources, &self.target, self.engine.0.backend())
-    }
-
-    async fn run(
-        self,
-        meter: Arc<TransferMeter>,
-        cancel: watch::Receiver<bool>,
-    ) -> Result<Outcome, Error> {
-        let prepared = self.prepare()?;
-        let _lock = super::rates::lock(&self.engine.0, &self.target.node, &prepared.target)?;
-        let started = Instant::now();
-        let node = &self.target.node;
-        let mut retry = Retry::new(&self.engine, node, &self.options, &meter, cancel.clone());
-        let (done, remarks) = loop {
-            let session = retry.connect().await?;
-            let sources = prepared.again();
-            match self.attempt(session, &sources, &meter, &cancel).await {
-                Ok((done, _)) => break (done, sources.files.remarks()),
-                Err(miss) => retry.pause(miss).await?,
-            }
-        };
-        let snapshot = meter.snapshot();
-        let sent = done.published.numbers.sent;
-        super::rates::note(&self.engine.0, &self.target.node, sent, started.elapsed());
-        let id = snapshot.transfer_id.parse().unwrap_or(self.id);
-        Ok(done.outcome(id, &snapshot.transport, remarks))
-    }
-
-    /// One session: asks, then runs the source until the target has published.
-    async fn attempt(
-        &self,
-        session: Session,
-        sources: &Sources,
-        meter: &Arc<TransferMeter>,
-        cancel: &watch::Receiver<bool>,
-    ) -> Attempt<(Done, u64)> {
-        let label = session.link.peer().node.to_string();
-        let operation = if self.options.dry_run { Operation::Plan } else { Operation::Push };
-        let request = Open {
-            operation,
-            transfer_id: self.id,
-            path: sources.target.clone(),
-            checksum: self.options.checksum,
-        };
-        let accept = open(&session, request, &label).await?;
-        meter.set_id(accept.transfer_id);
-        tracing::info!(transfer = %accept.transfer_id, peer = %label, "pushing");
-        let context = Context {
-            link: session.link.clone(),
-            slab: self.engine.0.slab.clone(),
-            meter: Arc::clone(meter),
-            cancel: cancel.clone(),
-        };
-        let files = Arc::clone(&sources.files);
-        let ended = run_source(context, files, self.options.dry_run).await;
-        let reason = match &ended {
-            Ok(SourceEnd::Published(..)) => "done",
-            Ok(SourceEnd::Stopped(_)) => "stopped",
-            Err(_) => "interrupted",
-        };
-        session.link.close(reason).await;
-        match ended {
-            Ok(SourceEnd::Published(published, failed)) => {
-                Ok((Done { published, failed }, accept.free_bytes))
-            }
-            Ok(SourceEnd::Stopped(why)) => Err(stop(why, &label)),
-            Err(why) => Err(lost(why, &label)),
-        }
-    }
-}
-
-struct Pull {
-    engine: Engine,
-    source: Remote,
-    target: PathBuf,
-    options: TransferOptions,
-    id: TransferId,
-}
-
-impl Pull {
-    async fn run(
-        self,
-        meter: Arc<TransferMeter>,
-        cancel: watch::Receiver<bool>,
-    ) -> Result<Outcome, Error> {
-        let Landing { root, path } = local_target(&self.target, &self.source)?;
-        let root_dir = canonical(&root)?;
-        let root = Root::open(&root_dir, self.engine.0.backend()).map_err(|e| {
-            Error::new("root", Exit::Failed, e.to_string())
-                .hint("a pull writes below the directory that holds its target")
-        })?;
-        let owner = self.engine.identity()?.id().node.clone();
-        let writer = root.writer(&path, owner.as_str()).await.map_err(|_| {
-            let shown = self.target.display();
-            Error::new("conflict", Exit::Failed, format!("another transfer writes to {shown}"))
-                .hint("wait for it, or choose another path")
-        })?;
-        let node = &self.source.node;
-        let mut retry = Retry::new(&self.engine, node, &self.options, &meter, cancel.clone());
-        let done = loop {
-            let session = retry.connect().await?;
-            match self.attempt(session, &root, &path, &meter, &cancel).await {
-                Ok(done) => break done,
-                Err(miss) => retry.pause(miss).await?,
-            }
-        };
-        drop(writer);
-        let snapshot = meter.snapshot();
-        let id = snapshot.transfer_id.parse().unwrap_or(self.id);
-        Ok(done.outcome(id, &snapshot.transport, crate::runtime::source::Remarks::default()))
-    }
-
-    async fn attempt(
-        &self,
-        session: Session,
-        root: &Root,
-        path: &crate::base::RelPath,
-        meter: &Arc<TransferMeter>,
-        cancel: &watch::Receiver<bool>,
-    ) -> Attempt<Done> {
-        let label = session.link.peer().node.to_string();
-        let store = TargetStore::open(
-            Arc::clone(&root.tree),
-            root.index.clone(),
-            path,
-            StoreOptions {
-                transfer_id: self.id,
-                source: label.clone(),
-                checksum: self.options.checksum,
-                plan: false,
-                planted: crate::runtime::target::Planted::default(),
-            },
-        );
-        let store = store.map_err(|f| Miss::Final(refused("this node", &f.code, &f.detail)))?;
-        let request = Open {
-            operation: Operation::Pull,
-            transfer_id: store.transfer_id(),
-            path: self.source.path.clone(),
-            checksum: self.options.checksum,
-        };
-        let accept = open(&session, request, &label).await?;
-        meter.set_id(accept.transfer_id);
-        tracing::info!(transfer = %accept.transfer_id, peer = %label, "pulling");
-        let context = Context {
-            link: session.link.clone(),
-            slab: self.engine.0.slab.clone(),
-            meter: Arc::clone(meter),
-            cancel: cancel.clone(),
-        };
-        let ended = run_target(context, Arc::new(store), Task::Receive).await;
-        let reason = match &ended {
-            Ok(TargetEnd::Published(..)) => "done",
-            Ok(TargetEnd::Stopped(_)) => "stopped",
-            Err(_) => "interrupted",
-        };
-        session.link.close(reason).await;
-        match ended {
-            Ok(TargetEnd::Published(published, failed)) => Ok(Done { published, failed }),
-            Ok(TargetEnd::Stopped(why)) => Err(stop(why, &label)),
-            Err(why) => Err(lost(why, &label)),
-        }
     }
 }

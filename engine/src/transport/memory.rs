@@ -321,7 +321,7 @@ mod tests {
             node: "n".parse().expect("a name"),
             site: "s".parse().expect("a name"),
             tier: Tier::Private,
-            enrolling: false,
+            enrolling: None,
         };
         memory_pair(peer.clone(), peer, config)
     }

@@ -1,16 +1,20 @@
 //! Frames as protobuf messages; unknown fields are skipped, unknown frames are refused.
 
 use bytes::Bytes;
-use prost::{Message, Oneof};
+use prost::Message;
 
 use super::DecodeError;
 use super::frame::{
     Accept, Bitmap, End, Frame, Hello, Known, Numbers, Open, Operation, PIECES_MAX, Piece,
     Published, Verdict,
 };
+use super::messages::{
+    AcceptMsg, Body, CallMsg, EntriesEndMsg, EntriesMsg, FailedMsg, HelloMsg, Msg, NumbersMsg,
+    OfferMsg, OpenMsg, PublishedMsg, RefuseMsg, ReplyMsg, RestartMsg, SettledMsg, WantMsg,
+};
 use crate::base::limits::{CHUNK_BYTES_MAX, ENTRIES_PER_FRAME_MAX, OBJECT_BYTES_MAX};
 use crate::base::{Digest, RelPath, TransferId};
-use crate::manifest::{Entry, EntryMsg, Object};
+use crate::manifest::{Entry, Object};
 
 /// Bytes of a packed piece: seq, round, offset, length (all LE) and digest.
 const PIECE_BYTES: usize = 4 + 4 + 8 + 4 + 32;
@@ -20,192 +24,6 @@ const END_BYTES: usize = 4 + 4 + 4 + 8 + 32;
 const VERDICT_BYTES: usize = 4 + 4 + 4 + 8 + 32;
 /// Longest text in a frame, in bytes.
 const TEXT_BYTES_MAX: usize = 4096;
-
-#[derive(Clone, PartialEq, Message)]
-struct Msg {
-    #[prost(oneof = "Body", tags = "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17")]
-    body: Option<Body>,
-}
-
-#[derive(Clone, PartialEq, Oneof)]
-enum Body {
-    #[prost(message, tag = "1")]
-    Hello(HelloMsg),
-    #[prost(message, tag = "2")]
-    Open(OpenMsg),
-    #[prost(message, tag = "3")]
-    Accept(AcceptMsg),
-    #[prost(message, tag = "4")]
-    Refuse(RefuseMsg),
-    #[prost(message, tag = "5")]
-    Entries(EntriesMsg),
-    #[prost(message, tag = "6")]
-    EntriesEnd(EntriesEndMsg),
-    #[prost(bytes = "bytes", tag = "7")]
-    Verdicts(Bytes),
-    #[prost(message, tag = "8")]
-    Offer(OfferMsg),
-    #[prost(message, tag = "9")]
-    Want(WantMsg),
-    #[prost(message, tag = "10")]
-    Again(OfferMsg),
-    #[prost(message, tag = "11")]
-    Restart(RestartMsg),
-    #[prost(message, tag = "12")]
-    Failed(FailedMsg),
-    #[prost(message, tag = "13")]
-    Settled(SettledMsg),
-    #[prost(bytes = "bytes", tag = "14")]
-    Root(Bytes),
-    #[prost(message, tag = "15")]
-    Published(PublishedMsg),
-    #[prost(message, tag = "16")]
-    Call(CallMsg),
-    #[prost(message, tag = "17")]
-    Reply(ReplyMsg),
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct HelloMsg {
-    #[prost(uint32, tag = "1")]
-    oldest: u32,
-    #[prost(uint32, tag = "2")]
-    newest: u32,
-    #[prost(string, tag = "3")]
-    program: String,
-    #[prost(uint64, tag = "4")]
-    clock_ms: u64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct OpenMsg {
-    #[prost(uint32, tag = "1")]
-    operation: u32,
-    #[prost(bytes = "bytes", tag = "2")]
-    transfer_id: Bytes,
-    #[prost(bytes = "bytes", tag = "3")]
-    path: Bytes,
-    #[prost(bool, tag = "4")]
-    checksum: bool,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct AcceptMsg {
-    #[prost(bytes = "bytes", tag = "1")]
-    transfer_id: Bytes,
-    #[prost(uint64, tag = "2")]
-    free_bytes: u64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct RefuseMsg {
-    #[prost(string, tag = "1")]
-    code: String,
-    #[prost(string, tag = "2")]
-    detail: String,
-    #[prost(bool, tag = "3")]
-    retry: bool,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct EntriesMsg {
-    #[prost(uint32, tag = "1")]
-    first: u32,
-    #[prost(message, repeated, tag = "2")]
-    entries: Vec<EntryMsg>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct EntriesEndMsg {
-    #[prost(uint32, tag = "1")]
-    entries: u32,
-    #[prost(uint64, tag = "2")]
-    skipped: u64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct OfferMsg {
-    #[prost(uint64, tag = "1")]
-    run: u64,
-    #[prost(bytes = "bytes", tag = "2")]
-    pieces: Bytes,
-    #[prost(bytes = "bytes", tag = "3")]
-    ends: Bytes,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct WantMsg {
-    #[prost(uint64, tag = "1")]
-    run: u64,
-    #[prost(bytes = "vec", tag = "2")]
-    wanted: Vec<u8>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct RestartMsg {
-    #[prost(uint32, tag = "1")]
-    seq: u32,
-    #[prost(uint32, tag = "2")]
-    round: u32,
-    #[prost(message, optional, tag = "3")]
-    entry: Option<EntryMsg>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct FailedMsg {
-    #[prost(uint32, tag = "1")]
-    seq: u32,
-    #[prost(string, tag = "2")]
-    code: String,
-    #[prost(string, tag = "3")]
-    detail: String,
-}
-
-#[derive(Clone, Copy, PartialEq, Message)]
-struct NumbersMsg {
-    #[prost(uint64, tag = "1")]
-    files: u64,
-    #[prost(uint64, tag = "2")]
-    sent: u64,
-    #[prost(uint64, tag = "3")]
-    deduplicated: u64,
-    #[prost(uint64, tag = "4")]
-    resumed: u64,
-    #[prost(uint64, tag = "5")]
-    discarded: u64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct SettledMsg {
-    #[prost(uint32, tag = "1")]
-    below: u32,
-    #[prost(message, optional, tag = "2")]
-    numbers: Option<NumbersMsg>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct PublishedMsg {
-    #[prost(bytes = "bytes", tag = "1")]
-    root: Bytes,
-    #[prost(message, optional, tag = "2")]
-    numbers: Option<NumbersMsg>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct CallMsg {
-    #[prost(string, tag = "1")]
-    method: String,
-    #[prost(bytes = "bytes", tag = "2")]
-    body: Bytes,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ReplyMsg {
-    #[prost(bytes = "bytes", tag = "1")]
-    body: Bytes,
-    #[prost(bool, tag = "2")]
-    last: bool,
-}
 
 impl From<Numbers> for NumbersMsg {
     fn from(n: Numbers) -> Self {

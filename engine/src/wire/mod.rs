@@ -3,6 +3,7 @@
 mod codec;
 mod data;
 mod frame;
+mod messages;
 
 pub use data::{DataHeader, PieceRange};
 pub use frame::{

@@ -1,5 +1,12 @@
 //! Two nodes of one trust domain on loopback, in one process.
-#![allow(dead_code, unreachable_pub, missing_docs)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "helpers of several test binaries, each of which uses some"
+)]
 
 use std::fs;
 use std::net::SocketAddr;
@@ -148,7 +155,7 @@ pub fn fingerprint(top: &Path) -> Vec<String> {
         let meta = fs::symlink_metadata(&path).unwrap();
         let name = path.strip_prefix(top).unwrap().as_os_str().as_bytes().to_vec();
         let content = if meta.is_symlink() {
-            format!("link {:?}", fs::read_link(&path).unwrap())
+            format!("link {}", fs::read_link(&path).unwrap().display())
         } else if meta.is_dir() {
             todo.extend(fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
             "dir".to_owned()

@@ -1,23 +1,22 @@
 //! The source's files: scanning, reading, cutting and digesting, each byte once.
 
 mod object;
+mod scan;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{OWN_DIR, Trouble, trouble};
+use super::{Trouble, trouble};
 use crate::base::{RelPath, Seq};
 use crate::manifest::{Entry, EntryKind, stamp_of};
 use crate::protocol::{Changed, Failure, ReadDone, ReadJob};
-use crate::storage::{Kind, Meta, Tree, Walk, WalkItem};
+use crate::storage::{Kind, Meta, Tree};
 use crate::wire::Piece;
 
 use object::ObjectReader;
-
-/// Entries that were left out or could not be scanned, with the reason, are remembered up to here.
-const REMARKS_MAX: usize = 1000;
+use scan::Scan;
 
 /// One source of a transfer: a file or directory, and where it lies in the snapshot.
 #[derive(Clone)]
@@ -63,17 +62,6 @@ pub struct Remarks {
     pub failed_total: u64,
 }
 
-#[derive(Default)]
-struct Scan {
-    /// The directory that holds several sources, which is an entry of its own.
-    top: Option<Entry>,
-    /// Sources that are not scanned yet.
-    roots: VecDeque<SourceRoot>,
-    /// The source that is being scanned.
-    walk: Option<(Walk, SourceRoot)>,
-    remarks: Remarks,
-}
-
 /// The source's files of one transfer. Calls block; several may run at once.
 pub struct SourceFiles {
     roots: Vec<SourceRoot>,
@@ -87,9 +75,7 @@ impl SourceFiles {
     /// Files of these sources; their places must differ and not contain one another.
     pub fn new(mut roots: Vec<SourceRoot>) -> Self {
         roots.sort_by(|a, b| a.place.cmp(&b.place));
-        let several = roots.iter().all(|root| !root.place.is_root());
-        let top = several.then(|| top_of(&roots));
-        let scan = Scan { top, roots: roots.clone().into(), ..Scan::default() };
+        let scan = Scan::new(&roots);
         Self { roots, scan: Mutex::new(scan), readers: Mutex::default(), needed: AtomicU64::new(0) }
     }
 
@@ -331,93 +317,4 @@ fn entry_of(path: RelPath, meta: &Meta, link: Option<Vec<u8>>) -> Entry {
     };
     // Set-user-id, set-group-id and sticky bits never travel.
     Entry { path, kind, mode: meta.mode & 0o777, mtime: meta.mtime }
-}
-
-/// The directory that holds several sources: as new as the newest of them.
-fn top_of(roots: &[SourceRoot]) -> Entry {
-    let times = roots.iter().filter_map(|root| root.tree.meta(&root.path).ok());
-    let mtime = times.map(|meta| meta.mtime).max().unwrap_or_default();
-    Entry { path: RelPath::root(), kind: EntryKind::Dir, mode: 0o755, mtime }
-}
-
-impl Scan {
-    fn next(&mut self) -> Option<Result<Entry, Failure>> {
-        if let Some(top) = self.top.take() {
-            return Some(Ok(top));
-        }
-        loop {
-            if let Some((walk, root)) = &mut self.walk {
-                let Some(item) = walk.next() else {
-                    self.walk = None;
-                    continue;
-                };
-                let (top, place) = (root.path.clone(), root.place.clone());
-                if let Some(entry) = self.item(item, &top, &place) {
-                    return Some(Ok(entry));
-                }
-                continue;
-            }
-            let root = self.roots.pop_front()?;
-            match self.begin(root) {
-                Ok(Some(entry)) => return Some(Ok(entry)),
-                Ok(None) => {}
-                Err(failure) => return Some(Err(failure)),
-            }
-        }
-    }
-
-    /// Begins a source; gives its own entry.
-    fn begin(&mut self, root: SourceRoot) -> Result<Option<Entry>, Failure> {
-        let failed = |e| super::fatal("look at the source", &root.path, &e);
-        let meta = root.tree.meta(&root.path).map_err(failed)?;
-        match meta.kind {
-            Kind::File => Ok(Some(entry_of(root.place, &meta, None))),
-            Kind::Dir => {
-                let own = BTreeSet::from([OWN_DIR.to_vec()]);
-                let tree = Arc::clone(&root.tree);
-                let walk = Walk::new(tree, root.path.clone(), own).map_err(failed)?;
-                let entry = entry_of(root.place.clone(), &meta, None);
-                self.walk = Some((walk, root));
-                Ok(Some(entry))
-            }
-            kind => {
-                self.skip(root.path.to_string(), format!("a {kind} has no content to move"));
-                Ok(None)
-            }
-        }
-    }
-
-    fn item(&mut self, item: WalkItem, top: &RelPath, place: &RelPath) -> Option<Entry> {
-        match item {
-            WalkItem::Entry { path, meta, link } => {
-                let placed = path.strip(top).and_then(|below| place.join_path(&below).ok());
-                match placed {
-                    Some(placed) => Some(entry_of(placed, &meta, link)),
-                    None => {
-                        self.skip(path.to_string(), "its path is too deep".to_owned());
-                        None
-                    }
-                }
-            }
-            WalkItem::Skipped { path, reason } => {
-                self.skip(path.to_string(), reason.to_string());
-                None
-            }
-            WalkItem::Failed { path, error } => {
-                self.remarks.failed_total += 1;
-                if self.remarks.failed.len() < REMARKS_MAX {
-                    let (path, reason) = (path.to_string(), error.to_string());
-                    self.remarks.failed.push(Remark { path, reason });
-                }
-                None
-            }
-        }
-    }
-
-    fn skip(&mut self, path: String, reason: String) {
-        self.remarks.skipped_total += 1;
-        if self.remarks.skipped.len() < REMARKS_MAX {
-            self.remarks.skipped.push(Remark { path, reason });
-        }
-    }
 }

@@ -1,0 +1,117 @@
+//! Pulling: this node is the target.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::connect::{Session, refused};
+use super::engine::{Engine, canonical};
+use super::retry::{Attempt, Miss, Retry};
+use super::sources::{Landing, local_target};
+use super::transfer::{Done, lost, open, stop};
+use super::{Error, Exit, Outcome, Remote, TransferOptions};
+use crate::base::{RelPath, TransferId};
+use crate::metrics::TransferMeter;
+use crate::protocol::{TargetEnd, Task};
+use crate::runtime::drive::{Context, run_target};
+use crate::runtime::root::Root;
+use crate::runtime::source::Remarks;
+use crate::runtime::target::{Planted, StoreOptions, TargetStore};
+use crate::transport::Link;
+use crate::wire::{Open, Operation};
+
+/// A pull from the node's path to the published snapshot here.
+pub(super) struct Pull {
+    pub(super) engine: Engine,
+    pub(super) source: Remote,
+    pub(super) target: PathBuf,
+    pub(super) options: TransferOptions,
+    pub(super) id: TransferId,
+}
+
+impl Pull {
+    /// Runs to the end, over as many sessions as it takes.
+    pub(super) async fn run(
+        self,
+        meter: Arc<TransferMeter>,
+        cancel: watch::Receiver<bool>,
+    ) -> Result<Outcome, Error> {
+        let Landing { root, path } = local_target(&self.target, &self.source)?;
+        let root_dir = canonical(&root)?;
+        let root = Root::open(&root_dir, self.engine.0.backend()).map_err(|e| {
+            Error::new("root", Exit::Failed, e.to_string())
+                .hint("a pull writes below the directory that holds its target")
+        })?;
+        let owner = self.engine.identity()?.id().node.clone();
+        let writer = root.writer(&path, owner.as_str()).await.map_err(|_| {
+            let shown = self.target.display();
+            Error::new("conflict", Exit::Failed, format!("another transfer writes to {shown}"))
+                .hint("wait for it, or choose another path")
+        })?;
+        let node = &self.source.node;
+        let mut retry = Retry::new(&self.engine, node, &self.options, &meter, cancel.clone());
+        let done = loop {
+            let session = retry.connect().await?;
+            match self.attempt(session, &root, &path, &meter, &cancel).await {
+                Ok(done) => break done,
+                Err(miss) => retry.pause(miss).await?,
+            }
+        };
+        drop(writer);
+        let snapshot = meter.snapshot();
+        let id = snapshot.transfer_id.parse().unwrap_or(self.id);
+        Ok(done.outcome(id, &snapshot.transport, Remarks::default()))
+    }
+
+    async fn attempt(
+        &self,
+        session: Session,
+        root: &Root,
+        path: &RelPath,
+        meter: &Arc<TransferMeter>,
+        cancel: &watch::Receiver<bool>,
+    ) -> Attempt<Done> {
+        let label = session.link.peer().node.to_string();
+        let store = TargetStore::open(
+            Arc::clone(&root.tree),
+            root.index.clone(),
+            path,
+            StoreOptions {
+                transfer_id: self.id,
+                source: label.clone(),
+                checksum: self.options.checksum,
+                plan: false,
+                planted: Planted::default(),
+            },
+        );
+        let store = store.map_err(|f| Miss::Final(refused("this node", &f.code, &f.detail)))?;
+        let request = Open {
+            operation: Operation::Pull,
+            transfer_id: store.transfer_id(),
+            path: self.source.path.clone(),
+            checksum: self.options.checksum,
+        };
+        let accept = open(&session, request, &label).await?;
+        meter.set_id(accept.transfer_id);
+        tracing::info!(transfer = %accept.transfer_id, peer = %label, "pulling");
+        let context = Context {
+            link: session.link.clone(),
+            slab: self.engine.0.slab.clone(),
+            meter: Arc::clone(meter),
+            cancel: cancel.clone(),
+        };
+        let ended = run_target(context, Arc::new(store), Task::Receive).await;
+        let reason = match &ended {
+            Ok(TargetEnd::Published(..)) => "done",
+            Ok(TargetEnd::Stopped(_)) => "stopped",
+            Err(_) => "interrupted",
+        };
+        session.link.close(reason).await;
+        match ended {
+            Ok(TargetEnd::Published(published, failed)) => Ok(Done { published, failed }),
+            Ok(TargetEnd::Stopped(why)) => Err(stop(why, &label)),
+            Err(why) => Err(lost(why, &label)),
+        }
+    }
+}

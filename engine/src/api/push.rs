@@ -1,0 +1,104 @@
+//! Pushing: this node is the source.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use super::connect::Session;
+use super::engine::Engine;
+use super::retry::{Attempt, Retry};
+use super::sources::Sources;
+use super::transfer::{Done, lost, open, stop};
+use super::{Error, Outcome, Remote, TransferOptions, rates};
+use crate::base::TransferId;
+use crate::metrics::TransferMeter;
+use crate::protocol::SourceEnd;
+use crate::runtime::drive::{Context, run_source};
+use crate::transport::Link;
+use crate::wire::{Open, Operation};
+
+/// A push from its sources to the published snapshot.
+pub(super) struct Push {
+    pub(super) engine: Engine,
+    pub(super) sources: Vec<PathBuf>,
+    pub(super) target: Remote,
+    pub(super) options: TransferOptions,
+    pub(super) id: TransferId,
+}
+
+impl Push {
+    /// Looks the sources up.
+    pub(super) fn prepare(&self) -> Result<Sources, Error> {
+        Sources::prepare(&self.sources, &self.target, self.engine.0.backend())
+    }
+
+    /// Runs to the end, over as many sessions as it takes.
+    pub(super) async fn run(
+        self,
+        meter: Arc<TransferMeter>,
+        cancel: watch::Receiver<bool>,
+    ) -> Result<Outcome, Error> {
+        let prepared = self.prepare()?;
+        let _lock = rates::lock(&self.engine.0, &self.target.node, &prepared.target)?;
+        let started = Instant::now();
+        let node = &self.target.node;
+        let mut retry = Retry::new(&self.engine, node, &self.options, &meter, cancel.clone());
+        let (done, remarks) = loop {
+            let session = retry.connect().await?;
+            let sources = prepared.again();
+            match self.attempt(session, &sources, &meter, &cancel).await {
+                Ok((done, _)) => break (done, sources.files.remarks()),
+                Err(miss) => retry.pause(miss).await?,
+            }
+        };
+        let snapshot = meter.snapshot();
+        let sent = done.published.numbers.sent;
+        rates::note(&self.engine.0, &self.target.node, sent, started.elapsed());
+        let id = snapshot.transfer_id.parse().unwrap_or(self.id);
+        Ok(done.outcome(id, &snapshot.transport, remarks))
+    }
+
+    /// One session: asks, then runs the source until the target has published.
+    pub(super) async fn attempt(
+        &self,
+        session: Session,
+        sources: &Sources,
+        meter: &Arc<TransferMeter>,
+        cancel: &watch::Receiver<bool>,
+    ) -> Attempt<(Done, u64)> {
+        let label = session.link.peer().node.to_string();
+        let operation = if self.options.dry_run { Operation::Plan } else { Operation::Push };
+        let request = Open {
+            operation,
+            transfer_id: self.id,
+            path: sources.target.clone(),
+            checksum: self.options.checksum,
+        };
+        let accept = open(&session, request, &label).await?;
+        meter.set_id(accept.transfer_id);
+        tracing::info!(transfer = %accept.transfer_id, peer = %label, "pushing");
+        let context = Context {
+            link: session.link.clone(),
+            slab: self.engine.0.slab.clone(),
+            meter: Arc::clone(meter),
+            cancel: cancel.clone(),
+        };
+        let files = Arc::clone(&sources.files);
+        let ended = run_source(context, files, self.options.dry_run).await;
+        let reason = match &ended {
+            Ok(SourceEnd::Published(..)) => "done",
+            Ok(SourceEnd::Stopped(_)) => "stopped",
+            Err(_) => "interrupted",
+        };
+        session.link.close(reason).await;
+        match ended {
+            Ok(SourceEnd::Published(published, failed)) => {
+                Ok((Done { published, failed }, accept.free_bytes))
+            }
+            Ok(SourceEnd::Stopped(why)) => Err(stop(why, &label)),
+            Err(why) => Err(lost(why, &label)),
+        }
+    }
+}

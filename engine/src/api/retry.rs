@@ -1,0 +1,118 @@
+//! Reconnecting: when to try again, when to give up.
+
+use std::time::{Duration, Instant};
+
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::watch;
+
+use super::connect::Session;
+use super::engine::Engine;
+use super::{Error, Exit, TransferOptions};
+use crate::metrics::{Phase, TransferMeter};
+use crate::transport::Link;
+
+/// How long a peer that was never reached is tried.
+const FIRST_CONTACT: Duration = Duration::from_secs(10);
+/// Pauses between attempts: the first, and the longest.
+const PAUSE_MS: (u64, u64) = (200, 10_000);
+
+/// Why an attempt ended.
+pub(super) enum Miss {
+    /// Trying again may help.
+    Again(Error),
+    /// It will not.
+    Final(Error),
+}
+
+/// What one session gave.
+pub(super) type Attempt<T> = Result<T, Miss>;
+
+/// Dials again and again, with growing pauses, until the time is over.
+pub(super) struct Retry<'a> {
+    engine: &'a Engine,
+    node: &'a super::NodeAddress,
+    meter: &'a TransferMeter,
+    cancel: watch::Receiver<bool>,
+    patience: Duration,
+    end: Instant,
+    pause_ms: u64,
+}
+
+impl<'a> Retry<'a> {
+    pub(super) fn new(
+        engine: &'a Engine,
+        node: &'a super::NodeAddress,
+        options: &TransferOptions,
+        meter: &'a TransferMeter,
+        cancel: watch::Receiver<bool>,
+    ) -> Self {
+        let patience_s = options.retry_s.unwrap_or(engine.0.config.settings.retry.max_s);
+        let patience = Duration::from_secs(patience_s);
+        let end = Instant::now() + FIRST_CONTACT.min(patience);
+        Self { engine, node, meter, cancel, patience, end, pause_ms: PAUSE_MS.0 }
+    }
+
+    /// A session with the node.
+    pub(super) async fn connect(&mut self) -> Result<Session, Error> {
+        loop {
+            self.meter.set_phase(Phase::Connecting, "");
+            let connected = tokio::select! {
+                () = stopped(&mut self.cancel) => return Err(interrupted()),
+                connected = self.engine.connect(self.node) => connected,
+            };
+            match connected {
+                Ok(session) => {
+                    self.meter.set_peer(session.link.peer().node.as_str());
+                    self.meter.set_transport(session.link.name());
+                    self.end = Instant::now() + self.patience;
+                    return Ok(session);
+                }
+                Err(error) if matches!(error.exit, Exit::Refused | Exit::Usage) => {
+                    return Err(error);
+                }
+                Err(error) => self.pause(Miss::Again(error)).await?,
+            }
+        }
+    }
+
+    /// Waits before the next attempt, if one may help.
+    pub(super) async fn pause(&mut self, miss: Miss) -> Result<(), Error> {
+        let error = match miss {
+            Miss::Final(error) => return Err(error),
+            Miss::Again(_) if *self.cancel.borrow() => return Err(interrupted()),
+            Miss::Again(error) => error,
+        };
+        let pause = jittered(self.pause_ms);
+        if Instant::now() + pause >= self.end {
+            return Err(error);
+        }
+        tracing::warn!(%error, pause_ms = self.pause_ms, "the transfer waits and tries again");
+        self.meter.set_phase(Phase::Connecting, &error.to_string());
+        self.meter.reconnects.add(1);
+        tokio::select! {
+            () = stopped(&mut self.cancel) => return Err(interrupted()),
+            () = tokio::time::sleep(pause) => {}
+        }
+        self.pause_ms = (self.pause_ms * 2).min(PAUSE_MS.1);
+        Ok(())
+    }
+}
+
+async fn stopped(cancel: &mut watch::Receiver<bool>) {
+    if cancel.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// This end was told to stop.
+pub(super) fn interrupted() -> Error {
+    Error::new("interrupted", Exit::Interrupted, "interrupted; nothing is lost")
+        .hint("the same command goes on where this one ended")
+}
+
+/// Up to a fifth more or less, so that many nodes do not come back at once.
+fn jittered(ms: u64) -> Duration {
+    let mut byte = [128];
+    let _ = SystemRandom::new().fill(&mut byte);
+    Duration::from_millis(ms * (205 + u64::from(byte[0]) * 102 / 255) / 256)
+}

@@ -1,0 +1,192 @@
+//! The protobuf messages that frames travel as; `docs/protocol.md` lists their fields.
+
+use bytes::Bytes;
+use prost::{Message, Oneof};
+
+use crate::manifest::EntryMsg;
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Msg {
+    #[prost(oneof = "Body", tags = "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17")]
+    pub(super) body: Option<Body>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+pub(super) enum Body {
+    #[prost(message, tag = "1")]
+    Hello(HelloMsg),
+    #[prost(message, tag = "2")]
+    Open(OpenMsg),
+    #[prost(message, tag = "3")]
+    Accept(AcceptMsg),
+    #[prost(message, tag = "4")]
+    Refuse(RefuseMsg),
+    #[prost(message, tag = "5")]
+    Entries(EntriesMsg),
+    #[prost(message, tag = "6")]
+    EntriesEnd(EntriesEndMsg),
+    #[prost(bytes = "bytes", tag = "7")]
+    Verdicts(Bytes),
+    #[prost(message, tag = "8")]
+    Offer(OfferMsg),
+    #[prost(message, tag = "9")]
+    Want(WantMsg),
+    #[prost(message, tag = "10")]
+    Again(OfferMsg),
+    #[prost(message, tag = "11")]
+    Restart(RestartMsg),
+    #[prost(message, tag = "12")]
+    Failed(FailedMsg),
+    #[prost(message, tag = "13")]
+    Settled(SettledMsg),
+    #[prost(bytes = "bytes", tag = "14")]
+    Root(Bytes),
+    #[prost(message, tag = "15")]
+    Published(PublishedMsg),
+    #[prost(message, tag = "16")]
+    Call(CallMsg),
+    #[prost(message, tag = "17")]
+    Reply(ReplyMsg),
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct HelloMsg {
+    #[prost(uint32, tag = "1")]
+    pub(super) oldest: u32,
+    #[prost(uint32, tag = "2")]
+    pub(super) newest: u32,
+    #[prost(string, tag = "3")]
+    pub(super) program: String,
+    #[prost(uint64, tag = "4")]
+    pub(super) clock_ms: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct OpenMsg {
+    #[prost(uint32, tag = "1")]
+    pub(super) operation: u32,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) transfer_id: Bytes,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub(super) path: Bytes,
+    #[prost(bool, tag = "4")]
+    pub(super) checksum: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct AcceptMsg {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(super) transfer_id: Bytes,
+    #[prost(uint64, tag = "2")]
+    pub(super) free_bytes: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct RefuseMsg {
+    #[prost(string, tag = "1")]
+    pub(super) code: String,
+    #[prost(string, tag = "2")]
+    pub(super) detail: String,
+    #[prost(bool, tag = "3")]
+    pub(super) retry: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct EntriesMsg {
+    #[prost(uint32, tag = "1")]
+    pub(super) first: u32,
+    #[prost(message, repeated, tag = "2")]
+    pub(super) entries: Vec<EntryMsg>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct EntriesEndMsg {
+    #[prost(uint32, tag = "1")]
+    pub(super) entries: u32,
+    #[prost(uint64, tag = "2")]
+    pub(super) skipped: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct OfferMsg {
+    #[prost(uint64, tag = "1")]
+    pub(super) run: u64,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) pieces: Bytes,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub(super) ends: Bytes,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct WantMsg {
+    #[prost(uint64, tag = "1")]
+    pub(super) run: u64,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(super) wanted: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct RestartMsg {
+    #[prost(uint32, tag = "1")]
+    pub(super) seq: u32,
+    #[prost(uint32, tag = "2")]
+    pub(super) round: u32,
+    #[prost(message, optional, tag = "3")]
+    pub(super) entry: Option<EntryMsg>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct FailedMsg {
+    #[prost(uint32, tag = "1")]
+    pub(super) seq: u32,
+    #[prost(string, tag = "2")]
+    pub(super) code: String,
+    #[prost(string, tag = "3")]
+    pub(super) detail: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct NumbersMsg {
+    #[prost(uint64, tag = "1")]
+    pub(super) files: u64,
+    #[prost(uint64, tag = "2")]
+    pub(super) sent: u64,
+    #[prost(uint64, tag = "3")]
+    pub(super) deduplicated: u64,
+    #[prost(uint64, tag = "4")]
+    pub(super) resumed: u64,
+    #[prost(uint64, tag = "5")]
+    pub(super) discarded: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct SettledMsg {
+    #[prost(uint32, tag = "1")]
+    pub(super) below: u32,
+    #[prost(message, optional, tag = "2")]
+    pub(super) numbers: Option<NumbersMsg>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct PublishedMsg {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(super) root: Bytes,
+    #[prost(message, optional, tag = "2")]
+    pub(super) numbers: Option<NumbersMsg>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct CallMsg {
+    #[prost(string, tag = "1")]
+    pub(super) method: String,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) body: Bytes,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ReplyMsg {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(super) body: Bytes,
+    #[prost(bool, tag = "2")]
+    pub(super) last: bool,
+}

@@ -1,0 +1,185 @@
+//! Rules that hold over the source itself: module order, file heads, lengths, and what a pure
+//! module may not touch. `docs/ARCHITECTURE.md` tells the order as a story.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Modules that have no I/O, no clock and no randomness of their own.
+const PURE: [&str; 6] = ["base", "metrics", "chunk", "manifest", "wire", "protocol"];
+/// Files that may be longer than `LINES_MAX`, with the reason.
+const LONG: [(&str, &str); 2] = [
+    ("engine/src/protocol/source.rs", "one machine: its states and arrows belong together"),
+    (
+        "engine/src/protocol/target/mod.rs",
+        "one machine: its inputs, actions and states in one place",
+    ),
+];
+/// Longest file without tests, in lines.
+const LINES_MAX: usize = 400;
+/// Files that may hold `unsafe`, with the reason.
+const UNSAFE: [(&str, &str); 2] = [
+    ("engine/src/buf/slab.rs", "page-aligned allocation"),
+    ("engine/src/storage/uring.rs", "submissions that the kernel reads"),
+];
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").to_owned()
+}
+
+fn rust_files(dir: &Path, out: &mut Vec<(String, String)>) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for path in entries.map(|e| e.expect("an entry").path()) {
+        if path.is_dir() && path.file_name().is_some_and(|n| n != "target" && n != ".git") {
+            rust_files(&path, out);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            let name = path.strip_prefix(workspace()).expect("below the workspace");
+            let text = fs::read_to_string(&path).expect("UTF-8");
+            out.push((name.to_string_lossy().into_owned(), text));
+        }
+    }
+}
+
+fn sources() -> Vec<(String, String)> {
+    let mut out = Vec::new();
+    rust_files(&workspace(), &mut out);
+    out.sort();
+    assert!(out.len() > 50, "the walk found the sources");
+    out
+}
+
+fn is_test(name: &str) -> bool {
+    name.contains("/tests/")
+        || name.ends_with("tests.rs")
+        || name.contains("/testing")
+        || name.ends_with("test.rs")
+}
+
+/// The part of a file before its tests.
+fn code(text: &str) -> &str {
+    text.find("#[cfg(test)]\nmod ").map_or(text, |at| &text[..at])
+}
+
+/// The ordered list of modules in `lib.rs`.
+fn order() -> Vec<String> {
+    let lib = fs::read_to_string(workspace().join("engine/src/lib.rs")).expect("lib.rs");
+    let names = lib.lines().filter_map(|l| l.strip_prefix("pub mod ")?.strip_suffix(';'));
+    names.map(str::to_owned).collect()
+}
+
+#[test]
+fn a_module_names_only_modules_before_it() {
+    let order = order();
+    let place: BTreeMap<&str, usize> =
+        order.iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
+    let mut wrong = Vec::new();
+    for (name, text) in sources() {
+        let Some(path) = name.strip_prefix("engine/src/") else { continue };
+        let module = path.split(['/', '.']).next().unwrap_or_default();
+        let Some(&mine) = place.get(module) else { continue };
+        if is_test(&name) {
+            continue;
+        }
+        for (number, line) in code(&text).lines().enumerate() {
+            let line = line.split("//").next().unwrap_or_default();
+            for part in line.split("crate::").skip(1) {
+                let end = part.find(|c: char| !c.is_alphanumeric() && c != '_');
+                let used = &part[..end.unwrap_or(part.len())];
+                if place.get(used).is_some_and(|&theirs| theirs > mine) {
+                    wrong.push(format!("{name}:{}: {module} names {used}", number + 1));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "modules out of order:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_order_of_modules_is_the_order_of_the_architecture_document() {
+    let document = fs::read_to_string(workspace().join("docs/ARCHITECTURE.md")).expect("document");
+    let mut at = 0;
+    for module in order() {
+        let heading = format!("`{module}`");
+        let found = document[at..].find(&heading);
+        at += found
+            .unwrap_or_else(|| panic!("{heading} is missing, or out of order, in the document"));
+    }
+}
+
+#[test]
+fn every_file_opens_with_what_it_is_for() {
+    let bare: Vec<String> = sources()
+        .into_iter()
+        .filter(|(_, text)| !text.starts_with("//! "))
+        .map(|(name, _)| name)
+        .collect();
+    assert!(bare.is_empty(), "no `//!` line at the top of: {bare:?}");
+}
+
+#[test]
+fn files_are_short_or_excepted_by_name() {
+    let mut long = Vec::new();
+    for (name, text) in sources() {
+        let lines = code(&text).lines().count();
+        if lines > LINES_MAX && !is_test(&name) && !LONG.iter().any(|(n, _)| *n == name) {
+            long.push(format!("{name}: {lines}"));
+        }
+    }
+    assert!(long.is_empty(), "over {LINES_MAX} lines: {long:?}");
+}
+
+#[test]
+fn unsafe_code_is_only_where_it_is_granted() {
+    let mut found = Vec::new();
+    for (name, text) in sources() {
+        let used = code(&text).lines().any(|line| {
+            let line = line.split("//").next().unwrap_or_default();
+            line.contains("unsafe {") || line.contains("unsafe impl") || line.contains("unsafe fn")
+        });
+        if used && !UNSAFE.iter().any(|(n, _)| *n == name) && !is_test(&name) {
+            found.push(name);
+        }
+    }
+    assert!(found.is_empty(), "unsafe in {found:?}");
+}
+
+#[test]
+fn pure_modules_have_no_clock_no_files_and_no_randomness() {
+    let forbidden = [
+        "std::fs",
+        "std::net",
+        "Instant::now",
+        "SystemTime::now",
+        "tokio::",
+        "thread::sleep",
+        "SystemRandom",
+        "RandomState",
+    ];
+    let mut found = Vec::new();
+    for (name, text) in sources() {
+        let Some(path) = name.strip_prefix("engine/src/") else { continue };
+        let module = path.split(['/', '.']).next().unwrap_or_default();
+        if !PURE.contains(&module) || is_test(&name) {
+            continue;
+        }
+        for word in forbidden {
+            if code(&text).contains(word) {
+                found.push(format!("{name}: {word}"));
+            }
+        }
+    }
+    assert!(found.is_empty(), "pure modules touch the world: {found:?}");
+}
+
+#[test]
+fn nothing_is_left_open_in_the_code() {
+    let mut found = Vec::new();
+    for (name, text) in sources() {
+        for word in [concat!("to", "do!("), concat!("unimple", "mented!("), concat!("FIX", "ME")] {
+            if text.contains(word) {
+                found.push(format!("{name}: {word}"));
+            }
+        }
+    }
+    assert!(found.is_empty(), "left open: {found:?}");
+}
