@@ -1,5 +1,6 @@
 //! The public face: engine, transfers, and what they report.
 
+pub mod doctor;
 mod error;
 mod types;
 

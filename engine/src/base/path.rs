@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::limits::{COMPONENT_BYTES_MAX, PATH_DEPTH_MAX};
+use super::limits::{COMPONENT_BYTES_MAX, LINK_BYTES_MAX, PATH_DEPTH_MAX};
 
 /// A relative path below some root: components separated by single slashes, none of them empty,
 /// `.` or `..`, none with a NUL byte. The empty path names the root itself.
@@ -143,6 +143,29 @@ impl RelPath {
         Some(Self(self.0[..cut].into()))
     }
 
+    /// Whether a symbolic link at this path with this text stays at or below the root, whatever the
+    /// other links there are, as long as each of them passes this check.
+    ///
+    /// `..` may only lead the text: there it climbs the real directories above the link. After a
+    /// name it would climb from wherever another link led.
+    pub fn link_stays_below(&self, text: &[u8]) -> bool {
+        let long = text.len() > LINK_BYTES_MAX;
+        if text.is_empty() || long || text.starts_with(b"/") || text.contains(&0) {
+            return false;
+        }
+        let mut above = self.depth().saturating_sub(1);
+        let mut named = false;
+        for name in text.split(|&byte| byte == b'/') {
+            match name {
+                b"" | b"." => {}
+                b".." if named || above == 0 => return false,
+                b".." => above -= 1,
+                _ => named = true,
+            }
+        }
+        true
+    }
+
     /// What lies below `base` in this path, or `None` if this is not at or below `base`.
     pub fn strip(&self, base: &Self) -> Option<Self> {
         if base.is_root() {
@@ -196,6 +219,17 @@ mod tests {
             RelPath::from_bytes(&vec![b"a".as_slice(); PATH_DEPTH_MAX + 1].join(&b'/')).is_err()
         );
         assert!(RelPath::from_typed(b"../a").is_err());
+    }
+
+    #[test]
+    fn links_that_climb_out_are_told_from_those_that_stay() {
+        let at = RelPath::from_typed(b"a/b/link").unwrap_or_default();
+        for inside in ["x", "../x", "../../x", "./x", "c//d/.", ".."] {
+            assert!(at.link_stays_below(inside.as_bytes()), "{inside}");
+        }
+        for outside in ["/x", "../../../x", "../../a/../x", "c/../..", "/", ""] {
+            assert!(!at.link_stays_below(outside.as_bytes()), "{outside}");
+        }
     }
 
     #[test]

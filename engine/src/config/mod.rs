@@ -1,1 +1,24 @@
-//! To be written.
+//! Where a node keeps its things, and its options: file, environment and flags, checked together.
+
+mod edit;
+mod endpoint;
+mod entries;
+mod fields;
+mod home;
+mod load;
+mod mistake;
+mod setting;
+mod similar;
+
+pub use edit::{EditError, add_node, remove_node};
+pub use endpoint::{Endpoint, ParseEndpointError};
+pub use entries::{Link, Node, Site};
+pub use fields::{
+    ENTRY_FIELDS, FIELDS, Field, Limits, NodeSection, PORT_DEFAULT, QuicSection, RetrySection,
+    ServeSection, Settings, StorageSection,
+};
+pub use home::{Home, HomeError, ServeRecord};
+pub use load::{Config, Origin};
+pub use mistake::{ConfigError, Mistake, Place};
+pub use setting::{Backend, Congestion, Rule, Wrong};
+pub use similar::similar;

@@ -1,1 +1,48 @@
-//! To be written.
+//! The driver: files, tasks, real clock, wiring.
+//!
+//! `target::TargetStore` and `source::SourceFiles` carry out what the protocol machines ask for,
+//! over the storage port; they block and know no network, so the simulation runs them too.
+
+pub mod drive;
+pub mod manifest_file;
+pub mod source;
+pub mod target;
+
+use std::io;
+
+use crate::base::RelPath;
+use crate::protocol::Failure;
+
+/// Directory of Portway's own files at the top of a node's root.
+pub const OWN_DIR: &[u8] = b".portway";
+
+/// What a failed file operation means.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// One object fails alone.
+    Object(Failure),
+    /// Nothing can go on: the disk is full, or the tree is gone.
+    Node(Failure),
+}
+
+/// Sorts an error of the operation `doing` at `path`.
+pub(crate) fn trouble(doing: &str, path: &RelPath, error: &io::Error) -> Trouble {
+    let detail = format!("cannot {doing} {path}: {error}");
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Trouble::Node(Failure::new("no-space", detail))
+        }
+        io::ErrorKind::ReadOnlyFilesystem => Trouble::Node(Failure::new("read-only", detail)),
+        io::ErrorKind::PermissionDenied => Trouble::Object(Failure::new("permission", detail)),
+        io::ErrorKind::NotFound => Trouble::Object(Failure::new("vanished", detail)),
+        io::ErrorKind::InvalidFilename => Trouble::Object(Failure::new("name-too-long", detail)),
+        _ => Trouble::Object(Failure::new("io", detail)),
+    }
+}
+
+/// The same error, whatever it hits.
+pub(crate) fn fatal(doing: &str, path: &RelPath, error: &io::Error) -> Failure {
+    match trouble(doing, path, error) {
+        Trouble::Object(failure) | Trouble::Node(failure) => failure,
+    }
+}

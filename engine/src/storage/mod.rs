@@ -8,10 +8,22 @@
 //! for the file (the kernel may have dropped the pages and will not report it again), so the data
 //! has to be written anew to a new file.
 
-use std::io;
+pub mod memory;
+mod os;
+pub mod records;
+#[cfg(test)]
+mod tests;
+pub mod uring;
+mod walk;
+
 use std::sync::Arc;
+use std::{fmt, io};
 
 use crate::base::{Extent, FileTime, RelPath};
+
+pub use memory::MemoryTree;
+pub use os::{Backend, OsTree};
+pub use walk::{SkipReason, Walk, WalkItem};
 
 /// What a directory entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,6 +40,38 @@ pub enum Kind {
     Socket,
     /// A block or character device.
     Device,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::File => "regular file",
+            Self::Dir => "directory",
+            Self::Symlink => "symbolic link",
+            Self::Fifo => "FIFO",
+            Self::Socket => "socket",
+            Self::Device => "device",
+        })
+    }
+}
+
+/// What was to be opened is not a regular file. As an `io::Error` its kind is `IsADirectory` for a
+/// directory and `InvalidInput` for the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a regular file but a {kind}")]
+pub struct NotAFile {
+    /// What it is.
+    pub kind: Kind,
+}
+
+impl From<NotAFile> for io::Error {
+    fn from(error: NotAFile) -> Self {
+        let kind = match error.kind {
+            Kind::Dir => io::ErrorKind::IsADirectory,
+            _ => io::ErrorKind::InvalidInput,
+        };
+        Self::new(kind, error)
+    }
 }
 
 /// What `lstat` tells of an entry.
@@ -96,6 +140,15 @@ pub trait File: Send + Sync + 'static {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes all of `buf`.
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
+    /// Reads several ranges as `read_at` does; returns the bytes read into each.
+    fn read_many(&self, ops: &mut [(u64, &mut [u8])]) -> io::Result<Vec<usize>> {
+        ops.iter_mut().map(|(offset, buf)| self.read_at(buf, *offset)).collect()
+    }
+    /// Writes several ranges as `write_at` does, in no order. After an error any part of any range
+    /// may have been written.
+    fn write_many(&self, ops: &[(u64, &[u8])]) -> io::Result<()> {
+        ops.iter().try_for_each(|(offset, buf)| self.write_at(buf, *offset))
+    }
     /// Sets the length; bytes gained are a hole.
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Sets permission bits and modification time.
@@ -122,6 +175,11 @@ pub fn mkdir_all(tree: &dyn Tree, path: &RelPath) -> io::Result<()> {
 
 fn already_there(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) }
+}
+
+/// Whether there is anything at `path`.
+pub fn exists(tree: &dyn Tree, path: &RelPath) -> bool {
+    tree.meta(path).is_ok()
 }
 
 /// Removes `path` and all below it; a missing `path` is fine.

@@ -4,12 +4,17 @@
 //! arrive in any order. A [`Link`] is one end. Dropping or closing it fails everything that waits
 //! at the other end; the transfer above it stays resumable.
 
+mod memory;
+pub mod quic;
+
 use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::base::{NodeName, SiteName, Tier};
+
+pub use memory::{MemoryConfig, MemoryIncoming, MemoryLink, memory_pair};
 
 /// Who is at the other end, as its certificate says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +64,10 @@ pub enum LinkError {
         /// What was wrong with it.
         detail: String,
     },
+    /// One data message was cut short: its sender gave it up, or a connection was lost under it.
+    /// The session goes on, and the message may come again.
+    #[error("a data message was cut short")]
+    Cut,
     /// This end closed the session.
     #[error("the session was closed here")]
     Local,
@@ -106,6 +115,8 @@ pub trait Link: Clone + Send + Sync + 'static {
     /// Only one task receives at a time. Not cancellation safe.
     fn recv(&self) -> impl Future<Output = Result<Bytes, LinkError>> + Send;
     /// Sends a data message; returns when the transport took all of it. The content is not copied.
+    /// At most `LEASE_BYTES` of content are accepted. The message arrives at least once while the
+    /// session lives; after a connection was lost it may arrive twice.
     fn send_data(
         &self,
         header: Bytes,
@@ -118,3 +129,6 @@ pub trait Link: Clone + Send + Sync + 'static {
     /// Ends the session with a reason for the peer; delivers what was sent before, within a bound.
     fn close(&self, reason: &str) -> impl Future<Output = ()> + Send;
 }
+
+#[cfg(test)]
+mod tests;

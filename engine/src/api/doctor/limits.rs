@@ -1,0 +1,76 @@
+//! Checks of what the system lets this process have.
+
+use std::io;
+
+use rustix::process::{Resource, getrlimit};
+
+use super::{System, finding, read_number};
+use crate::api::{Finding, Level};
+use crate::base::human;
+
+/// Descriptors that a busy node wants: sockets, files under way, the index.
+const OPEN_FILES_WANTED: u64 = 4096;
+
+/// Open files of one process.
+pub(super) fn open_files() -> Finding {
+    judge_open_files(getrlimit(Resource::Nofile).current)
+}
+
+pub(super) fn judge_open_files(limit: Option<u64>) -> Finding {
+    match limit {
+        Some(limit) if limit < OPEN_FILES_WANTED => finding(
+            "fd-limit",
+            Level::Warn,
+            format!("{} open files are allowed", human::count(limit)),
+            format!(
+                "ulimit -n {OPEN_FILES_WANTED}, or LimitNOFILE={OPEN_FILES_WANTED} in the unit"
+            ),
+        ),
+        Some(limit) => {
+            let text = format!("{} open files are allowed", human::count(limit));
+            finding("fd-limit", Level::Ok, text, "")
+        }
+        None => finding("fd-limit", Level::Ok, "open files are not limited", ""),
+    }
+}
+
+/// Memory that may be locked: what `io_uring` and verbs register.
+pub(super) fn locked_memory(slab_bytes: u64) -> Finding {
+    judge_locked_memory(getrlimit(Resource::Memlock).current, slab_bytes)
+}
+
+pub(super) fn judge_locked_memory(limit: Option<u64>, slab_bytes: u64) -> Finding {
+    let Some(limit) = limit else {
+        return finding("memlock", Level::Ok, "locked memory is not limited", "");
+    };
+    let text =
+        format!("{} may be locked, the slab has {}", human::bytes(limit), human::bytes(slab_bytes));
+    if limit >= slab_bytes {
+        finding("memlock", Level::Ok, text, "")
+    } else {
+        let text = format!("{text}: buffers cannot be registered with the kernel");
+        let fix = "ulimit -l unlimited, or LimitMEMLOCK=infinity in the unit";
+        finding("memlock", Level::Warn, text, fix)
+    }
+}
+
+/// Whether the kernel gives this process an `io_uring`.
+pub(super) fn uring(probe: &dyn Fn() -> io::Result<()>, system: &System) -> Finding {
+    let disabled = read_number(&system.proc.join("sys/kernel/io_uring_disabled"));
+    judge_uring(probe(), disabled)
+}
+
+pub(super) fn judge_uring(probed: io::Result<()>, disabled: Option<u64>) -> Finding {
+    let Err(error) = probed else {
+        return finding("io-uring", Level::Ok, "the kernel allows it", "");
+    };
+    // kernel.io_uring_disabled: 0 for all, 1 for a group, 2 for nobody (Linux 6.6).
+    let fix = match disabled {
+        Some(1) => "sysctl -w kernel.io_uring_disabled=0, or set kernel.io_uring_group",
+        Some(2) => "sysctl -w kernel.io_uring_disabled=0",
+        Some(_) => "allow the io_uring calls in the container's seccomp profile",
+        None => "use Linux 5.6 or newer, or set storage.backend = \"pool\" to say that it is meant",
+    };
+    let text = format!("not available ({error}): files go through a pool of threads");
+    finding("io-uring", Level::Warn, text, fix)
+}

@@ -1,0 +1,228 @@
+//! The one table of fields: type, default, rule and words of each.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use super::setting::{Backend, Congestion, Raw, Rule, Setting, Wrong};
+use super::similar;
+
+/// The port that a node listens on unless told otherwise.
+pub const PORT_DEFAULT: u16 = 7717;
+
+/// One field of `portway.toml`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Field {
+    /// Its section: `limits`, or `nodes.NAME` for a field that every entry of a table has.
+    pub section: &'static str,
+    /// Its name, the unit last.
+    pub name: &'static str,
+    /// What it does, one sentence or two.
+    pub doc: &'static str,
+    /// What is allowed.
+    pub rule: Rule,
+}
+
+impl Field {
+    /// The environment variable that overrides it.
+    pub fn variable(&self) -> String {
+        format!("PORTWAY_{}_{}", self.section, self.name).to_uppercase()
+    }
+}
+
+/// Fields of the tables that have an entry per name.
+pub const ENTRY_FIELDS: &[Field] = &[
+    Field {
+        section: "nodes.NAME",
+        name: "address",
+        doc: "Where the node listens. Of several, the first that answers is used.",
+        rule: Rule::Endpoints,
+    },
+    Field {
+        section: "nodes.NAME",
+        name: "site",
+        doc: "The node's site. For people and for `plan`: what counts is the node's certificate.",
+        rule: Rule::Site,
+    },
+    Field {
+        section: "sites.NAME",
+        name: "tier",
+        doc: "The site's tier. For people: what counts is the certificate.",
+        rule: Rule::Choice(&["private", "public"]),
+    },
+    Field {
+        section: "links.NAME",
+        name: "sites",
+        doc: "The two sites that the link joins.",
+        rule: Rule::SitePair,
+    },
+    Field {
+        section: "links.NAME",
+        name: "rate_mbps",
+        doc: "Its rate. `plan` estimates with it until the path has been measured.",
+        rule: Rule::Range { min: 1, max: 10_000_000, unit: "Mb/s" },
+    },
+];
+
+macro_rules! sections {
+    ($(
+        $(#[doc = $section_doc:literal])+
+        $section:ident: $type:ident {
+            $($(#[doc = $doc:literal])+ $field:ident: $kind:ty = $default:expr, $rule:expr;)+
+        }
+    )+) => {
+        $(
+            $(#[doc = $section_doc])+
+            #[derive(Debug, Clone, PartialEq, Eq)]
+            pub struct $type {
+                $($(#[doc = $doc])+ pub $field: $kind,)+
+            }
+
+            impl Default for $type {
+                fn default() -> Self {
+                    Self { $($field: $default,)+ }
+                }
+            }
+        )+
+
+        /// The fields that are there once each; every value is within its bounds.
+        #[derive(Debug, Clone, PartialEq, Eq, Default)]
+        pub struct Settings {
+            $($(#[doc = $section_doc])+ pub $section: $type,)+
+        }
+
+        /// Every field of [`Settings`], in the order of the file.
+        pub const FIELDS: &[Field] = &[$($(
+            Field {
+                section: stringify!($section),
+                name: stringify!($field),
+                doc: concat!($($doc),+).trim_ascii(),
+                rule: $rule,
+            },
+        )+)+];
+
+        impl Settings {
+            /// Sets one field.
+            pub(super) fn set(
+                &mut self,
+                section: &str,
+                name: &str,
+                raw: &Raw<'_>,
+            ) -> Result<(), Wrong> {
+                match (section, name) {
+                    $($((stringify!($section), stringify!($field)) => {
+                        self.$section.$field = Setting::read(raw, $rule)?;
+                        Ok(())
+                    })+)+
+                    $((stringify!($section), _) => Err(Wrong::Unknown {
+                        what: "field",
+                        similar: similar(name, [$(stringify!($field)),+]),
+                    }),)+
+                    _ => Err(unknown_section(section)),
+                }
+            }
+
+            /// One field as it is written in the file, or `None` if it is not set.
+            pub fn toml(&self, field: &Field) -> Option<String> {
+                match (field.section, field.name) {
+                    $($((stringify!($section), stringify!($field)) => {
+                        self.$section.$field.toml()
+                    })+)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+/// Names of all sections, those with an entry per name last.
+pub(super) fn section_names() -> Vec<&'static str> {
+    let mut names: Vec<_> = FIELDS.iter().map(|field| field.section).collect();
+    names.extend(["nodes", "sites", "links"]);
+    names.dedup();
+    names
+}
+
+pub(super) fn unknown_section(section: &str) -> Wrong {
+    Wrong::Unknown { what: "section", similar: similar(section, section_names()) }
+}
+
+const fn count(min: u64, max: u64) -> Rule {
+    Rule::Range { min, max, unit: "" }
+}
+
+const fn mib(min: u64, max: u64) -> Rule {
+    Rule::Range { min, max, unit: "MiB" }
+}
+
+const fn seconds(min: u64, max: u64) -> Rule {
+    Rule::Range { min, max, unit: "s" }
+}
+
+sections! {
+    /// Identity from an existing PKI; without it, `init` or `join` made one.
+    node: NodeSection {
+        /// Certificates (PEM) of the authorities that nodes are trusted from.
+        ca: Option<PathBuf> = None, Rule::Path;
+        /// This node's certificate chain (PEM), with a SPIFFE URI in the subject's alternative names.
+        certificate: Option<PathBuf> = None, Rule::Path;
+        /// The certificate's private key (PEM); nobody else may read the file.
+        key: Option<PathBuf> = None, Rule::Path;
+    }
+    /// Bounds on memory and on what peers can occupy.
+    limits: Limits {
+        /// Memory for content under way, of all transfers together.
+        slab_mib: u64 = 128, mib(16, 65_536);
+        /// Content that a peer may send ahead of the reader, per session.
+        window_mib: u64 = 32, mib(8, 1024);
+        /// Sessions that are served at a time.
+        sessions_max: u64 = 64, count(1, 4096);
+        /// Connections that are held at a time, whatever their state.
+        connections_max: u64 = 256, count(1, 65_536);
+        /// Handshakes that are worked on at a time.
+        half_open_max: u64 = 256, count(1, 65_536);
+        /// Handshakes under way above which newcomers must first prove their address.
+        retry_above: u64 = 32, count(1, 65_536);
+    }
+    /// The QUIC transport.
+    quic: QuicSection {
+        /// Connections of a session; with two or more, the first carries control frames alone.
+        connections: u64 = 2, count(1, 16);
+        /// How the sending rate adapts to the path: bbr keeps it through random loss, cubic is fair to others.
+        congestion: Congestion = Congestion::Bbr, Rule::Choice(Congestion::WORDS);
+        /// Largest UDP payload that is tried; smaller ones are found where the path needs them.
+        mtu_max: u64 = 8952, Rule::Range { min: 1200, max: 65_507, unit: "bytes" };
+        /// Silence after which a connection is dead.
+        idle_s: u64 = 10, seconds(2, 600);
+        /// Silence after which the peer is asked for a sign of life.
+        keep_alive_s: u64 = 1, seconds(1, 300);
+        /// Longest handshake, from the first packet; a trickling peer does not extend it.
+        handshake_s: u64 = 5, seconds(1, 60);
+        /// Whether the kernel may cut large sends into datagrams (UDP segmentation offload).
+        gso: bool = true, Rule::Bool;
+        /// Kernel buffer that is asked for, per socket and direction.
+        socket_buffer_mib: u64 = 4, mib(1, 256);
+    }
+    /// Files.
+    storage: StorageSection {
+        /// How files are read and written: auto takes uring where the kernel allows it.
+        backend: Backend = Backend::Auto, Rule::Choice(Backend::WORDS);
+    }
+    /// What `portway serve` does.
+    serve: ServeSection {
+        /// Where it listens (UDP).
+        listen: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), PORT_DEFAULT),
+            Rule::Listen;
+        /// The directory that it exports.
+        root: Option<PathBuf> = None, Rule::Path;
+        /// Where `/metrics` and `/healthz` answer (HTTP, no authentication: keep it local).
+        admin: Option<SocketAddr> = Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)),
+            Rule::ListenOrOff;
+        /// Whether files that are under the root already are read once, to find their chunks again.
+        index_scan: bool = true, Rule::Bool;
+    }
+    /// When a peer is away.
+    retry: RetrySection {
+        /// How long a transfer keeps trying to reconnect (72 hours).
+        max_s: u64 = 259_200, seconds(1, 31_536_000);
+    }
+}

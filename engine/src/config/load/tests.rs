@@ -1,0 +1,231 @@
+//! Loading: what wins, and that every mistake is told at once.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::config::{Backend, Congestion, ENTRY_FIELDS, Endpoint, Rule};
+
+fn load(text: &str, variables: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Config, String> {
+    let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
+    let flags: Vec<_> =
+        flags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Config::parse(Path::new("/h/portway.toml"), text, variables, &flags)
+        .map_err(|error| error.to_string())
+}
+
+fn field(section: &str, name: &str) -> &'static Field {
+    FIELDS.iter().find(|f| f.section == section && f.name == name).expect("a field")
+}
+
+#[test]
+fn nothing_set_gives_the_defaults() {
+    let config = load("", &[], &[]).expect("valid");
+    assert_eq!(config, Config::default());
+    assert_eq!(config.settings.limits.slab_mib, 128);
+    assert_eq!(config.settings.retry.max_s, 72 * 3600);
+    assert_eq!(config.settings.serve.listen.to_string(), "0.0.0.0:7717");
+    assert_eq!(config.origin(field("limits", "slab_mib")), Origin::Default);
+}
+
+#[test]
+fn flags_beat_the_environment_beats_the_file() {
+    let text = "[limits]\nslab_mib = 64\nwindow_mib = 16\nsessions_max = 1\n";
+    let config = load(
+        text,
+        &[("PORTWAY_LIMITS_WINDOW_MIB", "24"), ("PORTWAY_LIMITS_SESSIONS_MAX", "2")],
+        &[("limits.sessions_max", "3")],
+    )
+    .expect("valid");
+    let limits = &config.settings.limits;
+    assert_eq!((limits.slab_mib, limits.window_mib, limits.sessions_max), (64, 24, 3));
+    assert_eq!(config.origin(field("limits", "slab_mib")), Origin::File(2));
+    assert_eq!(config.origin(field("limits", "window_mib")), Origin::Environment);
+    assert_eq!(config.origin(field("limits", "sessions_max")), Origin::Flag);
+}
+
+#[test]
+fn every_kind_of_value_is_read() {
+    let config = load(
+        r#"
+            [node]
+            ca = "pki/ca.pem"
+            certificate = "/etc/pki/node.pem"
+            key = "key.pem"
+            [quic]
+            congestion = "cubic"
+            gso = false
+            [storage]
+            backend = "pool"
+            [serve]
+            listen = "[::]:0"
+            root = "/data"
+            admin = "off"
+            [nodes]
+            a.address = "10.0.0.1:1"
+            b = { address = ["b.example:2", "[::1]:3"], site = "dc" }
+            [sites.dc]
+            tier = "private"
+            [sites.cloud]
+            tier = "public"
+            [links.direct]
+            sites = ["dc", "cloud"]
+            rate_mbps = 10_000
+        "#,
+        &[],
+        &[],
+    )
+    .expect("valid");
+    let settings = &config.settings;
+    assert_eq!(settings.node.ca.as_deref(), Some(Path::new("/h/pki/ca.pem")));
+    assert_eq!(settings.node.certificate.as_deref(), Some(Path::new("/etc/pki/node.pem")));
+    assert_eq!(settings.quic.congestion, Congestion::Cubic);
+    assert_eq!(settings.storage.backend, Backend::Pool);
+    assert!(!settings.quic.gso);
+    assert_eq!((settings.serve.admin, settings.serve.listen.port()), (None, 0));
+    let b = &config.nodes[&"b".parse().expect("a name")];
+    assert_eq!(b.addresses[0], Endpoint::Host("b.example".to_owned(), 2));
+    assert_eq!(b.addresses.len(), 2);
+    let (dc, cloud) = ("dc".parse().expect("a name"), "cloud".parse().expect("a name"));
+    assert_eq!(config.link_rate_bps(&cloud, &dc), Some(10_000_000_000));
+    assert_eq!(config.link_rate_bps(&dc, &"x".parse().expect("a name")), None);
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_with_field_and_line() {
+    let error = load(
+        r#"[limits]
+slab_mib = 4
+window_mb = 3
+sessions_max = "many"
+[qiuc]
+connections = 2
+[quic]
+congestion = "reno"
+keep_alive_s = 9
+gso = { on = true }
+[serve]
+listen = "7717"
+admin = "on"
+[node]
+key = ""
+ca = "ca.pem"
+[nodes]
+Bad.address = "1.1.1.1:1"
+x = 3
+[nodes.a]
+adress = "1.1.1.1:1"
+site = "onprme"
+[nodes.b]
+address = ["1.1.1.1:0"]
+site = "onprme"
+[sites.onprem]
+tier = "secret"
+[sites.onprem2]
+tier = "private"
+[links.l]
+sites = ["onprem2"]
+"#,
+        &[
+            ("PORTWAY_QUIC_IDLE_S", "0"),
+            ("PORTWAY_QUIC_MTU", "9000"),
+            ("PORTWAY_HOME", "/elsewhere"),
+            ("OTHER", "1"),
+        ],
+        &[("retry.max_s", "-1"), ("retry", "1"), ("a.b", "1")],
+    )
+    .expect_err("mistakes");
+    let expected = r#"24 mistakes in the configuration
+  /h/portway.toml:2: limits.slab_mib: 4 is not 16 to 65536 MiB
+  /h/portway.toml:3: limits.window_mb: no such field (did you mean window_mib?)
+  /h/portway.toml:4: limits.sessions_max: "many" is not 1 to 4096
+  /h/portway.toml:5: qiuc: no such section (did you mean quic?)
+  /h/portway.toml:8: quic.congestion: "reno" is not bbr or cubic
+  /h/portway.toml:10: quic.gso: { on = true } is not true or false
+  /h/portway.toml:12: serve.listen: "7717" is not ADDR:PORT
+  /h/portway.toml:13: serve.admin: "on" is not ADDR:PORT or off
+  /h/portway.toml:15: node.key: "" is not a path
+  /h/portway.toml:18: nodes.Bad: a name is 1 to 63 of a-z, 0-9, '-', '_' and '.', starting with a letter or digit
+  /h/portway.toml:19: nodes.x: must be a table
+  /h/portway.toml:21: nodes.a.adress: no such field (did you mean address?)
+  /h/portway.toml:20: nodes.a.address: is missing; every entry needs it
+  /h/portway.toml:24: nodes.b.address: ["1.1.1.1:0"] is not HOST:PORT or a list of them
+  /h/portway.toml:27: sites.onprem.tier: "secret" is not private or public
+  /h/portway.toml:31: links.l.sites: ["onprem2"] is not two names of [sites]
+  /h/portway.toml:30: links.l.rate_mbps: is missing; every entry needs it
+  PORTWAY_QUIC_IDLE_S: "0" is not 2 to 600 s
+  PORTWAY_QUIC_MTU: no such variable (did you mean PORTWAY_QUIC_MTU_MAX?)
+  --set retry.max_s: "-1" is not 1 to 31536000 s
+  --set retry: no such field
+  --set a.b: no such section
+  /h/portway.toml:9: quic.keep_alive_s: must be at most half of quic.idle_s, which is 5
+  /h/portway.toml: node.certificate: is missing; an existing PKI needs node.ca, node.certificate and node.key"#;
+    assert_eq!(error, expected);
+}
+
+#[test]
+fn a_site_that_is_named_must_be_there() {
+    let text =
+        "[nodes.a]\naddress = \"a.b:1\"\nsite = \"onprme\"\n[sites.onprem]\ntier = \"private\"\n";
+    assert_eq!(
+        load(text, &[], &[]),
+        Err("/h/portway.toml:3: nodes.a.site: [sites] has no \"onprme\" (did you mean onprem?)"
+            .to_owned())
+    );
+}
+
+#[test]
+fn windows_that_cannot_hold_a_message_per_connection_are_refused() {
+    let flags = [("quic.connections", "16")];
+    let error = load("", &[], &flags).expect_err("too small");
+    assert!(error.ends_with("which is 49"), "{error}");
+    assert!(load("limits.window_mib = 49", &[], &flags).is_ok());
+    assert!(load("limits.slab_mib = 16", &[], &[]).is_err());
+}
+
+#[test]
+fn a_file_that_is_not_toml_is_told_with_its_line() {
+    let error = load("[limits]\nslab_mib = = 4\n", &[], &[]).expect_err("a mistake");
+    assert!(error.starts_with("/h/portway.toml:2: "), "{error}");
+}
+
+#[test]
+fn random_bytes_never_panic() {
+    let mut state = 7_u64;
+    for _ in 0..2000 {
+        let text: String = (0..40)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                char::from(b"[]=.\"\n{},#limtsnode 19:"[(state >> 33) as usize % 23])
+            })
+            .collect();
+        let _ = load(&text, &[("PORTWAY_QUIC_GSO", &text)], &[(&text, &text)]);
+    }
+}
+
+#[test]
+fn the_table_is_sound() {
+    let mut seen = BTreeSet::new();
+    let defaults = Settings::default();
+    for field in FIELDS.iter().chain(ENTRY_FIELDS) {
+        let name = format!("{}.{}", field.section, field.name);
+        assert!(seen.insert(field.variable()), "{name} is there twice");
+        assert!(field.doc.ends_with(['.', ')']) && field.doc.len() > 10, "{name}: {:?}", field.doc);
+        assert!(!field.doc.contains("  "), "{name}: {:?}", field.doc);
+        if let Rule::Range { min, max, unit } = field.rule {
+            assert!(min > 0 && min < max, "{name}: zero never means unlimited");
+            let suffix = match unit {
+                "MiB" => "_mib",
+                "s" => "_s",
+                "Mb/s" => "_mbps",
+                _ => "",
+            };
+            assert!(name.ends_with(suffix), "{name} does not end in its unit");
+        }
+        // Every default passes its own rule.
+        if let Some(toml) = defaults.toml(field) {
+            let text = format!("{name} = {toml}");
+            let config = load(&text, &[], &[]).expect("the default is allowed");
+            assert_eq!(config.settings, defaults, "{name}");
+        }
+    }
+}

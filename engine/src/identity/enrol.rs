@@ -1,0 +1,139 @@
+//! How an invited node gets its certificate: its own key, a request, and what comes back.
+
+use std::path::{Path, PathBuf};
+
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519,
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
+
+use super::files::{self, FileError, MODE_PRIVATE, MODE_PUBLIC};
+use super::node::{self, Identity, IdentityError};
+use super::token::Token;
+
+/// Most bytes of the PEM text that the inviting node sends.
+const CHAIN_BYTES_MAX: usize = 64 << 10;
+/// What stands before the 32 bytes of an Ed25519 seed in PKCS #8 (RFC 8410, section 7).
+const ED25519_PKCS8_HEAD: [u8; 16] =
+    [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+
+/// Why a node could not enrol.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolError {
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// There is an identity already, or the certificate that came cannot be one.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The key that an earlier try left cannot be used.
+    #[error("{} holds no valid private key", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key or the request cannot be made.
+    #[error("a certificate request cannot be made")]
+    Make(#[source] rcgen::Error),
+    /// What came is not a chain of certificates.
+    #[error("the inviting node's reply holds no valid certificates")]
+    Reply,
+    /// The CA that came is not the one in the token.
+    #[error("the inviting node's reply comes from another CA than the token names")]
+    WrongCa,
+}
+
+/// An enrolment under way: the key is made and durable, the certificate is not there yet.
+#[derive(Debug)]
+pub struct Enrolment {
+    folder: PathBuf,
+    token: Token,
+    key: KeyPair,
+    request: Vec<u8>,
+}
+
+impl Enrolment {
+    /// Begins to enrol the node with this `home`.
+    ///
+    /// The node's key is made here, stays here and is durable before its request leaves; begun
+    /// again after a crash, the same key is asked for, so a used invitation answers again.
+    ///
+    /// # Errors
+    /// The node has an identity, or its key cannot be written or read.
+    pub fn begin(home: &Path, token: Token) -> Result<Self, EnrolError> {
+        let folder = Identity::folder(home);
+        if files::exists(&folder.join("node.pem"))? || files::exists(&folder.join("ca.key"))? {
+            return Err(IdentityError::Exists { folder }.into());
+        }
+        files::make_private_folder(&folder)?;
+        let path = folder.join("node.key");
+        let key = match files::read_key(&path, 0o077) {
+            Err(error) if error.is_missing() => {
+                let key =
+                    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(EnrolError::Make)?;
+                files::write(&path, key.serialize_pem().as_bytes(), MODE_PRIVATE)?;
+                key
+            }
+            pem => {
+                let pem = pem?;
+                let key =
+                    std::str::from_utf8(&pem).ok().and_then(|pem| KeyPair::from_pem(pem).ok());
+                key.ok_or(EnrolError::Key { path })?
+            }
+        };
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        let request = params.serialize_request(&key).map_err(EnrolError::Make)?.der().to_vec();
+        Ok(Self { folder, token, key, request })
+    }
+
+    /// The request for a certificate (PKCS #10, DER). It names nobody: the invitation does.
+    pub fn request(&self) -> &[u8] {
+        &self.request
+    }
+
+    /// The token that this node was given.
+    pub fn token(&self) -> &Token {
+        &self.token
+    }
+
+    /// Takes the certificate and the CA's, PEM text as [`super::Invites::redeem`] returns it, and
+    /// makes them durable as this node's identity.
+    ///
+    /// # Errors
+    /// The reply is not from the CA in the token, not for this node's key, not a usable identity
+    /// or not valid at `now`; the files cannot be written.
+    pub fn finish(self, chain_pem: &str, now: UnixTime) -> Result<Identity, EnrolError> {
+        if chain_pem.len() > CHAIN_BYTES_MAX {
+            return Err(EnrolError::Reply);
+        }
+        let chain = node::certificates(chain_pem.as_bytes()).ok_or(EnrolError::Reply)?;
+        let pinned = self.token.ca_fingerprint();
+        let ca = chain.iter().find(|cert| node::fingerprint(cert) == *pinned).cloned();
+        let ca = ca.ok_or(EnrolError::WrongCa)?;
+        let key = PrivatePkcs8KeyDer::from(self.key.serialize_der());
+        let identity =
+            Identity::assemble(std::slice::from_ref(&ca), chain, PrivateKeyDer::from(key))?;
+        identity.check(now)?;
+        let texts = identity.chain().iter().map(|cert| files::pem(cert));
+        let text: String = texts.collect();
+        files::write(&self.folder.join("ca.pem"), files::pem(&ca).as_bytes(), MODE_PUBLIC)?;
+        files::write(&self.folder.join("node.pem"), text.as_bytes(), MODE_PUBLIC)?;
+        Ok(identity)
+    }
+}
+
+/// The certificate and key that a joiner shows: self-signed by the token's one-time key, naming
+/// nobody. Its times mean nothing; the invitation's do.
+pub(super) fn bootstrap(
+    token: &Token,
+) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), rcgen::Error> {
+    let pkcs8 = [&ED25519_PKCS8_HEAD[..], token.secret()].concat();
+    let pkcs8 = PrivatePkcs8KeyDer::from(pkcs8);
+    let key = KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8, &PKCS_ED25519)?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "Portway enrolment");
+    let cert = params.self_signed(&key)?.der().clone();
+    Ok((cert, PrivateKeyDer::from(pkcs8)))
+}

@@ -1,0 +1,1 @@
+//! Replay, torn tails, damage.

@@ -1,0 +1,584 @@
+//! The source's role: announce, read, offer, send what is wanted.
+//!
+//! ```text
+//! object:  Announced --need--> Queued --read--> Reading --end--> Read --settled--> gone
+//!              |                  ^                |
+//!              |have              +----changed-----+      any --failed--> Failed --settled--> gone
+//!              v
+//!            Known --settled--> gone
+//! ```
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use super::settle::Window;
+use super::{FailedObject, Failure, Stop};
+use crate::base::limits::{
+    ENTRIES_PER_FRAME_MAX, ENTRY_WINDOW, LEASE_BYTES, OBJECT_TRIES_MAX, OBJECTS_MAX,
+};
+use crate::base::{Digest, Seq};
+use crate::manifest::{Entry, Object, RootHasher};
+use crate::wire::{DataHeader, End, Frame, Known, Numbers, Piece, Published};
+
+/// Files up to this length are read several to a run.
+const SMALL_BYTES: u64 = 256 << 10;
+/// Most files in one run; each file of `SMALL_BYTES` and less has at most 1 piece per 4 KiB and one
+/// more, so a run stays within its bound on pieces.
+const PACK_FILES_MAX: usize = 480;
+/// Reads under way at once.
+const READS_MAX: usize = 4;
+/// Large objects that are read side by side.
+const LARGE_MAX: usize = 2;
+
+/// Work for whoever reads files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadJob {
+    /// These small files, whole, one after the other.
+    Pack(Vec<(Seq, u32, Entry)>),
+    /// The next run of one large file.
+    Next(Seq, u32, Entry),
+}
+
+/// An object is not what was announced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// The object.
+    pub seq: Seq,
+    /// The reading that noticed.
+    pub round: u32,
+    /// What it is now.
+    pub entry: Entry,
+}
+
+/// What a read gave.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ReadDone {
+    /// The run that the read filled.
+    pub run: u64,
+    /// Its pieces in order of their bytes.
+    pub pieces: Vec<Piece>,
+    /// Objects read to their end.
+    pub ends: Vec<End>,
+    /// A large object of which more is to be read.
+    pub more: Option<(Seq, u32)>,
+    /// Objects that changed while they were read.
+    pub changed: Vec<Changed>,
+    /// Objects that cannot be read.
+    pub failed: Vec<(Seq, Failure)>,
+}
+
+/// What a source is told.
+#[derive(Debug)]
+pub enum SourceInput {
+    /// A frame from the target.
+    Frame(Frame),
+    /// Entries that a `Scan` found, in canonical order; fewer than asked for is fine.
+    Scanned {
+        /// The entries.
+        entries: Vec<Entry>,
+        /// How many were left out.
+        skipped: u64,
+        /// There are no more.
+        done: bool,
+    },
+    /// A `Read` is done.
+    Read(ReadDone),
+    /// A `ReadAgain` is done: all pieces are held, or else the object changed or failed.
+    ReadAgain {
+        /// The run.
+        run: u64,
+        /// The object is no longer what it was.
+        changed: Option<Changed>,
+        /// The object cannot be read.
+        failed: Option<(Seq, Failure)>,
+    },
+    /// The content of a run is with the transport, and forgotten here.
+    Sent {
+        /// The run.
+        run: u64,
+    },
+    /// The source cannot go on.
+    Broken(Failure),
+}
+
+/// What a source asks for.
+#[derive(Debug)]
+pub enum SourceAction {
+    /// Send a frame.
+    Send(Frame),
+    /// Find up to this many further entries.
+    Scan(usize),
+    /// Read into a lease that is then held under the number `run`.
+    Read {
+        /// Names the run.
+        run: u64,
+        /// What to read.
+        job: ReadJob,
+    },
+    /// Read these pieces anew, check their digests, and hold them under the number `run`.
+    ReadAgain {
+        /// Names the run.
+        run: u64,
+        /// What to read, all of one object.
+        pieces: Vec<Piece>,
+        /// The object.
+        entry: Entry,
+    },
+    /// Send these pieces of a held run, then forget it.
+    SendData(DataHeader),
+    /// Forget a held run.
+    Forget(u64),
+    /// This reading of the object needs no reader any more.
+    Close {
+        /// The object.
+        seq: Seq,
+        /// The reading.
+        round: u32,
+    },
+    /// The transfer is over for this session.
+    End(SourceEnd),
+}
+
+/// How a session ended for the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceEnd {
+    /// The target published; these objects failed alone.
+    Published(Published, Vec<FailedObject>),
+    /// It stopped early.
+    Stopped(Stop),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Announced,
+    Queued,
+    Reading,
+    Known(Object),
+    Failed,
+}
+
+struct Slot {
+    entry: Entry,
+    round: u32,
+    state: State,
+}
+
+/// The source of one transfer. See the module for how it is driven.
+pub struct Source {
+    dry_run: bool,
+    runs_max: usize,
+    window: Window<Slot>,
+    scan_asked: bool,
+    scan_done: bool,
+    skipped: u64,
+    small: BTreeSet<Seq>,
+    large: BTreeSet<Seq>,
+    /// Large objects that are being read, and whether a read is under way now.
+    active: HashMap<Seq, bool>,
+    reads: usize,
+    next_run: u64,
+    /// Runs that are being read, offered or sent, and their number of pieces once known.
+    runs: HashMap<u64, usize>,
+    /// Runs that the target asked for again, and their number of pieces.
+    rereads: HashMap<u64, usize>,
+    /// Runs whose first offer was answered.
+    answered: BTreeSet<u64>,
+    root: RootHasher,
+    root_sent: Option<Digest>,
+    failed: Vec<FailedObject>,
+    numbers: Numbers,
+    files_total: u64,
+    bytes_total: u64,
+    out: VecDeque<SourceAction>,
+    ended: bool,
+}
+
+impl Source {
+    /// A source that holds at most `runs_max` runs at a time; with `dry_run` it reads and offers
+    /// but sends no content.
+    pub fn new(runs_max: usize, dry_run: bool) -> Self {
+        let mut source = Self {
+            dry_run,
+            runs_max: runs_max.max(1),
+            window: Window::default(),
+            scan_asked: false,
+            scan_done: false,
+            skipped: 0,
+            small: BTreeSet::new(),
+            large: BTreeSet::new(),
+            active: HashMap::new(),
+            reads: 0,
+            next_run: 0,
+            runs: HashMap::new(),
+            rereads: HashMap::new(),
+            answered: BTreeSet::new(),
+            root: RootHasher::default(),
+            root_sent: None,
+            failed: Vec::new(),
+            numbers: Numbers::default(),
+            files_total: 0,
+            bytes_total: 0,
+            out: VecDeque::new(),
+            ended: false,
+        };
+        source.pump();
+        source
+    }
+
+    /// The next action, if any.
+    pub fn poll_action(&mut self) -> Option<SourceAction> {
+        self.out.pop_front()
+    }
+
+    /// Files and content bytes found so far, and whether that is all.
+    pub fn found(&self) -> (u64, u64, bool) {
+        (self.files_total, self.bytes_total, self.scan_done)
+    }
+
+    /// The target's counters as last heard.
+    pub fn numbers(&self) -> Numbers {
+        self.numbers
+    }
+
+    /// Objects that failed so far.
+    pub fn failed(&self) -> u64 {
+        self.failed.len() as u64
+    }
+
+    /// Takes an input.
+    pub fn handle(&mut self, input: SourceInput) {
+        if self.ended {
+            return;
+        }
+        match input {
+            SourceInput::Frame(frame) => self.frame(frame),
+            SourceInput::Scanned { entries, skipped, done } => self.scanned(entries, skipped, done),
+            SourceInput::Read(read) => self.read_done(read),
+            SourceInput::ReadAgain { run, changed, failed } => {
+                self.read_again(run, changed, failed);
+            }
+            SourceInput::Sent { run } => self.forget(run),
+            SourceInput::Broken(failure) => self.end(SourceEnd::Stopped(Stop::Local(failure))),
+        }
+        self.pump();
+    }
+
+    fn end(&mut self, end: SourceEnd) {
+        if !self.ended {
+            self.ended = true;
+            self.out.push_back(SourceAction::End(end));
+        }
+    }
+
+    fn violation(&mut self, detail: impl Into<String>) {
+        self.end(SourceEnd::Stopped(Stop::Violation(Failure::new("protocol", detail))));
+    }
+
+    fn frame(&mut self, frame: Frame) {
+        match frame {
+            Frame::Verdicts(verdicts) => {
+                for verdict in verdicts {
+                    self.verdict(verdict.seq, verdict.known);
+                }
+            }
+            Frame::Want { run, wanted } => {
+                let Some(&pieces) = self.runs.get(&run) else {
+                    return self.violation(format!("an answer about run {run}, which is unknown"));
+                };
+                if !self.answered.insert(run) {
+                    return self.violation(format!("a second answer about run {run}"));
+                }
+                let header = DataHeader::of(run, (0..pieces).map(|i| wanted.bit(i)));
+                self.send_or_forget(header);
+            }
+            Frame::Again { run, pieces } => self.again(run, pieces),
+            Frame::Failed { seq, code, detail } => self.fail(seq, Failure { code, detail }, false),
+            Frame::Settled { below, numbers } => {
+                self.numbers = numbers;
+                self.settle(below);
+            }
+            Frame::Published(published) => {
+                if self.root_sent != Some(published.root) {
+                    return self.violation("the published root is another one");
+                }
+                self.numbers = published.numbers;
+                let failed = std::mem::take(&mut self.failed);
+                self.end(SourceEnd::Published(published, failed));
+            }
+            Frame::Refuse { code, detail, retry } => {
+                let failure = Failure { code, detail };
+                self.end(SourceEnd::Stopped(Stop::Refused { failure, retry }));
+            }
+            other => self.violation(format!("the frame {} is not for a source", other.name())),
+        }
+    }
+
+    fn verdict(&mut self, seq: Seq, known: Known) {
+        let Some(slot) = self.window.slot_mut(seq) else {
+            return self.violation(format!("a verdict on object {seq}, which is unknown"));
+        };
+        match (slot.state, known) {
+            (State::Announced, Known::Need) => {
+                slot.state = State::Queued;
+                let small = slot.entry.len() <= SMALL_BYTES;
+                if small {
+                    self.small.insert(seq)
+                } else {
+                    self.large.insert(seq)
+                };
+            }
+            (State::Announced, Known::Have(object)) => {
+                if object.len != slot.entry.len() {
+                    return self.violation(format!("object {seq} has another length"));
+                }
+                slot.state = State::Known(object);
+            }
+            (State::Failed, _) => {}
+            (State::Queued | State::Reading | State::Known(_), _) => {
+                self.violation(format!("a second verdict on object {seq}"));
+            }
+        }
+    }
+
+    fn send_or_forget(&mut self, header: DataHeader) {
+        if header.ranges.is_empty() || self.dry_run {
+            self.out.push_back(SourceAction::Forget(header.run));
+            self.forget(header.run);
+        } else {
+            self.out.push_back(SourceAction::SendData(header));
+        }
+    }
+
+    fn forget(&mut self, run: u64) {
+        self.runs.remove(&run);
+        self.answered.remove(&run);
+    }
+
+    /// All pieces of one `Again` are of one object, so a stale request is stale as a whole: the
+    /// target hears of the restart or failure and forgets it.
+    fn again(&mut self, run: u64, pieces: Vec<Piece>) {
+        let Some(&Piece { seq, round, .. }) = pieces.first() else {
+            return self.violation("an empty request");
+        };
+        if pieces.iter().any(|p| (p.seq, p.round) != (seq, round)) {
+            return self.violation("a request that mixes objects");
+        }
+        if let Some(slot) = self.window.slot(seq)
+            && slot.round == round
+            && slot.state != State::Failed
+        {
+            let entry = slot.entry.clone();
+            self.rereads.insert(run, pieces.len());
+            self.out.push_back(SourceAction::ReadAgain { run, pieces, entry });
+        }
+    }
+
+    fn read_again(&mut self, run: u64, changed: Option<Changed>, failed: Option<(Seq, Failure)>) {
+        if changed.is_none() && failed.is_none() {
+            let pieces = self.rereads.remove(&run).unwrap_or(0);
+            let header = DataHeader::of(run, std::iter::repeat_n(true, pieces));
+            return self.out.push_back(SourceAction::SendData(header));
+        }
+        self.rereads.remove(&run);
+        if let Some(change) = changed {
+            self.changed(change);
+        }
+        if let Some((seq, failure)) = failed {
+            self.fail(seq, failure, true);
+        }
+    }
+
+    fn scanned(&mut self, entries: Vec<Entry>, skipped: u64, done: bool) {
+        self.scan_asked = false;
+        self.skipped += skipped;
+        let first = self.window.next();
+        if u64::from(first) + entries.len() as u64 > u64::from(OBJECTS_MAX) {
+            let failure = Failure::new("too-many-objects", "a snapshot has at most 2^32-2 objects");
+            return self.end(SourceEnd::Stopped(Stop::Local(failure)));
+        }
+        for entry in &entries {
+            if entry.is_file() {
+                self.files_total += 1;
+                self.bytes_total += entry.len();
+            }
+            let state = if entry.is_file() {
+                State::Announced
+            } else {
+                State::Known(Object { digest: Digest::default(), len: 0, cutter: 0 })
+            };
+            self.window.push(Slot { entry: entry.clone(), round: 0, state });
+        }
+        if !entries.is_empty() {
+            self.out.push_back(SourceAction::Send(Frame::Entries { first, entries }));
+        }
+        if done {
+            self.scan_done = true;
+            let (entries, skipped) = (self.window.next(), self.skipped);
+            self.out.push_back(SourceAction::Send(Frame::EntriesEnd { entries, skipped }));
+        }
+    }
+
+    fn read_done(&mut self, read: ReadDone) {
+        self.reads -= 1;
+        let ReadDone { run, pieces, ends, more, changed, failed } = read;
+        if let Some((seq, round)) = more {
+            match self.window.slot(seq) {
+                Some(slot) if slot.round == round && slot.state == State::Reading => {
+                    self.active.insert(seq, false);
+                }
+                _ => self.out.push_back(SourceAction::Close { seq, round }),
+            }
+        }
+        for end in &ends {
+            if let Some(slot) = self.window.slot_mut(end.seq)
+                && slot.round == end.round
+                && slot.state == State::Reading
+            {
+                slot.state = State::Known(end.object);
+                self.active.remove(&end.seq);
+            }
+        }
+        // What has been refused or started over meanwhile is offered all the same: the target
+        // knows by the round that it is stale, and a run keeps its shape.
+        if pieces.is_empty() {
+            self.out.push_back(SourceAction::Forget(run));
+            self.forget(run);
+        } else {
+            self.runs.insert(run, pieces.len());
+        }
+        if !pieces.is_empty() || !ends.is_empty() {
+            self.out.push_back(SourceAction::Send(Frame::Offer { run, pieces, ends }));
+        }
+        for change in changed {
+            self.changed(change);
+        }
+        for (seq, failure) in failed {
+            self.fail(seq, failure, true);
+        }
+    }
+
+    fn changed(&mut self, change: Changed) {
+        let Some(slot) = self.window.slot(change.seq) else { return };
+        if slot.round != change.round || slot.state == State::Failed {
+            return;
+        }
+        if slot.round + 1 >= OBJECT_TRIES_MAX {
+            let detail = format!("it changed while it was read, {OBJECT_TRIES_MAX} times");
+            return self.fail(change.seq, Failure::new("source-changed", detail), true);
+        }
+        self.restart(change);
+    }
+
+    fn restart(&mut self, change: Changed) {
+        let Changed { seq, entry, .. } = change;
+        let Some(slot) = self.window.slot_mut(seq) else { return };
+        self.bytes_total = (self.bytes_total + entry.len()).saturating_sub(slot.entry.len());
+        slot.entry = entry.clone();
+        self.out.push_back(SourceAction::Close { seq, round: slot.round });
+        slot.round += 1;
+        slot.state = State::Queued;
+        let round = slot.round;
+        self.active.remove(&seq);
+        self.out.push_back(SourceAction::Send(Frame::Restart { seq, round, entry }));
+        // Read on its own: what changes once may well change again.
+        self.large.insert(seq);
+    }
+
+    fn fail(&mut self, seq: Seq, failure: Failure, tell: bool) {
+        let Some(slot) = self.window.slot_mut(seq) else { return };
+        if slot.state == State::Failed {
+            return;
+        }
+        slot.state = State::Failed;
+        self.out.push_back(SourceAction::Close { seq, round: slot.round });
+        let path = slot.entry.path.to_string();
+        if tell {
+            let Failure { code, detail } = failure.clone();
+            self.out.push_back(SourceAction::Send(Frame::Failed { seq, code, detail }));
+        }
+        self.failed.push(FailedObject { seq, path, failure });
+        self.small.remove(&seq);
+        self.large.remove(&seq);
+        self.active.remove(&seq);
+    }
+
+    fn settle(&mut self, below: Seq) {
+        if below > self.window.next() {
+            return self.violation("more objects are settled than there are");
+        }
+        while self.window.base() < below {
+            let seq = self.window.base();
+            let Some(slot) = self.window.pop() else { return };
+            match slot.state {
+                State::Failed => {}
+                State::Known(object) => {
+                    let digest = slot.entry.is_file().then_some(object.digest);
+                    self.root.push(&slot.entry, digest);
+                    self.out.push_back(SourceAction::Close { seq, round: slot.round });
+                }
+                State::Announced | State::Queued | State::Reading => {
+                    return self.violation(format!("object {seq} is settled before it was read"));
+                }
+            }
+        }
+    }
+
+    fn pump(&mut self) {
+        if self.ended {
+            return;
+        }
+        let room = ENTRY_WINDOW.saturating_sub(self.window.len());
+        if !self.scan_done && !self.scan_asked && room >= ENTRIES_PER_FRAME_MAX / 4 {
+            self.scan_asked = true;
+            self.out.push_back(SourceAction::Scan(room.min(ENTRIES_PER_FRAME_MAX)));
+        }
+        while self.reads < READS_MAX && self.runs.len() < self.runs_max {
+            let Some(job) = self.next_job() else { break };
+            self.reads += 1;
+            let run = self.next_run;
+            self.next_run += 1;
+            self.runs.insert(run, 0);
+            self.out.push_back(SourceAction::Read { run, job });
+        }
+        if self.scan_done && self.window.len() == 0 && self.root_sent.is_none() {
+            let root = self.root.finish();
+            self.root_sent = Some(root);
+            self.out.push_back(SourceAction::Send(Frame::Root { root }));
+        }
+    }
+
+    /// The read that helps the front of the window most.
+    fn next_job(&mut self) -> Option<ReadJob> {
+        let going = self.active.iter().filter(|(_, busy)| !**busy).map(|(seq, _)| *seq).min();
+        let fresh = (self.active.len() < LARGE_MAX).then(|| self.large.first().copied()).flatten();
+        let small = self.small.first().copied();
+        let seq = [going, fresh, small].into_iter().flatten().min()?;
+        if Some(seq) == small && Some(seq) != going && Some(seq) != fresh {
+            return Some(self.pack());
+        }
+        self.large.remove(&seq);
+        self.small.remove(&seq);
+        self.active.insert(seq, true);
+        let slot = self.window.slot_mut(seq)?;
+        slot.state = State::Reading;
+        Some(ReadJob::Next(seq, slot.round, slot.entry.clone()))
+    }
+
+    fn pack(&mut self) -> ReadJob {
+        let mut files = Vec::new();
+        let mut bytes = 0;
+        while let Some(&seq) = self.small.first() {
+            let Some(slot) = self.window.slot_mut(seq) else {
+                self.small.remove(&seq);
+                continue;
+            };
+            bytes += slot.entry.len();
+            if files.len() >= PACK_FILES_MAX || bytes > LEASE_BYTES as u64 {
+                break;
+            }
+            slot.state = State::Reading;
+            files.push((seq, slot.round, slot.entry.clone()));
+            self.small.remove(&seq);
+        }
+        ReadJob::Pack(files)
+    }
+}

@@ -1,0 +1,236 @@
+//! Sessions: a machine, its files and a link, driven by tasks until the transfer ends.
+
+mod source;
+mod target;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant as Clock};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::base::Instant;
+use crate::buf::Slab;
+use crate::metrics::TransferMeter;
+use crate::protocol::Failure;
+use crate::transport::{Link, LinkError};
+use crate::wire::{Frame, Numbers};
+
+pub use source::run_source;
+pub use target::run_target;
+
+/// Inputs that wait for a machine; senders wait when it is full.
+const INPUTS_MAX: usize = 1024;
+/// How often the meter looks at the link.
+const METER: Duration = Duration::from_millis(200);
+/// Longest that the last frames of a session may take to leave.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// What both roles of a session need.
+#[derive(Clone)]
+pub struct Context<L> {
+    /// The authenticated session.
+    pub link: L,
+    /// Memory for content.
+    pub slab: Slab,
+    /// The transfer's counters.
+    pub meter: Arc<TransferMeter>,
+    /// Turns true when this end is to stop, resumably.
+    pub cancel: watch::Receiver<bool>,
+}
+
+/// How a session ended, short of its transfer's end.
+#[derive(Debug, Clone)]
+pub enum Lost {
+    /// The link failed.
+    Link(LinkError),
+    /// This end was told to stop.
+    Cancelled,
+}
+
+/// Monotonic time with the origin where machines began.
+#[derive(Clone, Copy)]
+struct MachineClock(Clock);
+
+impl MachineClock {
+    fn start() -> Self {
+        Self(Clock::now())
+    }
+
+    fn now(self) -> Instant {
+        Instant(u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// The moment `at`, for tokio's timers.
+    fn sleep_until(self, at: Instant) -> tokio::time::Instant {
+        tokio::time::Instant::from_std(self.0 + Duration::from_nanos(at.0))
+    }
+}
+
+/// Completes when this end is told to stop.
+async fn cancelled(cancel: &mut watch::Receiver<bool>) {
+    if cancel.wait_for(|stop| *stop).await.is_err() {
+        // Nobody is left who could cancel.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// What a driver is told when a task of its panicked.
+trait Broken {
+    /// The input that ends the transfer.
+    fn broken(failure: Failure) -> Self;
+}
+
+/// The failure that a panicking task stands for.
+fn panicked() -> Failure {
+    Failure::new("internal", "a task of this transfer ended unexpectedly")
+}
+
+/// Sends frames in order from a task of its own, so that a machine never waits for the link.
+struct FrameSender {
+    queue: mpsc::UnboundedSender<Bytes>,
+    task: JoinHandle<()>,
+}
+
+impl FrameSender {
+    /// The protocol bounds what can queue here: entries by their window, runs by their number.
+    fn spawn<L: Link>(link: &L) -> Self {
+        let (queue, mut frames) = mpsc::unbounded_channel::<Bytes>();
+        let link = link.clone();
+        let task = tokio::spawn(async move {
+            while let Some(frame) = frames.recv().await {
+                // The receiving task reports a link that is gone.
+                if link.send(frame).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Self { queue, task }
+    }
+
+    fn send(&self, frame: &Frame) {
+        let _ = self.queue.send(frame.encode());
+    }
+
+    /// Sends what is queued, within a bound.
+    async fn flush(self) {
+        let Self { queue, mut task } = self;
+        drop(queue);
+        if tokio::time::timeout(FLUSH, &mut task).await.is_err() {
+            task.abort();
+        }
+    }
+}
+
+/// Receives frames and hands them on until the link ends, which it reports last.
+fn spawn_receiver<L: Link, I: Send + 'static>(
+    link: &L,
+    inputs: mpsc::Sender<I>,
+    tasks: &mut JoinSet<()>,
+    wrap: impl Fn(Result<Frame, LinkError>) -> I + Send + 'static,
+) {
+    let link = link.clone();
+    tasks.spawn(async move {
+        loop {
+            let frame = link.recv().await.and_then(|bytes| {
+                Frame::decode(&bytes).map_err(|e| LinkError::Protocol { detail: e.to_string() })
+            });
+            let over = frame.is_err();
+            if inputs.send(wrap(frame)).await.is_err() || over {
+                return;
+            }
+        }
+    });
+}
+
+/// Jobs that are done one after the other, on threads that may block.
+struct Ordered<J>(mpsc::UnboundedSender<J>);
+
+impl<J: Send + 'static> Ordered<J> {
+    /// Runs `work` for each job; what it returns goes to `inputs`.
+    fn spawn<I: Broken + Send + 'static>(
+        inputs: mpsc::Sender<I>,
+        tasks: &mut JoinSet<()>,
+        work: impl Fn(J) -> Option<I> + Send + Sync + 'static,
+    ) -> Self {
+        let (queue, mut jobs) = mpsc::unbounded_channel::<J>();
+        let work = Arc::new(work);
+        tasks.spawn(async move {
+            while let Some(job) = jobs.recv().await {
+                let work = Arc::clone(&work);
+                let done = tokio::task::spawn_blocking(move || work(job)).await;
+                if let Some(input) = done.unwrap_or_else(|_| Some(I::broken(panicked())))
+                    && inputs.send(input).await.is_err()
+                {
+                    return;
+                }
+            }
+        });
+        Self(queue)
+    }
+
+    fn send(&self, job: J) {
+        let _ = self.0.send(job);
+    }
+}
+
+/// Runs blocking work and sends what it returns to `inputs`.
+fn spawn_work<I: Broken + Send + 'static>(
+    tasks: &mut JoinSet<()>,
+    inputs: &mpsc::Sender<I>,
+    work: impl FnOnce() -> I + Send + 'static,
+) {
+    spawn_input(tasks, inputs, async move {
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| I::broken(panicked()))
+    });
+}
+
+/// A task that ends with an input.
+fn spawn_input<I: Send + 'static>(
+    tasks: &mut JoinSet<()>,
+    inputs: &mpsc::Sender<I>,
+    task: impl Future<Output = I> + Send + 'static,
+) {
+    let inputs = inputs.clone();
+    tasks.spawn(async move {
+        let input = task.await;
+        let _ = inputs.send(input).await;
+    });
+}
+
+/// Copies a machine's numbers into the meter; what earlier sessions of this run moved is added by
+/// the receiver's journal, which the numbers include.
+fn update_meter(meter: &TransferMeter, found: (u64, u64, bool), numbers: Numbers, failed: u64) {
+    meter.files_total.set(found.0);
+    meter.bytes_total.set(found.1);
+    meter.scan_done.set(u64::from(found.2));
+    meter.files_done.set(numbers.files);
+    meter.bytes_sent.set(numbers.sent);
+    meter.bytes_deduplicated.set(numbers.deduplicated);
+    meter.bytes_resumed.set(numbers.resumed);
+    meter.bytes_discarded.set(numbers.discarded);
+    meter.files_failed.set(failed);
+}
+
+/// Keeps the meter's view of the wire fresh; `before` is what earlier sessions moved.
+fn spawn_wire_meter<L: Link>(context: &Context<L>, tasks: &mut JoinSet<()>) {
+    let (link, meter) = (context.link.clone(), Arc::clone(&context.meter));
+    let before = meter.bytes_wire.value();
+    tasks.spawn(async move {
+        loop {
+            read_wire(&link, &meter, before);
+            tokio::time::sleep(METER).await;
+        }
+    });
+}
+
+fn read_wire<L: Link>(link: &L, meter: &TransferMeter, before: u64) {
+    let wire = link.meter();
+    meter.bytes_wire.set(before + wire.sent + wire.received);
+    meter.rtt_us.set(wire.rtt_us);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,273 @@
+//! Driving a source: scan, read, offer and send, side by side.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use super::{
+    Broken, Context, FrameSender, Lost, Ordered, cancelled, panicked, read_wire, spawn_input,
+    spawn_receiver, spawn_wire_meter, update_meter,
+};
+use crate::base::limits::{LEASE_BYTES, RUNS_MAX};
+use crate::metrics::Phase;
+use crate::protocol::{Failure, ReadDone, Source, SourceAction, SourceEnd, SourceInput};
+use crate::runtime::source::SourceFiles;
+use crate::transport::{Link, LinkError};
+use crate::wire::{DataHeader, Frame};
+
+/// Data messages under way at once; more would only interleave and all end late.
+const SENDS_MAX: usize = 4;
+/// How long a failed send waits for the control channel to tell why.
+const UNSENDABLE: Duration = Duration::from_secs(2);
+
+/// Content that is held for a run, and where each piece ends in it.
+struct Held {
+    bytes: Bytes,
+    ends: Vec<usize>,
+}
+
+impl Held {
+    fn new(bytes: Bytes, lens: impl Iterator<Item = u32>) -> Self {
+        let mut at = 0;
+        let ends = lens
+            .map(|len| {
+                at += len as usize;
+                at
+            })
+            .collect();
+        Self { bytes, ends }
+    }
+
+    /// The pieces of a message, neighbours joined.
+    fn slices(&self, header: &DataHeader) -> Vec<Bytes> {
+        let end = |i: usize| i.checked_sub(1).and_then(|i| self.ends.get(i)).copied().unwrap_or(0);
+        header
+            .ranges
+            .iter()
+            .map(|r| {
+                let first = usize::from(r.first);
+                self.bytes.slice(end(first)..end(first + usize::from(r.count)))
+            })
+            .collect()
+    }
+}
+
+enum Input {
+    Frame(Result<Frame, LinkError>),
+    Machine(SourceInput),
+    Read(ReadDone, Bytes),
+    ReadAgain(SourceInput, u64, Held),
+    Sent(u64),
+    /// No connection takes content any more.
+    Unsendable(LinkError),
+}
+
+impl Broken for Input {
+    fn broken(failure: Failure) -> Self {
+        Self::Machine(SourceInput::Broken(failure))
+    }
+}
+
+struct Driver<L: Link> {
+    context: Context<L>,
+    files: Arc<SourceFiles>,
+    machine: Source,
+    frames: FrameSender,
+    scans: Ordered<usize>,
+    inputs: mpsc::Sender<Input>,
+    held: HashMap<u64, Held>,
+    sends: Arc<Semaphore>,
+    /// Reading again takes memory of its own, one lease at a time: the slab may be full of runs
+    /// that wait for what is to be read again.
+    rereads: Arc<Semaphore>,
+    /// Tasks that touch files; they are waited for.
+    work: JoinSet<()>,
+    /// Tasks that wait for the link; they are dropped.
+    net: JoinSet<()>,
+}
+
+/// Runs a source over an opened session until the transfer ends there.
+pub async fn run_source<L: Link>(
+    context: Context<L>,
+    files: Arc<SourceFiles>,
+    dry_run: bool,
+) -> Result<SourceEnd, Lost> {
+    let (inputs, mut arrived) = mpsc::channel(super::INPUTS_MAX);
+    let (mut work, mut net) = (JoinSet::new(), JoinSet::new());
+    let frames = FrameSender::spawn(&context.link);
+    spawn_receiver(&context.link, inputs.clone(), &mut net, Input::Frame);
+    spawn_wire_meter(&context, &mut net);
+    let scanned = Arc::clone(&files);
+    let scans = Ordered::spawn(inputs.clone(), &mut work, move |max| {
+        Some(Input::Machine(match scanned.scan(max) {
+            Ok(found) => SourceInput::Scanned {
+                entries: found.entries,
+                skipped: found.skipped,
+                done: found.done,
+            },
+            Err(failure) => SourceInput::Broken(failure),
+        }))
+    });
+    let runs_max = (context.slab.leases() / 2).clamp(2, RUNS_MAX);
+    let machine = Source::new(runs_max, dry_run);
+    let wire_before = context.meter.bytes_wire.value();
+    context.meter.set_phase(Phase::Moving, "");
+    let mut driver = Driver {
+        context,
+        files,
+        machine,
+        frames,
+        scans,
+        inputs,
+        held: HashMap::new(),
+        sends: Arc::new(Semaphore::new(SENDS_MAX)),
+        rereads: Arc::new(Semaphore::new(1)),
+        work,
+        net,
+    };
+    let mut cancel = driver.context.cancel.clone();
+    let result = loop {
+        if let Some(end) = driver.act() {
+            break Ok(end);
+        }
+        let input = tokio::select! {
+            () = cancelled(&mut cancel) => break Err(Lost::Cancelled),
+            input = arrived.recv() => input,
+        };
+        if let Err(lost) = driver.take(input) {
+            break Err(lost);
+        }
+    };
+    drop(arrived);
+    driver.finish(wire_before).await;
+    result
+}
+
+impl<L: Link> Driver<L> {
+    /// Does what the machine asks for; returns how the transfer ended, if it did.
+    fn act(&mut self) -> Option<SourceEnd> {
+        while let Some(action) = self.machine.poll_action() {
+            match action {
+                SourceAction::Send(frame) => self.frames.send(&frame),
+                SourceAction::Scan(max) => self.scans.send(max),
+                SourceAction::Read { run, job } => {
+                    let (files, slab) = (Arc::clone(&self.files), self.context.slab.clone());
+                    spawn_input(&mut self.work, &self.inputs, async move {
+                        let mut lease = slab.lease().await;
+                        let work = move || {
+                            let done = files.read(run, job, &mut lease);
+                            let bytes: usize = done.pieces.iter().map(|p| p.len as usize).sum();
+                            let content = lease.freeze().slice(0..bytes);
+                            Input::Read(done, content)
+                        };
+                        let done = tokio::task::spawn_blocking(work).await;
+                        done.unwrap_or_else(|_| Input::broken(panicked()))
+                    });
+                }
+                SourceAction::ReadAgain { run, pieces, entry } => {
+                    let (files, turn) = (Arc::clone(&self.files), Arc::clone(&self.rereads));
+                    spawn_input(&mut self.work, &self.inputs, async move {
+                        let turn = turn.acquire_owned().await;
+                        let work = move || {
+                            let _turn = turn;
+                            read_again(&files, run, &pieces, &entry)
+                        };
+                        let done = tokio::task::spawn_blocking(work).await;
+                        done.unwrap_or_else(|_| Input::broken(panicked()))
+                    });
+                }
+                SourceAction::SendData(header) => self.send_data(header),
+                SourceAction::Forget(run) => drop(self.held.remove(&run)),
+                SourceAction::Close { seq, round } => self.files.close(seq, round),
+                SourceAction::End(end) => return Some(end),
+            }
+        }
+        None
+    }
+
+    fn send_data(&mut self, header: DataHeader) {
+        let run = header.run;
+        let Some(held) = self.held.remove(&run) else { return };
+        let (link, sends) = (self.context.link.clone(), Arc::clone(&self.sends));
+        let inputs = self.inputs.clone();
+        self.net.spawn(async move {
+            let _turn = sends.acquire_owned().await;
+            let input = match link.send_data(header.encode(), held.slices(&header)).await {
+                Ok(()) => Input::Sent(run),
+                Err(error) => {
+                    // The control channel mostly knows better why, and says so by itself.
+                    tokio::time::sleep(UNSENDABLE).await;
+                    Input::Unsendable(error)
+                }
+            };
+            let _ = inputs.send(input).await;
+        });
+    }
+
+    /// Hands an input to the machine.
+    fn take(&mut self, input: Option<Input>) -> Result<(), Lost> {
+        // Finished tasks are reaped as we go, or their sets would grow.
+        while self.work.try_join_next().is_some() {}
+        while self.net.try_join_next().is_some() {}
+        let input = match input {
+            None => return Err(Lost::Cancelled),
+            Some(Input::Frame(Err(error)) | Input::Unsendable(error)) => {
+                return Err(Lost::Link(error));
+            }
+            Some(Input::Frame(Ok(frame))) => SourceInput::Frame(frame),
+            Some(Input::Machine(input)) => input,
+            Some(Input::Sent(run)) => SourceInput::Sent { run },
+            Some(Input::Read(done, content)) => {
+                let held = Held::new(content, done.pieces.iter().map(|p| p.len));
+                self.held.insert(done.run, held);
+                SourceInput::Read(done)
+            }
+            Some(Input::ReadAgain(input, run, held)) => {
+                self.held.insert(run, held);
+                input
+            }
+        };
+        self.machine.handle(input);
+        let (machine, meter) = (&self.machine, &self.context.meter);
+        update_meter(meter, machine.found(), machine.numbers(), machine.failed());
+        meter.skipped.set(self.files.skipped_total());
+        Ok(())
+    }
+
+    async fn finish(mut self, wire_before: u64) {
+        self.frames.flush().await;
+        read_wire(&self.context.link, &self.context.meter, wire_before);
+        self.net.abort_all();
+        self.work.abort_all();
+        while self.work.join_next().await.is_some() {}
+    }
+}
+
+fn read_again(
+    files: &SourceFiles,
+    run: u64,
+    pieces: &[crate::wire::Piece],
+    entry: &crate::manifest::Entry,
+) -> Input {
+    let mut buffer = vec![0; LEASE_BYTES];
+    match files.read_again(pieces, entry, &mut buffer) {
+        Ok(bytes) => {
+            buffer.truncate(bytes);
+            let held = Held::new(buffer.into(), pieces.iter().map(|p| p.len));
+            let input = SourceInput::ReadAgain { run, changed: None, failed: None };
+            Input::ReadAgain(input, run, held)
+        }
+        Err(Ok(changed)) => {
+            let changed = Some(changed);
+            Input::Machine(SourceInput::ReadAgain { run, changed, failed: None })
+        }
+        Err(Err(failed)) => {
+            let failed: Option<(crate::base::Seq, Failure)> = Some(failed);
+            Input::Machine(SourceInput::ReadAgain { run, changed: None, failed })
+        }
+    }
+}

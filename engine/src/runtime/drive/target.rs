@@ -1,0 +1,294 @@
+//! Driving a target: receive, verify, place, commit and publish.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::{
+    Broken, Context, FrameSender, Lost, MachineClock, Ordered, cancelled, read_wire, spawn_input,
+    spawn_receiver, spawn_wire_meter, spawn_work, update_meter,
+};
+use crate::base::limits::COMMIT_MS;
+use crate::base::{Digest, Seq};
+use crate::buf::Lease;
+use crate::manifest::Entry;
+use crate::metrics::Phase;
+use crate::protocol::{
+    CommitJob, Failure, SettledObject, Target, TargetAction, TargetEnd, TargetInput, Task,
+};
+use crate::runtime::target::TargetStore;
+use crate::transport::{Incoming, Link, LinkError};
+use crate::wire::{DataHeader, Frame};
+
+/// Content that may be wanted and not yet durable, in bytes: what a crash costs at most, less what
+/// the last commit had under way.
+pub(super) const CREDIT_BYTES: u64 = 48 << 20;
+/// Longest that a session which lost its link goes on to make durable what it has.
+const DRAIN: Duration = Duration::from_secs(20);
+
+enum Input {
+    Frame(Result<Frame, LinkError>),
+    Data(DataHeader, Lease, usize),
+    Machine(TargetInput),
+    /// A data message was cut short: it comes again on another connection, or the link ends.
+    Cut,
+    /// A data message made no sense.
+    Lost(LinkError),
+}
+
+impl Broken for Input {
+    fn broken(failure: Failure) -> Self {
+        Self::Machine(TargetInput::Broken(failure))
+    }
+}
+
+/// Work on journal and manifest, in the machine's order.
+enum LedgerJob {
+    Commit(CommitJob),
+    Settle(Vec<SettledObject>),
+    Publish(Digest, u64),
+}
+
+struct Driver<L: Link> {
+    context: Context<L>,
+    store: Arc<TargetStore>,
+    machine: Target,
+    clock: MachineClock,
+    frames: FrameSender,
+    checks: Ordered<(Seq, Vec<Entry>)>,
+    ledger: Ordered<LedgerJob>,
+    inputs: mpsc::Sender<Input>,
+    held: HashMap<u64, (Lease, usize)>,
+    next_ticket: u64,
+    /// Answers that are still to come from files.
+    awaited: usize,
+    work: JoinSet<()>,
+    net: JoinSet<()>,
+}
+
+/// Runs a target over an opened session until the transfer ends there.
+///
+/// When the link is lost, or this end is told to stop, what has arrived is made durable first.
+pub async fn run_target<L: Link>(
+    context: Context<L>,
+    store: Arc<TargetStore>,
+    task: Task,
+) -> Result<TargetEnd, Lost> {
+    let (inputs, mut arrived) = mpsc::channel(super::INPUTS_MAX);
+    let (mut work, mut net) = (JoinSet::new(), JoinSet::new());
+    let frames = FrameSender::spawn(&context.link);
+    spawn_receiver(&context.link, inputs.clone(), &mut net, Input::Frame);
+    spawn_data_receiver(&context, &inputs, &mut net);
+    spawn_wire_meter(&context, &mut net);
+    let checked = Arc::clone(&store);
+    let checks = Ordered::spawn(inputs.clone(), &mut work, move |(first, entries): (_, Vec<_>)| {
+        Some(Input::Machine(TargetInput::Checked(checked.check(first, &entries))))
+    });
+    let kept = Arc::clone(&store);
+    let ledger = Ordered::spawn(inputs.clone(), &mut work, move |job| do_ledger(&kept, job));
+    let wire_before = context.meter.bytes_wire.value();
+    context.meter.set_phase(Phase::Moving, "");
+    let mut driver = Driver {
+        context,
+        store,
+        machine: Target::new(task, CREDIT_BYTES),
+        clock: MachineClock::start(),
+        frames,
+        checks,
+        ledger,
+        inputs,
+        held: HashMap::new(),
+        next_ticket: 0,
+        awaited: 0,
+        work,
+        net,
+    };
+    let mut cancel = driver.context.cancel.clone();
+    let result = loop {
+        if let Some(end) = driver.act() {
+            break Ok(end);
+        }
+        let timer = driver.machine.deadline().map(|at| driver.clock.sleep_until(at));
+        let input = tokio::select! {
+            () = cancelled(&mut cancel) => break Err(Lost::Cancelled),
+            () = sleep_until(timer) => Some(Input::Machine(TargetInput::Tick)),
+            input = arrived.recv() => input,
+        };
+        if let Err(lost) = driver.take(input) {
+            break Err(lost);
+        }
+    };
+    if result.is_err() {
+        driver.drain(&mut arrived).await;
+    }
+    drop(arrived);
+    driver.finish(wire_before).await;
+    result
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Reads each data message into a lease of its own; without a free lease the link waits.
+fn spawn_data_receiver<L: Link>(
+    context: &Context<L>,
+    inputs: &mpsc::Sender<Input>,
+    tasks: &mut JoinSet<()>,
+) {
+    let (link, slab, inputs) = (context.link.clone(), context.slab.clone(), inputs.clone());
+    tasks.spawn(async move {
+        let mut reads = JoinSet::new();
+        loop {
+            // The frame receiver reports a link that is gone.
+            let Ok(incoming) = link.recv_data().await else { break };
+            let mut lease = slab.lease().await;
+            while reads.try_join_next().is_some() {}
+            spawn_input(&mut reads, &inputs, async move {
+                match DataHeader::decode(incoming.header()) {
+                    Err(error) => Input::Lost(LinkError::Protocol { detail: error.to_string() }),
+                    Ok(header) => match incoming.read(&mut lease).await {
+                        Ok(bytes) => Input::Data(header, lease, bytes),
+                        Err(_) => Input::Cut,
+                    },
+                }
+            });
+        }
+        while reads.join_next().await.is_some() {}
+    });
+}
+
+fn do_ledger(store: &TargetStore, job: LedgerJob) -> Option<Input> {
+    Some(Input::Machine(match job {
+        LedgerJob::Commit(job) => match store.commit(&job) {
+            Ok(objects) => TargetInput::Committed(objects),
+            Err(failure) => TargetInput::Broken(failure),
+        },
+        LedgerJob::Settle(objects) => match store.settle(&objects) {
+            Ok(()) => return None,
+            Err(failure) => TargetInput::Broken(failure),
+        },
+        LedgerJob::Publish(root, entries) => TargetInput::Published(store.publish(root, entries)),
+    }))
+}
+
+impl<L: Link> Driver<L> {
+    /// Does what the machine asks for; returns how the transfer ended, if it did.
+    fn act(&mut self) -> Option<TargetEnd> {
+        while let Some(action) = self.machine.poll_action() {
+            match action {
+                TargetAction::Send(frame) => self.frames.send(&frame),
+                TargetAction::Check { first, entries } => {
+                    self.awaited += 1;
+                    self.checks.send((first, entries));
+                }
+                TargetAction::Resolve { run, pieces } => {
+                    self.awaited += 1;
+                    let store = Arc::clone(&self.store);
+                    spawn_work(&mut self.work, &self.inputs, move || {
+                        Input::Machine(match store.resolve(&pieces) {
+                            Ok(found) => TargetInput::Resolved { run, found },
+                            Err(failure) => TargetInput::Broken(failure),
+                        })
+                    });
+                }
+                TargetAction::Place { ticket, run, pieces } => {
+                    let Some((lease, bytes)) = self.held.remove(&ticket) else { continue };
+                    self.awaited += 1;
+                    let store = Arc::clone(&self.store);
+                    spawn_work(&mut self.work, &self.inputs, move || {
+                        Input::Machine(match store.place(&pieces, &lease[..bytes]) {
+                            Ok(results) => TargetInput::Placed { run, results },
+                            Err(failure) => TargetInput::Broken(failure),
+                        })
+                    });
+                }
+                TargetAction::Drop { ticket } => drop(self.held.remove(&ticket)),
+                TargetAction::Reset { seq, round, entry } => self.store.reset(seq, round, &entry),
+                TargetAction::Commit(job) => {
+                    self.awaited += 1;
+                    self.ledger.send(LedgerJob::Commit(job));
+                }
+                TargetAction::Settle(objects) => self.ledger.send(LedgerJob::Settle(objects)),
+                TargetAction::Publish { root, entries } => {
+                    self.context.meter.set_phase(Phase::Publishing, "");
+                    self.awaited += 1;
+                    self.ledger.send(LedgerJob::Publish(root, entries));
+                }
+                TargetAction::End(end) => return Some(end),
+            }
+        }
+        None
+    }
+
+    /// Hands an input to the machine.
+    fn take(&mut self, input: Option<Input>) -> Result<(), Lost> {
+        while self.work.try_join_next().is_some() {}
+        while self.net.try_join_next().is_some() {}
+        let input = match input {
+            None => return Err(Lost::Cancelled),
+            Some(Input::Frame(Err(error)) | Input::Lost(error)) => return Err(Lost::Link(error)),
+            Some(Input::Cut) => return Ok(()),
+            Some(Input::Frame(Ok(frame))) => TargetInput::Frame(frame),
+            Some(Input::Data(header, lease, bytes)) => {
+                let ticket = self.next_ticket;
+                self.next_ticket += 1;
+                self.held.insert(ticket, (lease, bytes));
+                TargetInput::Data { ticket, header, bytes }
+            }
+            Some(Input::Machine(input)) => {
+                if !matches!(input, TargetInput::Tick) {
+                    self.awaited = self.awaited.saturating_sub(1);
+                }
+                input
+            }
+        };
+        self.machine.handle(input, self.clock.now());
+        let machine = &self.machine;
+        let (found, numbers) = (machine.found(), machine.numbers());
+        update_meter(&self.context.meter, found, numbers, machine.failed());
+        Ok(())
+    }
+
+    /// The link is gone: what was received is placed and committed, so that it need not come again.
+    async fn drain(&mut self, arrived: &mut mpsc::Receiver<Input>) {
+        self.net.abort_all();
+        let end = tokio::time::Instant::now() + DRAIN;
+        loop {
+            let far = self.clock.now().plus_ms(10 * COMMIT_MS);
+            self.machine.handle(TargetInput::Tick, far);
+            if self.act().is_some() || self.awaited == 0 {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep_until(end) => return,
+                input = arrived.recv() => match input {
+                    Some(input @ (Input::Machine(_) | Input::Data(..))) => {
+                        if self.take(Some(input)).is_err() {
+                            return;
+                        }
+                    }
+                    Some(_) => {}
+                    None => return,
+                },
+            }
+        }
+    }
+
+    /// Waits until the files are left alone: someone else may open the staging area next.
+    async fn finish(self, wire_before: u64) {
+        let Self { context, frames, checks, ledger, inputs, mut work, mut net, .. } = self;
+        frames.flush().await;
+        read_wire(&context.link, &context.meter, wire_before);
+        net.abort_all();
+        // Queues end when nobody can add to them; what was begun is finished.
+        drop((checks, ledger, inputs));
+        while work.join_next().await.is_some() {}
+    }
+}

@@ -1,0 +1,204 @@
+//! Manifest files: written once in canonical order, read in the same order.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::base::limits::OBJECTS_MAX;
+use crate::base::{Digest, RelPath};
+use crate::manifest::record::{self, MAGIC_BYTES};
+use crate::manifest::{
+    ChunkRef, Entry, EntryKind, LIST_CHUNKS_MAX, ManifestRecord, Object, RootHasher,
+};
+use crate::storage::records::RecordReader;
+use crate::storage::{File, Tree};
+
+const MAGIC: &[u8; MAGIC_BYTES] = b"PWMANIF1";
+/// Bytes that are written, and read, at a time.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// Writes a manifest.
+pub struct ManifestWriter {
+    file: Arc<dyn File>,
+    at: u64,
+    buffer: Vec<u8>,
+}
+
+impl ManifestWriter {
+    /// Begins the manifest of a snapshot from the node `source`; whatever was at `path` goes.
+    pub fn create(tree: &dyn Tree, path: &RelPath, source: &str) -> io::Result<Self> {
+        match tree.unlink(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut writer = Self { file: tree.create(path)?, at: 0, buffer: MAGIC.to_vec() };
+        writer.record(&ManifestRecord::Head { source: source.to_owned() })?;
+        Ok(writer)
+    }
+
+    /// Appends an entry, and a file's chunk list.
+    pub fn push(
+        &mut self,
+        entry: &Entry,
+        object: Option<Object>,
+        chunks: &[ChunkRef],
+    ) -> io::Result<()> {
+        let lists = chunks.len().div_ceil(LIST_CHUNKS_MAX) as u32;
+        self.record(&ManifestRecord::Entry { entry: entry.clone(), object, lists })?;
+        for part in chunks.chunks(LIST_CHUNKS_MAX) {
+            self.record(&ManifestRecord::List(part.to_vec()))?;
+        }
+        Ok(())
+    }
+
+    /// Ends the manifest and makes it durable.
+    pub fn finish(&mut self, root: Digest, entries: u64) -> io::Result<()> {
+        self.record(&ManifestRecord::End { root, entries })?;
+        self.flush()?;
+        self.file.sync()
+    }
+
+    fn record(&mut self, record: &ManifestRecord) -> io::Result<()> {
+        record::push(&mut self.buffer, &record.encode());
+        if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.write_at(&self.buffer, self.at)?;
+        self.at += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+/// An entry as a manifest file has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// What it is.
+    pub entry: Entry,
+    /// Content of a file.
+    pub object: Option<Object>,
+    /// Its chunk list.
+    pub chunks: Vec<ChunkRef>,
+}
+
+/// How a manifest's entries end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ManifestEnd {
+    /// The root digest that is written there, equal to the one over the entries.
+    pub root: Digest,
+    /// Number of entries.
+    pub entries: u64,
+}
+
+/// Reads a manifest in order. Damage shows as an error of the kind `InvalidData`.
+pub struct ManifestReader {
+    file: Arc<dyn File>,
+    reader: RecordReader,
+    source: String,
+    last: Option<RelPath>,
+    root: RootHasher,
+    end: Option<ManifestEnd>,
+}
+
+fn damaged() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the manifest is damaged")
+}
+
+impl ManifestReader {
+    /// Opens the manifest at `path`; `None` if there is none.
+    pub fn open(tree: &dyn Tree, path: &RelPath) -> io::Result<Option<Self>> {
+        let file = match tree.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let mut reader = RecordReader::new(Arc::clone(&file), 0, BUFFER_BYTES);
+        if !reader.magic(MAGIC)? {
+            return Err(damaged());
+        }
+        let Some(ManifestRecord::Head { source }) = record_of(&mut reader)? else {
+            return Err(damaged());
+        };
+        Ok(Some(Self { file, reader, source, last: None, root: RootHasher::default(), end: None }))
+    }
+
+    /// The node that the snapshot came from.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The manifest's own file.
+    pub fn file(&self) -> &Arc<dyn File> {
+        &self.file
+    }
+
+    /// The next entry, or `None` at the end; then [`ManifestReader::end`] tells the root.
+    pub fn read(&mut self) -> io::Result<Option<Listed>> {
+        if self.end.is_some() {
+            return Ok(None);
+        }
+        match record_of(&mut self.reader)? {
+            Some(ManifestRecord::Entry { entry, object, lists }) => {
+                let after = self.last.as_ref().is_none_or(|last| *last < entry.path);
+                if !after || self.root.entries() >= u64::from(OBJECTS_MAX) {
+                    return Err(damaged());
+                }
+                let mut chunks = Vec::new();
+                for _ in 0..lists {
+                    let Some(ManifestRecord::List(part)) = record_of(&mut self.reader)? else {
+                        return Err(damaged());
+                    };
+                    chunks.extend(part);
+                }
+                self.root.push(&entry, object.map(|o| o.digest));
+                self.last = Some(entry.path.clone());
+                Ok(Some(Listed { entry, object, chunks }))
+            }
+            Some(ManifestRecord::End { root, entries }) => {
+                if root != self.root.finish() || entries != self.root.entries() {
+                    return Err(damaged());
+                }
+                self.end = Some(ManifestEnd { root, entries });
+                Ok(None)
+            }
+            _ => Err(damaged()),
+        }
+    }
+
+    /// Root and count, once everything was read.
+    pub fn end(&self) -> Option<ManifestEnd> {
+        self.end
+    }
+}
+
+fn record_of(reader: &mut RecordReader) -> io::Result<Option<ManifestRecord>> {
+    let Some((_, payload)) = reader.read()? else { return Ok(None) };
+    ManifestRecord::decode(&payload).map(Some).map_err(|_| damaged())
+}
+
+/// Where a canonical order leaves directories: gives those that end before `path`.
+///
+/// Their modes and times are set when they are left, because work below them changes both.
+#[derive(Default)]
+pub struct DirStack(Vec<Entry>);
+
+impl DirStack {
+    /// Directories that are left when `path` comes next, innermost first.
+    pub fn leave(&mut self, path: &RelPath) -> Vec<Entry> {
+        let mut left = Vec::new();
+        while let Some(top) = self.0.pop_if(|top| path.strip(&top.path).is_none()) {
+            left.push(top);
+        }
+        left
+    }
+
+    /// Enters a directory.
+    pub fn enter(&mut self, entry: &Entry) {
+        debug_assert_eq!(entry.kind, EntryKind::Dir, "only directories are entered");
+        self.0.push(entry.clone());
+    }
+
+    /// All that are left at the end, innermost first.
+    pub fn leave_all(self) -> impl Iterator<Item = Entry> {
+        self.0.into_iter().rev()
+    }
+}

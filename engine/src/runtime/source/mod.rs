@@ -1,0 +1,400 @@
+//! The source's files: scanning, reading, cutting and digesting, each byte once.
+
+mod object;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{OWN_DIR, Trouble, trouble};
+use crate::base::{RelPath, Seq};
+use crate::manifest::{Entry, EntryKind, stamp_of};
+use crate::protocol::{Changed, Failure, ReadDone, ReadJob};
+use crate::storage::{Kind, Meta, Tree, Walk, WalkItem};
+use crate::wire::Piece;
+
+use object::ObjectReader;
+
+/// Entries that were left out or could not be scanned, with the reason, are remembered up to here.
+const REMARKS_MAX: usize = 1000;
+
+/// One source of a transfer: a file or directory, and where it lies in the snapshot.
+#[derive(Clone)]
+pub struct SourceRoot {
+    /// The tree that it is in.
+    pub tree: Arc<dyn Tree>,
+    /// Where in the tree.
+    pub path: RelPath,
+    /// Where in the snapshot; the root if the snapshot is this one source.
+    pub place: RelPath,
+}
+
+/// Something about an entry that is not moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remark {
+    /// Its path, escaped.
+    pub path: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What a scan found.
+#[derive(Debug, Default)]
+pub struct Scanned {
+    /// Entries in canonical order.
+    pub entries: Vec<Entry>,
+    /// How many were left out.
+    pub skipped: u64,
+    /// There are no more.
+    pub done: bool,
+}
+
+/// Entries that are not moved, and why; the lists are capped, the counts are not.
+#[derive(Debug, Clone, Default)]
+pub struct Remarks {
+    /// Left out: not regular files, links that leave the tree, other file systems.
+    pub skipped: Vec<Remark>,
+    /// How many were left out.
+    pub skipped_total: u64,
+    /// Could not be scanned.
+    pub failed: Vec<Remark>,
+    /// How many could not be scanned.
+    pub failed_total: u64,
+}
+
+#[derive(Default)]
+struct Scan {
+    /// Sources that are not scanned yet.
+    roots: VecDeque<SourceRoot>,
+    /// The source that is being scanned.
+    walk: Option<(Walk, SourceRoot)>,
+    remarks: Remarks,
+}
+
+/// The source's files of one transfer. Calls block; several may run at once.
+pub struct SourceFiles {
+    roots: Vec<SourceRoot>,
+    scan: Mutex<Scan>,
+    readers: Mutex<HashMap<(Seq, u32), ObjectReader>>,
+}
+
+impl SourceFiles {
+    /// Files of these sources; their places must differ and not contain one another.
+    pub fn new(mut roots: Vec<SourceRoot>) -> Self {
+        roots.sort_by(|a, b| a.place.cmp(&b.place));
+        let scan = Scan { roots: roots.clone().into(), ..Scan::default() };
+        Self { roots, scan: Mutex::new(scan), readers: Mutex::default() }
+    }
+
+    fn scan_state(&self) -> MutexGuard<'_, Scan> {
+        self.scan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was not moved so far, and why.
+    pub fn remarks(&self) -> Remarks {
+        self.scan_state().remarks.clone()
+    }
+
+    /// How many entries were left out so far.
+    pub fn skipped_total(&self) -> u64 {
+        self.scan_state().remarks.skipped_total
+    }
+
+    /// The next entries, at most `max`.
+    pub fn scan(&self, max: usize) -> Result<Scanned, Failure> {
+        let mut scan = self.scan_state();
+        let before = scan.remarks.skipped_total;
+        let mut found = Scanned::default();
+        while found.entries.len() < max {
+            match scan.next() {
+                Some(Ok(entry)) => found.entries.push(entry),
+                Some(Err(failure)) => return Err(failure),
+                None => {
+                    found.done = true;
+                    break;
+                }
+            }
+        }
+        found.skipped = scan.remarks.skipped_total - before;
+        Ok(found)
+    }
+
+    /// Where an entry of the snapshot is read from.
+    fn locate(&self, path: &RelPath) -> Option<(&Arc<dyn Tree>, RelPath)> {
+        self.roots.iter().find_map(|root| {
+            let below = path.strip(&root.place)?;
+            Some((&root.tree, root.path.join_path(&below).ok()?))
+        })
+    }
+
+    /// Does a job: fills `lease` with the pieces' bytes, back to back.
+    pub fn read(&self, run: u64, job: ReadJob, lease: &mut [u8]) -> ReadDone {
+        let mut done = ReadDone { run, ..ReadDone::default() };
+        match job {
+            ReadJob::Pack(files) => {
+                let mut at = 0;
+                for (seq, round, entry) in files {
+                    let room = lease.get_mut(at..).unwrap_or_default();
+                    at += self.read_whole(seq, round, &entry, room, &mut done);
+                }
+            }
+            ReadJob::Next(seq, round, entry) => {
+                self.read_next(seq, round, &entry, lease, &mut done);
+            }
+        }
+        done
+    }
+
+    fn open(&self, entry: &Entry) -> Result<ObjectReader, ReadTrouble> {
+        let Some((tree, path)) = self.locate(&entry.path) else {
+            let detail = format!("{} is in no source", entry.path);
+            return Err(ReadTrouble::Failed(Failure::new("vanished", detail)));
+        };
+        ObjectReader::open(&**tree, &path, entry)
+    }
+
+    /// Reads a small file to its end; returns the bytes that it takes in the lease. A file that
+    /// changes meanwhile leaves nothing behind.
+    fn read_whole(
+        &self,
+        seq: Seq,
+        round: u32,
+        entry: &Entry,
+        lease: &mut [u8],
+        done: &mut ReadDone,
+    ) -> usize {
+        let before = done.pieces.len();
+        let mut at = 0;
+        let result = self.open(entry).and_then(|mut reader| {
+            loop {
+                let room = lease.get_mut(at..).unwrap_or_default();
+                let read = reader.next(seq, round, room, &mut done.pieces)?;
+                at += read.bytes;
+                if let Some(end) = read.end {
+                    return Ok(end);
+                }
+                if read.bytes == 0 {
+                    // Larger than announced.
+                    return Err(reader.changed());
+                }
+            }
+        });
+        match result {
+            Ok(object) => {
+                done.ends.push(crate::wire::End { seq, round, object });
+                at
+            }
+            Err(error) => {
+                done.pieces.truncate(before);
+                self.note(seq, round, entry, error, done);
+                0
+            }
+        }
+    }
+
+    fn read_next(
+        &self,
+        seq: Seq,
+        round: u32,
+        entry: &Entry,
+        lease: &mut [u8],
+        done: &mut ReadDone,
+    ) {
+        let kept = self.lock_readers().remove(&(seq, round));
+        let mut reader = match kept.map_or_else(|| self.open(entry), Ok) {
+            Ok(reader) => reader,
+            Err(error) => return self.note(seq, round, entry, error, done),
+        };
+        match reader.next(seq, round, lease, &mut done.pieces) {
+            Ok(read) => match read.end {
+                Some(object) => done.ends.push(crate::wire::End { seq, round, object }),
+                None => {
+                    done.more = Some((seq, round));
+                    self.lock_readers().insert((seq, round), reader);
+                }
+            },
+            Err(error) => {
+                done.pieces.clear();
+                self.note(seq, round, entry, error, done);
+            }
+        }
+    }
+
+    fn note(&self, seq: Seq, round: u32, entry: &Entry, error: ReadTrouble, done: &mut ReadDone) {
+        match error {
+            ReadTrouble::Failed(failure) => done.failed.push((seq, failure)),
+            ReadTrouble::Changed => match self.entry_now(entry) {
+                Ok(entry) => done.changed.push(Changed { seq, round, entry }),
+                Err(failure) => done.failed.push((seq, failure)),
+            },
+        }
+    }
+
+    /// What an announced file is now.
+    fn entry_now(&self, entry: &Entry) -> Result<Entry, Failure> {
+        let gone = || Failure::new("vanished", format!("{} is no longer there", entry.path));
+        let (tree, path) = self.locate(&entry.path).ok_or_else(gone)?;
+        match tree.meta(&path) {
+            Ok(meta) if meta.kind == Kind::File => Ok(entry_of(entry.path.clone(), &meta, None)),
+            Ok(_) => Err(Failure::new("source-changed", "it is no longer a file")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(gone()),
+            Err(error) => Err(super::fatal("look at", &entry.path, &error)),
+        }
+    }
+
+    /// Reads pieces of one object anew into `buffer`, back to back, and checks their digests.
+    /// `Err` holds what became of the object instead.
+    pub fn read_again(
+        &self,
+        pieces: &[Piece],
+        entry: &Entry,
+        buffer: &mut [u8],
+    ) -> Result<usize, Result<Changed, (Seq, Failure)>> {
+        let Some(first) = pieces.first() else { return Ok(0) };
+        let changed = || match self.entry_now(entry) {
+            Ok(entry) => Err(Ok(Changed { seq: first.seq, round: first.round, entry })),
+            Err(failure) => Err(Err((first.seq, failure))),
+        };
+        let Some((tree, path)) = self.locate(&entry.path) else { return changed() };
+        let file = match tree.open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return changed(),
+            Err(error) => return Err(Err((first.seq, super::fatal("open", &entry.path, &error)))),
+        };
+        let mut at = 0;
+        for piece in pieces {
+            let end = at + piece.len as usize;
+            let Some(room) = buffer.get_mut(at..end) else { return Ok(at) };
+            match file.read_at(room, piece.offset) {
+                Err(error) => {
+                    let failure = super::fatal("read", &entry.path, &error);
+                    return Err(Err((first.seq, failure)));
+                }
+                Ok(read) => {
+                    let right =
+                        read == room.len() && *blake3::hash(room).as_bytes() == piece.digest.0;
+                    if !right {
+                        return changed();
+                    }
+                }
+            }
+            at = end;
+        }
+        Ok(at)
+    }
+
+    /// The reading of an object is over.
+    pub fn close(&self, seq: Seq, round: u32) {
+        self.lock_readers().remove(&(seq, round));
+    }
+
+    fn lock_readers(&self) -> MutexGuard<'_, HashMap<(Seq, u32), ObjectReader>> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a read did not give what was announced.
+enum ReadTrouble {
+    Changed,
+    Failed(Failure),
+}
+
+impl ReadTrouble {
+    fn of(doing: &str, path: &RelPath, error: &io::Error) -> Self {
+        match trouble(doing, path, error) {
+            Trouble::Object(failure) | Trouble::Node(failure) => Self::Failed(failure),
+        }
+    }
+}
+
+fn entry_of(path: RelPath, meta: &Meta, link: Option<Vec<u8>>) -> Entry {
+    let kind = match (meta.kind, link) {
+        (_, Some(text)) => EntryKind::Symlink(text),
+        (Kind::Dir, _) => EntryKind::Dir,
+        _ => EntryKind::File {
+            len: meta.len,
+            stamp: stamp_of(meta.dev, meta.ino, meta.len, meta.mtime, meta.ctime),
+        },
+    };
+    // Set-user-id, set-group-id and sticky bits never travel.
+    Entry { path, kind, mode: meta.mode & 0o777, mtime: meta.mtime }
+}
+
+impl Scan {
+    fn next(&mut self) -> Option<Result<Entry, Failure>> {
+        loop {
+            if let Some((walk, root)) = &mut self.walk {
+                let Some(item) = walk.next() else {
+                    self.walk = None;
+                    continue;
+                };
+                let (top, place) = (root.path.clone(), root.place.clone());
+                if let Some(entry) = self.item(item, &top, &place) {
+                    return Some(Ok(entry));
+                }
+                continue;
+            }
+            let root = self.roots.pop_front()?;
+            match self.begin(root) {
+                Ok(Some(entry)) => return Some(Ok(entry)),
+                Ok(None) => {}
+                Err(failure) => return Some(Err(failure)),
+            }
+        }
+    }
+
+    /// Begins a source; gives its own entry.
+    fn begin(&mut self, root: SourceRoot) -> Result<Option<Entry>, Failure> {
+        let failed = |e| super::fatal("look at the source", &root.path, &e);
+        let meta = root.tree.meta(&root.path).map_err(failed)?;
+        match meta.kind {
+            Kind::File => Ok(Some(entry_of(root.place, &meta, None))),
+            Kind::Dir => {
+                let own = BTreeSet::from([OWN_DIR.to_vec()]);
+                let tree = Arc::clone(&root.tree);
+                let walk = Walk::new(tree, root.path.clone(), own).map_err(failed)?;
+                let entry = entry_of(root.place.clone(), &meta, None);
+                self.walk = Some((walk, root));
+                Ok(Some(entry))
+            }
+            kind => {
+                self.skip(root.path.to_string(), format!("a {kind} has no content to move"));
+                Ok(None)
+            }
+        }
+    }
+
+    fn item(&mut self, item: WalkItem, top: &RelPath, place: &RelPath) -> Option<Entry> {
+        match item {
+            WalkItem::Entry { path, meta, link } => {
+                let placed = path.strip(top).and_then(|below| place.join_path(&below).ok());
+                match placed {
+                    Some(placed) => Some(entry_of(placed, &meta, link)),
+                    None => {
+                        self.skip(path.to_string(), "its path is too deep".to_owned());
+                        None
+                    }
+                }
+            }
+            WalkItem::Skipped { path, reason } => {
+                self.skip(path.to_string(), reason.to_string());
+                None
+            }
+            WalkItem::Failed { path, error } => {
+                self.remarks.failed_total += 1;
+                if self.remarks.failed.len() < REMARKS_MAX {
+                    let (path, reason) = (path.to_string(), error.to_string());
+                    self.remarks.failed.push(Remark { path, reason });
+                }
+                None
+            }
+        }
+    }
+
+    fn skip(&mut self, path: String, reason: String) {
+        self.remarks.skipped_total += 1;
+        if self.remarks.skipped.len() < REMARKS_MAX {
+            self.remarks.skipped.push(Remark { path, reason });
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! The target's files: staging, journal, index and publishing of one transfer.
+//!
+//! ```text
+//! ROOT/.portway/index.redb                    digest -> place, a cache
+//! ROOT/.portway/staging/KEY/journal           what is durable
+//! ROOT/.portway/staging/KEY/tree[/...]        objects under their final names, invisible
+//! ROOT/.portway/staging/KEY/manifest          entries that are settled, in order
+//! ROOT/.portway/manifests/KEY                 manifest of what is published at the target path
+//! ```
+//!
+//! `KEY` is 32 hexadecimal digits of the BLAKE3 digest of the target path.
+
+mod check;
+mod commit;
+mod place;
+mod publish;
+mod staged;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::manifest_file::ManifestWriter;
+use super::{OWN_DIR, fatal};
+use crate::base::{Digest, RelPath, Seq, TransferId};
+use crate::index::{BaseId, Index};
+use crate::journal::{Head, Inode, Journal, Replay};
+use crate::manifest::ChunkRef;
+use crate::protocol::Failure;
+use crate::storage::{self, Tree};
+
+use check::OldManifest;
+use staged::Staged;
+
+pub use publish::{clean_up, recover_all};
+
+/// Defects that can be planted to prove that the tests notice them. All off in real use.
+#[derive(Debug, Clone, Copy, Default)]
+#[doc(hidden)]
+pub struct Planted {
+    /// Journal first, sync the data after.
+    pub journal_before_sync: bool,
+    /// Do not make names durable.
+    pub no_dir_sync: bool,
+    /// Take chunks without looking at their digest.
+    pub no_digest_check: bool,
+    /// Publish without waiting for anything to be durable.
+    pub publish_before_sync: bool,
+}
+
+/// Paths of one transfer's own files.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    /// `.portway/staging/KEY`.
+    pub staging: RelPath,
+    /// The journal in it.
+    pub journal: RelPath,
+    /// The staged snapshot in it.
+    pub tree: RelPath,
+    /// The manifest in it.
+    pub manifest: RelPath,
+    /// `.portway/manifests/KEY`.
+    pub published: RelPath,
+}
+
+fn own(names: &[&[u8]]) -> RelPath {
+    let mut path = RelPath::root();
+    for name in std::iter::once(&OWN_DIR).chain(names) {
+        // The names are ours and short, so joining cannot fail.
+        path = path.join(name).unwrap_or_default();
+    }
+    path
+}
+
+/// Where the index lies.
+pub fn index_path() -> RelPath {
+    own(&[b"index.redb"])
+}
+
+/// Where staging areas lie.
+pub fn staging_path() -> RelPath {
+    own(&[b"staging"])
+}
+
+/// Where manifests of what is published lie.
+pub fn manifests_path() -> RelPath {
+    own(&[b"manifests"])
+}
+
+/// The key of a target path.
+pub fn key_of(target: &RelPath) -> String {
+    let mut key = Digest::of(target.as_bytes()).to_string();
+    key.truncate(32);
+    key
+}
+
+impl Layout {
+    /// The files of a transfer to `target`.
+    pub fn of(target: &RelPath) -> Self {
+        let key = key_of(target);
+        let staging = own(&[b"staging", key.as_bytes()]);
+        let file = |name: &[u8]| staging.join(name).unwrap_or_default();
+        Self {
+            journal: file(b"journal"),
+            tree: file(b"tree"),
+            manifest: file(b"manifest"),
+            published: own(&[b"manifests", key.as_bytes()]),
+            staging,
+        }
+    }
+}
+
+/// What a transfer begins with at the target.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// The transfer's name, if the journal has none.
+    pub transfer_id: TransferId,
+    /// The node that sends.
+    pub source: String,
+    /// Trust neither times nor records of earlier runs.
+    pub checksum: bool,
+    /// Change nothing; only look.
+    pub plan: bool,
+    /// See [`Planted`].
+    #[doc(hidden)]
+    pub planted: Planted,
+}
+
+/// Where the chunk list of an object that was known is to be read.
+enum Origin {
+    Journal(u64),
+    Old(Vec<ChunkRef>),
+}
+
+/// What changes while a transfer runs.
+struct Inner {
+    /// Objects that are not settled.
+    staged: HashMap<Seq, Staged>,
+    origins: HashMap<Seq, Origin>,
+    replay: Replay,
+    old: Option<OldManifest>,
+    /// Directories with names that are not durable yet.
+    dirty_dirs: BTreeSet<RelPath>,
+    /// Something in this snapshot is not just as the old manifest has it.
+    changed: bool,
+}
+
+/// What only commits and publishing touch, one at a time.
+struct Ledger {
+    journal: Option<Journal>,
+    manifest: Option<ManifestWriter>,
+}
+
+/// The target's files of one transfer. Calls block; several may run at once.
+pub struct TargetStore {
+    tree: Arc<dyn Tree>,
+    index: Index,
+    target: RelPath,
+    layout: Layout,
+    options: StoreOptions,
+    transfer_id: TransferId,
+    /// An earlier run left something, so the staging area may hold what is not in this snapshot.
+    resumed: bool,
+    base: Option<BaseId>,
+    inner: Mutex<Inner>,
+    ledger: Mutex<Ledger>,
+}
+
+impl TargetStore {
+    /// Opens, or begins, the staging area for `target`; rolls a half-done publish forward first.
+    pub fn open(
+        tree: Arc<dyn Tree>,
+        index: Index,
+        target: &RelPath,
+        options: StoreOptions,
+    ) -> Result<Self, Failure> {
+        let layout = Layout::of(target);
+        let head = Head {
+            transfer_id: options.transfer_id,
+            target: target.clone(),
+            source: options.source.clone(),
+        };
+        let journal_failed =
+            |error: crate::journal::JournalError| Failure::new("journal", error.to_string());
+        let (journal, mut replay, manifest, base);
+        if options.plan {
+            let found = Journal::replay(&*tree, &layout.journal);
+            let found = found.map_err(|e| fatal("read", &layout.journal, &e))?;
+            (journal, replay) = match found {
+                Some((journal, replay)) => (Some(journal), replay),
+                None => (None, Replay::nothing(head.clone())),
+            };
+            (manifest, base) = (None, None);
+        } else {
+            publish::recover(&*tree, &index, target)?;
+            storage::mkdir_all(&*tree, &layout.staging)
+                .and_then(|()| storage::mkdir_all(&*tree, &manifests_path()))
+                .and_then(|()| sync_ancestors(&*tree, &layout.staging))
+                .map_err(|e| fatal("make", &layout.staging, &e))?;
+            let mut opened =
+                Journal::open(&*tree, &layout.journal, &head).map_err(journal_failed)?;
+            if opened.1.head.source != head.source || opened.1.head.target != head.target {
+                // Stamps of another source say nothing here.
+                drop(opened);
+                tree.unlink(&layout.journal).map_err(|e| fatal("remove", &layout.journal, &e))?;
+                opened = Journal::open(&*tree, &layout.journal, &head).map_err(journal_failed)?;
+            }
+            let writer = ManifestWriter::create(&*tree, &layout.manifest, &options.source);
+            manifest = Some(writer.map_err(|e| fatal("write", &layout.manifest, &e))?);
+            (journal, replay) = (Some(opened.0), opened.1);
+            base = index.add_base(&layout.tree).ok();
+        }
+        let old = OldManifest::open(&*tree, &layout.published, &options);
+        let resumed = !replay.is_empty() || storage::exists(&*tree, &layout.tree);
+        let transfer_id = replay.head.transfer_id;
+        replay.publishing = None;
+        let inner = Inner {
+            staged: HashMap::new(),
+            origins: HashMap::new(),
+            replay,
+            old,
+            dirty_dirs: BTreeSet::new(),
+            changed: false,
+        };
+        let ledger = Mutex::new(Ledger { journal, manifest });
+        let (target, inner) = (target.clone(), Mutex::new(inner));
+        Ok(Self { tree, index, target, layout, options, transfer_id, resumed, base, inner, ledger })
+    }
+
+    /// The transfer's name: the one that its journal has.
+    pub fn transfer_id(&self) -> TransferId {
+        self.transfer_id
+    }
+
+    /// Bytes that can still be written.
+    pub fn free_bytes(&self) -> u64 {
+        self.tree.free_bytes().unwrap_or(0)
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Path of an entry in the staging area.
+    fn staged_path(&self, path: &RelPath) -> Result<RelPath, Failure> {
+        below(&self.layout.tree, path)
+    }
+}
+
+/// `path` below `base`, or a failure that names the limit.
+fn below(base: &RelPath, path: &RelPath) -> Result<RelPath, Failure> {
+    base.join_path(path).map_err(|e| Failure::new("path-too-deep", format!("{path}: {e}")))
+}
+
+/// Makes the name `path`, and the directories that hold it, durable.
+fn sync_ancestors(tree: &dyn Tree, path: &RelPath) -> std::io::Result<()> {
+    let mut dir = path.parent();
+    while let Some(path) = dir {
+        tree.sync_dir(&path)?;
+        dir = path.parent();
+    }
+    Ok(())
+}
+
+/// Whether a staged file is still the one that the journal speaks of.
+fn same_inode(tree: &dyn Tree, path: &RelPath, inode: &Inode) -> bool {
+    tree.meta(path)
+        .is_ok_and(|meta| meta.kind == storage::Kind::File && Inode::from(&meta) == *inode)
+}
+
+#[cfg(test)]
+mod tests;

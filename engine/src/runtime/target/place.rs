@@ -1,0 +1,207 @@
+//! Verifying and writing pieces: from a data message, or from what is here already.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::TargetStore;
+use crate::base::{RelPath, Seq};
+use crate::index::Place;
+use crate::journal::Inode;
+use crate::protocol::{Failure, Finding, PlacePiece, PlaceResult};
+use crate::runtime::{Trouble, trouble};
+use crate::storage::File;
+use crate::wire::Piece;
+
+/// Bytes whose digest was compared: the only thing that may be written to a staged file.
+struct Verified<'a>(&'a [u8]);
+
+impl<'a> Verified<'a> {
+    fn check(piece: &Piece, bytes: &'a [u8]) -> Option<Self> {
+        let right =
+            bytes.len() == piece.len as usize && *blake3::hash(bytes).as_bytes() == piece.digest.0;
+        right.then_some(Self(bytes))
+    }
+
+    fn write(&self, file: &dyn File, offset: u64) -> std::io::Result<()> {
+        file.write_at(self.0, offset)
+    }
+}
+
+/// For each piece, by its place in the run, where it was found or why its object fails.
+pub(super) type Found = Vec<(usize, Result<Finding, Failure>)>;
+
+/// Neighbouring pieces of one object that are written in one go.
+struct Stretch {
+    seq: Seq,
+    round: u32,
+    offset: u64,
+    bytes: Range<usize>,
+    /// Places in the result list.
+    results: Range<usize>,
+}
+
+impl TargetStore {
+    /// Verifies the content of a data message piece by piece, and writes what is right.
+    pub fn place(
+        &self,
+        pieces: &[PlacePiece],
+        content: &[u8],
+    ) -> Result<Vec<(usize, PlaceResult)>, Failure> {
+        let mut results: Vec<(usize, PlaceResult)> = Vec::with_capacity(pieces.len());
+        let mut stretches: Vec<Stretch> = Vec::new();
+        let mut at = 0;
+        for PlacePiece { index, piece, skip } in pieces {
+            let range = at..at + piece.len as usize;
+            at = range.end;
+            if *skip {
+                continue;
+            }
+            let bytes = content.get(range.clone()).unwrap_or_default();
+            let right = Verified::check(piece, bytes).is_some();
+            if !right && !self.options.planted.no_digest_check {
+                results.push((*index, PlaceResult::Wrong));
+                continue;
+            }
+            let place = results.len();
+            results.push((*index, PlaceResult::Placed));
+            match stretches.last_mut() {
+                Some(last)
+                    if (last.seq, last.round) == (piece.seq, piece.round)
+                        && last.bytes.end == range.start
+                        && last.results.end == place
+                        && last.offset + last.bytes.len() as u64 == piece.offset =>
+                {
+                    last.bytes.end = range.end;
+                    last.results.end = place + 1;
+                }
+                _ => stretches.push(Stretch {
+                    seq: piece.seq,
+                    round: piece.round,
+                    offset: piece.offset,
+                    bytes: range,
+                    results: place..place + 1,
+                }),
+            }
+        }
+        for stretch in stretches {
+            match self.write_stretch(&stretch, content) {
+                Ok(()) => {}
+                Err(Trouble::Node(failure)) => return Err(failure),
+                Err(Trouble::Object(failure)) => {
+                    for (_, result) in &mut results[stretch.results] {
+                        *result = PlaceResult::Failed(failure.clone());
+                    }
+                }
+            }
+        }
+        Ok(results)
+    }
+
+    fn write_stretch(&self, stretch: &Stretch, content: &[u8]) -> Result<(), Trouble> {
+        // An object that is gone or started over takes the bytes with it; the machine knows.
+        let Some((file, entry)) = self.staged_file(stretch.seq, stretch.round)? else {
+            return Ok(());
+        };
+        // Every byte of the stretch was verified, piece by piece.
+        let bytes = Verified(content.get(stretch.bytes.clone()).unwrap_or_default());
+        let failed = |e| trouble("write", &entry.path, &e);
+        bytes.write(&*file, stretch.offset).map_err(failed)?;
+        if stretch.offset == 0 && stretch.bytes.len() as u64 == entry.len() {
+            // A small file came whole: finish it while it is open.
+            file.set_meta(entry.mode, entry.mtime).map_err(failed)?;
+            let inode = Inode::from(&file.meta().map_err(failed)?);
+            self.close(stretch.seq, Some(inode));
+        }
+        Ok(())
+    }
+
+    /// Looks for pieces here; what is found is verified and written to its object.
+    pub fn resolve(&self, pieces: &[(usize, Piece)]) -> Result<Found, Failure> {
+        let mut found = Vec::with_capacity(pieces.len());
+        let mut unknown = Vec::new();
+        let mut scratch = Vec::new();
+        for (index, piece) in pieces {
+            match self.resume_piece(piece, &mut scratch) {
+                Ok(true) => found.push((*index, Ok(Finding::Resumed))),
+                Ok(false) => unknown.push((*index, *piece)),
+                Err(Trouble::Node(failure)) => return Err(failure),
+                Err(Trouble::Object(failure)) => found.push((*index, Err(failure))),
+            }
+        }
+        let digests: Vec<_> = unknown.iter().map(|(_, piece)| piece.digest).collect();
+        let places = self.index.find(&digests).unwrap_or_default();
+        let mut open = HashMap::new();
+        for (i, (index, piece)) in unknown.iter().enumerate() {
+            let places = places.get(i).map_or(&[][..], Vec::as_slice);
+            let result = self.copy_piece(piece, places, &mut open, &mut scratch);
+            match result {
+                Ok(true) => found.push((*index, Ok(Finding::Deduplicated))),
+                Ok(false) => found.push((*index, Ok(Finding::Missing))),
+                Err(Trouble::Node(failure)) => return Err(failure),
+                Err(Trouble::Object(failure)) => found.push((*index, Err(failure))),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether an earlier run made the piece durable in its own staged file; it is read again.
+    fn resume_piece(&self, piece: &Piece, scratch: &mut Vec<u8>) -> Result<bool, Trouble> {
+        let journaled = self.inner().staged.get(&piece.seq).is_some_and(|staged| {
+            staged.round == piece.round
+                && staged.partial.get(&piece.offset) == Some(&(piece.len, piece.digest))
+        });
+        if !journaled {
+            return Ok(false);
+        }
+        if self.options.plan {
+            return Ok(true);
+        }
+        let Some((file, _)) = self.staged_file(piece.seq, piece.round)? else { return Ok(false) };
+        Ok(read_verified(&*file, piece, piece.offset, scratch).is_some())
+    }
+
+    /// Copies a piece from the first place that proves to hold it.
+    fn copy_piece(
+        &self,
+        piece: &Piece,
+        places: &[Place],
+        open: &mut HashMap<RelPath, Option<Arc<dyn File>>>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<bool, Trouble> {
+        for place in places.iter().filter(|place| place.len == piece.len) {
+            if self.options.plan {
+                return Ok(true);
+            }
+            if !open.contains_key(&place.path) && open.len() >= 64 {
+                open.clear();
+            }
+            let file =
+                open.entry(place.path.clone()).or_insert_with(|| self.tree.open(&place.path).ok());
+            let bytes =
+                file.as_ref().and_then(|file| read_verified(&**file, piece, place.offset, scratch));
+            let Some(bytes) = bytes else {
+                let _ = self.index.forget(&piece.digest, place);
+                continue;
+            };
+            let Some((file, entry)) = self.staged_file(piece.seq, piece.round)? else {
+                return Ok(false);
+            };
+            bytes.write(&*file, piece.offset).map_err(|e| trouble("write", &entry.path, &e))?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+}
+
+/// Reads `piece` at `offset` of `file`, and returns it if it is what its digest says.
+fn read_verified<'a>(
+    file: &dyn File,
+    piece: &Piece,
+    offset: u64,
+    scratch: &'a mut Vec<u8>,
+) -> Option<Verified<'a>> {
+    scratch.resize(piece.len as usize, 0);
+    let read = file.read_at(scratch, offset).ok()?;
+    Verified::check(piece, scratch.get(..read)?)
+}

@@ -1,0 +1,395 @@
+//! Publishing: everything durable, one journal record, then names change. And rolling forward.
+//!
+//! A snapshot for a path where nothing is appears by one rename. Where a tree is already, each
+//! object replaces its predecessor by one rename; whoever looks sees old or new objects, never a
+//! part of one. A crash after the journal record is rolled forward from the manifest alone.
+
+use std::io;
+
+use super::commit::index_chunks;
+use super::{Layout, TargetStore, below, key_of, manifests_path, staging_path, sync_ancestors};
+use crate::base::{Digest, RelPath};
+use crate::index::{FileChunks, Index};
+use crate::journal::{Journal, Record};
+use crate::manifest::{Entry, EntryKind};
+use crate::protocol::Failure;
+use crate::runtime::fatal;
+use crate::runtime::manifest_file::{DirStack, Listed, ManifestReader};
+use crate::storage::{self, Kind, Tree};
+
+impl TargetStore {
+    /// Makes the settled snapshot visible.
+    pub fn publish(&self, root: Digest, entries: u64) -> Result<(), Failure> {
+        let mut ledger = self.ledger();
+        let Some(manifest) = ledger.manifest.as_mut() else { return Ok(()) };
+        if self.is_published_already(entries) {
+            ledger.journal = None;
+            ledger.manifest = None;
+            return clean_up(&*self.tree, &self.layout)
+                .map_err(|e| fatal("remove", &self.layout.staging, &e));
+        }
+        manifest.finish(root, entries).map_err(|e| fatal("write", &self.layout.manifest, &e))?;
+        let publish = Publish {
+            tree: &*self.tree,
+            index: &self.index,
+            layout: &self.layout,
+            target: &self.target,
+        };
+        publish.refuse_what_is_in_the_way()?;
+        let whole = !storage::exists(&*self.tree, &self.target);
+        publish.complete_staging(self.resumed, whole)?;
+        if !self.options.planted.publish_before_sync && !self.options.planted.no_dir_sync {
+            let synced = self.tree.sync_all();
+            synced.map_err(|e| fatal("make durable", &self.layout.staging, &e))?;
+        }
+        let journal = ledger.journal.as_mut();
+        if let Some(journal) = journal {
+            let record = Record::Publishing { root, entries };
+            journal.append(&[record]).map_err(|e| Failure::new("journal", e.to_string()))?;
+        }
+        let visible = publish.make_visible()?;
+        if let Some(base) = self.base {
+            // After a merge its objects are known at the target, which has other objects too.
+            let _ = match visible {
+                Visible::Whole => self.index.move_base(base, &self.target),
+                Visible::Merged => self.index.drop_base(base),
+            };
+            let _ = self.index.flush();
+        }
+        ledger.journal = None;
+        ledger.manifest = None;
+        drop(ledger);
+        clean_up(&*self.tree, &self.layout).map_err(|e| fatal("remove", &self.layout.staging, &e))
+    }
+
+    /// Every entry is just as the old manifest has it, and no other was there.
+    fn is_published_already(&self, entries: u64) -> bool {
+        let inner = self.inner();
+        !inner.changed
+            && inner.old.as_ref().is_some_and(|old| old.at_end() && old.entries == entries)
+    }
+}
+
+/// Files that are added to the index at a time.
+const INDEX_FILES: usize = 256;
+
+/// Removes a transfer's staging area.
+pub fn clean_up(tree: &dyn Tree, layout: &Layout) -> io::Result<()> {
+    storage::remove_all(tree, &layout.staging)
+}
+
+/// Rolls forward every publish that a crash interrupted; returns the target paths.
+pub fn recover_all(tree: &dyn Tree, index: &Index) -> Result<Vec<RelPath>, Failure> {
+    let staging = staging_path();
+    let names = match tree.list(&staging) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(|e| fatal("list", &staging, &e))?,
+    };
+    let mut rolled = Vec::new();
+    for (name, _) in names {
+        let Ok(path) = staging.join(&name).and_then(|dir| dir.join(b"journal")) else { continue };
+        let Ok(Some((_, replay))) = Journal::replay(tree, &path) else { continue };
+        let target = replay.head.target;
+        if replay.publishing.is_some() && name == key_of(&target).as_bytes() {
+            recover(tree, index, &target)?;
+            rolled.push(target);
+        }
+    }
+    Ok(rolled)
+}
+
+/// Rolls a half-done publish of `target` forward, if there is one.
+pub(super) fn recover(tree: &dyn Tree, index: &Index, target: &RelPath) -> Result<(), Failure> {
+    let layout = Layout::of(target);
+    let found = Journal::replay(tree, &layout.journal);
+    let found = found.map_err(|e| fatal("read", &layout.journal, &e))?;
+    let Some((_, replay)) = found else { return Ok(()) };
+    if replay.publishing.is_none() || replay.head.target != *target {
+        return Ok(());
+    }
+    // Without its manifest the last rename was done: only the cleaning is left.
+    if storage::exists(tree, &layout.manifest) {
+        Publish { tree, index, layout: &layout, target }.make_visible()?;
+        index_published(tree, index, target);
+    }
+    clean_up(tree, &layout).map_err(|e| fatal("remove", &layout.staging, &e))
+}
+
+/// Adds what a published manifest says to the index; a cache, so failures only cost finding less.
+pub(super) fn index_published(tree: &dyn Tree, index: &Index, target: &RelPath) {
+    let path = Layout::of(target).published;
+    let Ok(Some(mut reader)) = ManifestReader::open(tree, &path) else { return };
+    let Ok(base) = index.add_base(target) else { return };
+    while let Ok(Some(listed)) = reader.read() {
+        if !listed.chunks.is_empty() {
+            let chunks = index_chunks(&listed.chunks);
+            let path = listed.entry.path;
+            if index.insert(base, &[FileChunks { path, chunks: &chunks }]).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// How a snapshot became visible.
+enum Visible {
+    /// By one rename.
+    Whole,
+    /// Object by object.
+    Merged,
+}
+
+struct Publish<'a> {
+    tree: &'a dyn Tree,
+    index: &'a Index,
+    layout: &'a Layout,
+    target: &'a RelPath,
+}
+
+impl Publish<'_> {
+    fn manifest(&self) -> Result<ManifestReader, Failure> {
+        let path = &self.layout.manifest;
+        let reader = ManifestReader::open(self.tree, path).map_err(|e| fatal("read", path, &e))?;
+        reader.ok_or_else(|| Failure::new("manifest", "the staged manifest is gone"))
+    }
+
+    /// Calls `each` for every entry in order, and `leave` for every directory that is left.
+    fn walk(
+        &self,
+        mut each: impl FnMut(&Listed) -> Result<(), Failure>,
+        mut leave: impl FnMut(&Entry) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut reader = self.manifest()?;
+        let mut dirs = DirStack::default();
+        let damaged = |e| fatal("read", &self.layout.manifest, &e);
+        while let Some(listed) = reader.read().map_err(damaged)? {
+            let entry = &listed.entry;
+            dirs.leave(&entry.path).iter().try_for_each(&mut leave)?;
+            each(&listed)?;
+            if entry.kind == EntryKind::Dir {
+                dirs.enter(entry);
+            }
+        }
+        dirs.leave_all().try_for_each(|dir| leave(&dir))
+    }
+
+    /// A directory that is not empty is never replaced by a file or link.
+    fn refuse_what_is_in_the_way(&self) -> Result<(), Failure> {
+        if !storage::exists(self.tree, self.target) {
+            return Ok(());
+        }
+        self.walk(
+            |Listed { entry, .. }| {
+                let path = below(self.target, &entry.path)?;
+                let in_the_way = entry.kind != EntryKind::Dir
+                    && self.tree.meta(&path).is_ok_and(|meta| meta.kind == Kind::Dir)
+                    && self.tree.list(&path).is_ok_and(|names| !names.is_empty());
+                if in_the_way {
+                    let detail = format!("{path} is a directory and would become a file");
+                    return Err(Failure::new("in-the-way", detail));
+                }
+                Ok(())
+            },
+            |_| Ok(()),
+        )
+    }
+
+    /// Makes directories and links in the staging area, and removes what an earlier run left.
+    ///
+    /// Modes and times of directories are set here if the snapshot appears as a `whole`: but for
+    /// the top, which could not be renamed once it is read-only.
+    fn complete_staging(&self, resumed: bool, whole: bool) -> Result<(), Failure> {
+        if resumed {
+            self.prune()?;
+        }
+        let top = &self.layout.tree;
+        self.walk(
+            |Listed { entry, .. }| {
+                let path = below(top, &entry.path)?;
+                let made = match &entry.kind {
+                    EntryKind::File { .. } => Ok(()),
+                    EntryKind::Dir => make_dir(self.tree, &path),
+                    EntryKind::Symlink(text) => make_link(self.tree, text, &path),
+                };
+                made.map_err(|e| fatal("create", &path, &e))?;
+                if matches!(entry.kind, EntryKind::Symlink(_)) {
+                    let set = self.tree.set_meta(&path, entry.mode, entry.mtime);
+                    set.map_err(|e| fatal("set the times of", &path, &e))?;
+                }
+                Ok(())
+            },
+            |dir| {
+                if !whole || dir.path.is_root() {
+                    return Ok(());
+                }
+                let path = below(top, &dir.path)?;
+                let set = self.tree.set_meta(&path, dir.mode, dir.mtime);
+                set.map_err(|e| fatal("set the times of", &path, &e))
+            },
+        )
+    }
+
+    /// Removes staged names that the manifest does not have. Both orders are canonical.
+    fn prune(&self) -> Result<(), Failure> {
+        let mut reader = self.manifest()?;
+        let damaged = |e| fatal("read", &self.layout.manifest, &e);
+        let mut next = reader.read().map_err(damaged)?;
+        let mut todo = vec![RelPath::root()];
+        while let Some(path) = todo.pop() {
+            while next.as_ref().is_some_and(|l| l.entry.path < path) {
+                next = reader.read().map_err(damaged)?;
+            }
+            let staged = below(&self.layout.tree, &path)?;
+            let failed = |e| fatal("prune", &staged, &e);
+            let Ok(meta) = self.tree.meta(&staged) else { continue };
+            let listed = next.as_ref().map(|l| &l.entry).filter(|e| e.path == path);
+            let keep = match listed.map(|e| &e.kind) {
+                Some(EntryKind::Dir) => meta.kind == Kind::Dir,
+                Some(EntryKind::File { .. }) => meta.kind == Kind::File,
+                Some(EntryKind::Symlink(_)) => false,
+                // The snapshot's top need not be an entry of its own.
+                None => path.is_root() && meta.kind == Kind::Dir,
+            };
+            if !keep {
+                storage::remove_all(self.tree, &staged).map_err(failed)?;
+            } else if meta.kind == Kind::Dir {
+                let mut below_it: Vec<RelPath> = Vec::new();
+                for (name, _) in self.tree.list(&staged).map_err(failed)? {
+                    below_it.extend(path.join(&name).ok());
+                }
+                below_it.sort_unstable_by(|a, b| b.cmp(a));
+                todo.append(&mut below_it);
+            }
+        }
+        Ok(())
+    }
+
+    /// Renames the staged snapshot, or its objects, to where they are seen.
+    fn make_visible(&self) -> Result<Visible, Failure> {
+        let renaming = |e| fatal("publish", self.target, &e);
+        let target_dir = self.target.parent().unwrap_or_default();
+        let renamed = if self.target.is_root() || !storage::exists(self.tree, &self.layout.tree) {
+            Err(io::ErrorKind::AlreadyExists.into())
+        } else {
+            make_parents(self.tree, &target_dir)
+                .and_then(|()| self.tree.rename(&self.layout.tree, self.target, false))
+        };
+        let visible = match renamed {
+            Ok(()) => {
+                self.set_top_meta()?;
+                sync_ancestors(self.tree, self.target).map_err(renaming)?;
+                Visible::Whole
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.merge()?;
+                self.tree.sync_all().map_err(renaming)?;
+                Visible::Merged
+            }
+            Err(error) => return Err(renaming(error)),
+        };
+        let Layout { manifest, published, .. } = self.layout;
+        self.tree
+            .rename(manifest, published, true)
+            .and_then(|()| self.tree.sync_dir(&manifests_path()))
+            .map_err(|e| fatal("publish", published, &e))?;
+        Ok(visible)
+    }
+
+    fn set_top_meta(&self) -> Result<(), Failure> {
+        let first = self.manifest()?.read();
+        let first = first.map_err(|e| fatal("read", &self.layout.manifest, &e))?;
+        match first.map(|listed| listed.entry) {
+            Some(top) if top.path.is_root() && top.kind == EntryKind::Dir => {
+                let set = self.tree.set_meta(self.target, top.mode, top.mtime);
+                set.map_err(|e| fatal("set the times of", self.target, &e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Replaces object by object. Done over, it does only what is left.
+    fn merge(&self) -> Result<(), Failure> {
+        let base = self.index.add_base(self.target).ok();
+        let mut moved: Vec<(RelPath, Vec<(Digest, u64, u32)>)> = Vec::new();
+        let index = |moved: &mut Vec<(RelPath, Vec<_>)>| {
+            let files: Vec<_> = moved
+                .iter()
+                .map(|(path, chunks)| FileChunks { path: path.clone(), chunks })
+                .collect();
+            if let Some(base) = base {
+                let _ = self.index.insert(base, &files);
+            }
+            moved.clear();
+        };
+        self.walk(
+            |listed| {
+                let entry = &listed.entry;
+                let from = below(&self.layout.tree, &entry.path)?;
+                let to = below(self.target, &entry.path)?;
+                let failed = |e| fatal("publish", &to, &e);
+                if entry.kind == EntryKind::Dir {
+                    return make_dir(self.tree, &to).map_err(failed);
+                }
+                if self.move_object(&from, &to).map_err(failed)? && !listed.chunks.is_empty() {
+                    moved.push((entry.path.clone(), index_chunks(&listed.chunks)));
+                    if moved.len() >= INDEX_FILES {
+                        index(&mut moved);
+                    }
+                }
+                Ok(())
+            },
+            |dir| {
+                let path = below(self.target, &dir.path)?;
+                let set = self.tree.set_meta(&path, dir.mode, dir.mtime);
+                set.map_err(|e| fatal("set the times of", &path, &e))
+            },
+        )?;
+        index(&mut moved);
+        Ok(())
+    }
+
+    /// Whether the object was moved now, not before.
+    fn move_object(&self, from: &RelPath, to: &RelPath) -> io::Result<bool> {
+        if !storage::exists(self.tree, from) {
+            // Moved before, or published earlier and unchanged.
+            return Ok(false);
+        }
+        if self.tree.meta(to).is_ok_and(|meta| meta.kind == Kind::Dir) {
+            self.tree.rmdir(to)?;
+        }
+        self.tree.rename(from, to, true)?;
+        Ok(true)
+    }
+}
+
+/// Makes the directories down to `path` that are missing, for everyone to look into.
+fn make_parents(tree: &dyn Tree, path: &RelPath) -> io::Result<()> {
+    if storage::exists(tree, path) {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        make_parents(tree, &parent)?;
+    }
+    tree.mkdir(path)?;
+    let mtime = tree.meta(path)?.mtime;
+    tree.set_meta(path, 0o755, mtime)
+}
+
+/// Makes a directory; a file or link in its place goes.
+fn make_dir(tree: &dyn Tree, path: &RelPath) -> io::Result<()> {
+    match tree.meta(path) {
+        Ok(meta) if meta.kind == Kind::Dir => return Ok(()),
+        Ok(_) => tree.unlink(path)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    storage::mkdir_all(tree, path)
+}
+
+fn make_link(tree: &dyn Tree, text: &[u8], path: &RelPath) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        storage::mkdir_all(tree, &parent)?;
+    }
+    storage::remove_all(tree, path)?;
+    tree.symlink(text, path)
+}

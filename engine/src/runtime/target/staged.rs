@@ -1,0 +1,111 @@
+//! Staged files: opened when their first bytes come, closed when they are finished.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use super::TargetStore;
+use crate::base::{Digest, RelPath, Seq};
+use crate::journal::Inode;
+use crate::manifest::Entry;
+use crate::runtime::{Trouble, trouble};
+use crate::storage::{self, File, Kind};
+
+/// A staged file that is open, and the object that it is to become.
+type OpenObject = (Arc<dyn File>, Entry);
+
+/// One object that is not settled.
+pub(super) struct Staged {
+    pub(super) round: u32,
+    pub(super) entry: Entry,
+    /// Chunks that an earlier run made durable in the staged file, by offset.
+    pub(super) partial: HashMap<u64, (u32, Digest)>,
+    /// The staged file is ours: made or taken over in this session.
+    begun: bool,
+    file: Option<Arc<dyn File>>,
+    /// Length, mode and times are set.
+    pub(super) finished: Option<Inode>,
+}
+
+impl Staged {
+    pub(super) fn new(round: u32, entry: Entry, partial: HashMap<u64, (u32, Digest)>) -> Self {
+        Self { round, entry, partial, begun: false, file: None, finished: None }
+    }
+}
+
+impl TargetStore {
+    /// Forgets the staged file of an object; its next bytes go to a new one.
+    pub fn reset(&self, seq: Seq, round: u32, entry: &Entry) {
+        let mut inner = self.inner();
+        inner.staged.insert(seq, Staged::new(round, entry.clone(), HashMap::new()));
+    }
+
+    /// The staged file of an object, opened or made. `None` if the object is settled or was
+    /// started over meanwhile.
+    pub(super) fn staged_file(&self, seq: Seq, round: u32) -> Result<Option<OpenObject>, Trouble> {
+        let mut inner = self.inner();
+        let Some(staged) = inner.staged.get_mut(&seq).filter(|s| s.round == round) else {
+            return Ok(None);
+        };
+        let entry = staged.entry.clone();
+        if let Some(file) = &staged.file {
+            return Ok(Some((Arc::clone(file), entry)));
+        }
+        let path = self.staged_path(&entry.path).map_err(Trouble::Object)?;
+        let take_over = staged.begun || !staged.partial.is_empty();
+        let taken = if take_over { self.tree.open_rw(&path).ok() } else { None };
+        let file = match taken {
+            Some(file) => file,
+            None => {
+                staged.partial.clear();
+                let file = self.make(&path).map_err(|e| trouble("create", &path, &e))?;
+                inner.dirty_dirs.extend(path.parent());
+                file
+            }
+        };
+        if let Some(staged) = inner.staged.get_mut(&seq) {
+            staged.begun = true;
+            staged.file = Some(Arc::clone(&file));
+        }
+        Ok(Some((file, entry)))
+    }
+
+    /// Makes a new staged file; what an earlier run left in its way goes.
+    fn make(&self, path: &RelPath) -> io::Result<Arc<dyn File>> {
+        match self.tree.create(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                storage::remove_all(&*self.tree, path)?;
+                return self.tree.create(path);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
+            other => return other,
+        }
+        self.make_dirs(&path.parent().unwrap_or_default())?;
+        self.tree.create(path)
+    }
+
+    /// Makes the staging directories down to `path`, in place of files that are in the way.
+    pub(super) fn make_dirs(&self, path: &RelPath) -> io::Result<()> {
+        match self.tree.meta(path) {
+            Ok(meta) if meta.kind == Kind::Dir => return Ok(()),
+            Ok(_) => self.tree.unlink(path)?,
+            Err(_) => {
+                let Some(parent) = path.parent() else { return Ok(()) };
+                self.make_dirs(&parent)?;
+            }
+        }
+        match self.tree.mkdir(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets go of an object's open file; it can be opened again.
+    pub(super) fn close(&self, seq: Seq, finished: Option<Inode>) {
+        if let Some(staged) = self.inner().staged.get_mut(&seq) {
+            staged.file = None;
+            staged.finished = finished;
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! A session over several connections: its members, its control channel, its end.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::data::{QuicIncoming, accept_data};
+use super::error::{Code, clipped, link_error};
+use super::preamble::Token;
+use super::socket::{Counters, SocketBuffers};
+use super::tls::PeerKey;
+use crate::base::limits::FRAME_BYTES_MAX;
+use crate::transport::{LinkError, Peer, WireMeter};
+
+/// Frames that wait for the control channel.
+const FRAMES_QUEUED_MAX: usize = 8;
+/// Longest that a close waits until the peer has everything that was sent before.
+const DELIVERY_MS: u64 = 2_000;
+/// Longest that a close waits until the peer knows of it.
+const FAREWELL_MS: u64 = 1_000;
+/// Bytes taken from the control stream at a time.
+const READ_BYTES: usize = 64 << 10;
+
+/// Locks a mutex whose holders cannot leave it half changed.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One connection of a session. It stays here after its end, for what it counted.
+pub(super) struct Member {
+    pub(super) connection: Connection,
+    /// The endpoint and socket of its own that a dialling end has.
+    pub(super) dialled: Option<(Endpoint, Arc<Counters>)>,
+    /// Bytes of data messages given to it and not acknowledged.
+    pub(super) load: AtomicU64,
+    /// Held while a data message is written. Were several written at once, the window could fill
+    /// with parts of all of them, and a reader that takes one after the other would wait forever
+    /// for the rest of the first.
+    pub(super) writing: tokio::sync::Mutex<()>,
+}
+
+impl Member {
+    pub(super) fn new(
+        connection: Connection,
+        dialled: Option<(Endpoint, Arc<Counters>)>,
+    ) -> Arc<Self> {
+        let writing = tokio::sync::Mutex::new(());
+        Arc::new(Self { connection, dialled, load: AtomicU64::new(0), writing })
+    }
+
+    fn is_live(&self) -> bool {
+        self.connection.close_reason().is_none()
+    }
+}
+
+/// Whether and how a session ended. Its control connection decides.
+#[derive(Clone)]
+pub(super) struct Fate {
+    control: Connection,
+    failed: Arc<OnceLock<LinkError>>,
+    idle: Duration,
+}
+
+impl Fate {
+    /// Why the session ended, or `None` while it lives.
+    pub(super) fn ended(&self) -> Option<LinkError> {
+        let closed = self.control.close_reason()?;
+        Some(self.failed.get().cloned().unwrap_or_else(|| link_error(&closed, self.idle)))
+    }
+
+    #[cfg(test)]
+    pub(super) fn control(&self) -> &Connection {
+        &self.control
+    }
+
+    /// Waits for the end and says why.
+    pub(super) async fn end(&self) -> LinkError {
+        let closed = self.control.closed().await;
+        self.failed.get().cloned().unwrap_or_else(|| link_error(&closed, self.idle))
+    }
+}
+
+/// What a session is made of at its start.
+pub(super) struct Start {
+    pub(super) peer: Peer,
+    pub(super) key: PeerKey,
+    /// Connections the dialling end announced.
+    pub(super) count: u8,
+    pub(super) idle: Duration,
+    pub(super) buffers: SocketBuffers,
+    pub(super) data_streams_max: u32,
+    pub(super) control: Arc<Member>,
+    pub(super) streams: (SendStream, RecvStream),
+    /// What goes out on the control stream before any frame.
+    pub(super) greeting: Bytes,
+}
+
+/// One end of a session.
+pub(super) struct Session {
+    pub(super) peer: Peer,
+    pub(super) key: PeerKey,
+    pub(super) count: u8,
+    pub(super) buffers: SocketBuffers,
+    pub(super) fate: Fate,
+    /// Indices that were attached, one bit each.
+    attached: Mutex<u32>,
+    /// The control connection, then the others as they came.
+    members: Mutex<Vec<Arc<Member>>>,
+    frames_out: Mutex<Option<mpsc::Sender<Bytes>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    frames_in: tokio::sync::Mutex<FrameReader>,
+    /// Held strongly by the tasks that accept data: the queue ends when the last one does.
+    data_queue: mpsc::WeakSender<QuicIncoming>,
+    data_in: tokio::sync::Mutex<mpsc::Receiver<QuicIncoming>>,
+    /// Data messages that the peer has not acknowledged whole.
+    pub(super) undelivered: watch::Sender<usize>,
+    turn: AtomicUsize,
+}
+
+impl Session {
+    /// Starts a session on its control connection.
+    pub(super) fn start(start: Start) -> Arc<Self> {
+        let Start { peer, key, count, idle, buffers, data_streams_max, control, .. } = start;
+        let (send, recv) = start.streams;
+        // Every stream that a connection may have open fits the queue, so that one whose header
+        // is late never keeps a later one, and the window it holds, from being accepted.
+        let queue = usize::from(count) * data_streams_max as usize;
+        let (data_queue, data_in) = mpsc::channel(queue);
+        let (frames_out, frames) = mpsc::channel(FRAMES_QUEUED_MAX);
+        let writer = tokio::spawn(write_frames(send, start.greeting, frames));
+        let connection = control.connection.clone();
+        let session = Arc::new(Self {
+            peer,
+            key,
+            count,
+            buffers,
+            fate: Fate { control: connection.clone(), failed: Arc::default(), idle },
+            attached: Mutex::new(1),
+            members: Mutex::new(vec![control]),
+            frames_out: Mutex::new(Some(frames_out)),
+            writer: Mutex::new(Some(writer)),
+            frames_in: tokio::sync::Mutex::new(FrameReader::new(recv)),
+            data_queue: data_queue.downgrade(),
+            data_in: tokio::sync::Mutex::new(data_in),
+            undelivered: watch::Sender::new(0),
+            turn: AtomicUsize::new(0),
+        });
+        tokio::spawn(accept_data(Arc::downgrade(&session), connection.clone(), data_queue));
+        tokio::spawn(end_with_control(Arc::downgrade(&session), connection));
+        session
+    }
+
+    /// Whether connection `index` may still be attached; it is marked as attached.
+    pub(super) fn claim(&self, index: u8) -> bool {
+        let mut attached = locked(&self.attached);
+        let bit = 1_u32.checked_shl(index.into()).unwrap_or(0);
+        let free = index < self.count && *attached & bit == 0;
+        *attached |= bit;
+        free
+    }
+
+    /// Adds a connection. It is closed at once if the session has ended.
+    pub(super) fn add(self: &Arc<Self>, member: Arc<Member>) {
+        let connection = member.connection.clone();
+        locked(&self.members).push(member);
+        match (self.fate.ended(), self.data_queue.upgrade()) {
+            (None, Some(queue)) => {
+                tokio::spawn(accept_data(Arc::downgrade(self), connection, queue));
+            }
+            _ => connection.close(Code::Done.into(), b"the session is over"),
+        }
+    }
+
+    /// Connections that are up.
+    pub(super) fn live(&self) -> usize {
+        locked(&self.members).iter().filter(|member| member.is_live()).count()
+    }
+
+    /// The connection for the next data message of `bytes`: among those that do not carry the
+    /// control channel the one with the least under way, in turn where equal; the control
+    /// connection if there is no other.
+    pub(super) fn choose(&self, bytes: u64) -> Result<Load, LinkError> {
+        if let Some(ended) = self.fate.ended() {
+            return Err(ended);
+        }
+        let members = locked(&self.members);
+        let (control, rest) = members.split_first().ok_or(LinkError::Local)?;
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let least = (0..rest.len())
+            .map(|i| &rest[(turn + i) % rest.len()])
+            .filter(|member| member.is_live())
+            .min_by_key(|member| member.load.load(Ordering::Relaxed));
+        Ok(Load::new(least.unwrap_or(control), bytes))
+    }
+
+    /// Ends the session because the peer broke a rule, and tells it.
+    pub(super) fn fail(&self, detail: String) {
+        let reason = clipped(&detail).to_vec();
+        let _ = self.fate.failed.set(LinkError::Protocol { detail });
+        self.close_all(Code::Protocol, &reason);
+    }
+
+    /// Loses one connection, as a failing path does.
+    #[cfg(test)]
+    pub(super) fn lose(&self, place: usize) {
+        locked(&self.members)[place].connection.close(9_u32.into(), b"lost");
+    }
+
+    pub(super) fn close_all(&self, code: Code, reason: &[u8]) {
+        for member in locked(&self.members).iter().filter(|member| member.is_live()) {
+            // A second close would take the first one's reason away.
+            member.connection.close(code.into(), reason);
+        }
+    }
+
+    pub(super) async fn send_frame(&self, frame: Bytes) -> Result<(), LinkError> {
+        if frame.len() > FRAME_BYTES_MAX {
+            return Err(too_long(frame.len()));
+        }
+        if let Some(ended) = self.fate.ended() {
+            return Err(ended);
+        }
+        let queue = locked(&self.frames_out).clone();
+        match queue {
+            Some(queue) if queue.send(frame).await.is_ok() => Ok(()),
+            _ => Err(self.fate.ended().unwrap_or(LinkError::Local)),
+        }
+    }
+
+    pub(super) async fn recv_frame(&self) -> Result<Bytes, LinkError> {
+        match self.frames_in.lock().await.next().await {
+            Ok(Some(frame)) => Ok(frame),
+            Ok(None) => Err(self.fate.end().await),
+            Err(error) => {
+                if let LinkError::Protocol { detail } = &error {
+                    self.fail(detail.clone());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) async fn recv_data(&self) -> Result<QuicIncoming, LinkError> {
+        match self.data_in.lock().await.recv().await {
+            Some(incoming) => Ok(incoming),
+            None => Err(self.fate.end().await),
+        }
+    }
+
+    /// Delivers what was sent, within a bound, and closes with a reason.
+    pub(super) async fn close(&self, reason: &str) {
+        drop(locked(&self.frames_out).take());
+        let writer = locked(&self.writer).take();
+        let mut undelivered = self.undelivered.subscribe();
+        let delivered = async {
+            if let Some(writer) = writer {
+                let _ = writer.await;
+            }
+            let _ = undelivered.wait_for(|count| *count == 0).await;
+        };
+        tokio::select! {
+            _ = timeout(Duration::from_millis(DELIVERY_MS), delivered) => {}
+            _ = self.fate.control.closed() => {}
+        }
+        self.close_all(Code::Done, clipped(reason));
+        let endpoints: Vec<Endpoint> = locked(&self.members)
+            .iter()
+            .filter_map(|member| Some(member.dialled.as_ref()?.0.clone()))
+            .collect();
+        let farewell = async {
+            for endpoint in &endpoints {
+                endpoint.wait_idle().await;
+            }
+        };
+        let _ = timeout(Duration::from_millis(FAREWELL_MS), farewell).await;
+    }
+
+    pub(super) fn meter(&self) -> WireMeter {
+        let mut meter = WireMeter::default();
+        let mut busiest = None;
+        for member in locked(&self.members).iter() {
+            let stats = member.connection.stats();
+            let (sent, received) = member.dialled.as_ref().map_or(
+                (stats.udp_tx.bytes, stats.udp_rx.bytes),
+                // A socket of one's own counts also what came before the connection was there.
+                |(_, counters)| (counters.sent(), counters.received()),
+            );
+            meter.sent += sent;
+            meter.received += received;
+            meter.lost_packets += stats.path.lost_packets;
+            let rank = (member.is_live(), sent + received);
+            if busiest.is_none_or(|best| rank > best) {
+                busiest = Some(rank);
+                meter.rtt_us = stats.path.rtt.as_micros() as u64;
+                meter.mtu = stats.path.current_mtu;
+            }
+        }
+        meter
+    }
+}
+
+/// Bytes under way on a connection, for as long as this lives.
+pub(super) struct Load {
+    pub(super) member: Arc<Member>,
+    bytes: u64,
+}
+
+impl Load {
+    fn new(member: &Arc<Member>, bytes: u64) -> Self {
+        member.load.fetch_add(bytes, Ordering::Relaxed);
+        Self { member: Arc::clone(member), bytes }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.member.load.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// What keeps a session alive: when the last link to it is gone, so is the session.
+pub(super) struct Owner {
+    pub(super) session: Arc<Session>,
+    /// Held for its drop: takes the session out of its listener's table.
+    pub(super) _registration: Option<Registration>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.session.close_all(Code::Done, b"the session was dropped");
+    }
+}
+
+/// Sessions of a listener by their tokens.
+pub(super) type Table = Arc<Mutex<HashMap<Token, Weak<Session>>>>;
+
+/// A session's place in its listener's table; leaves it when dropped.
+pub(super) struct Registration {
+    pub(super) table: Table,
+    pub(super) token: Token,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        locked(&self.table).remove(&self.token);
+    }
+}
+
+/// A session without its control connection is dead, whatever other connections do.
+async fn end_with_control(session: Weak<Session>, control: Connection) {
+    control.closed().await;
+    if let Some(session) = session.upgrade() {
+        session.close_all(Code::Done, b"the control connection is gone");
+    }
+}
+
+/// Writes a greeting, then queued frames, as many at a time as there are, until the queue ends;
+/// then waits until the peer has them all.
+async fn write_frames(mut stream: SendStream, greeting: Bytes, mut frames: mpsc::Receiver<Bytes>) {
+    if stream.write_chunk(greeting).await.is_err() {
+        return;
+    }
+    let mut batch = Vec::with_capacity(FRAMES_QUEUED_MAX);
+    let mut chunks = Vec::with_capacity(2 * FRAMES_QUEUED_MAX);
+    while frames.recv_many(&mut batch, FRAMES_QUEUED_MAX).await > 0 {
+        for frame in batch.drain(..) {
+            chunks.push(Bytes::copy_from_slice(&(frame.len() as u32).to_le_bytes()));
+            if !frame.is_empty() {
+                chunks.push(frame);
+            }
+        }
+        if stream.write_all_chunks(&mut chunks).await.is_err() {
+            return;
+        }
+        chunks.clear();
+    }
+    let _ = stream.finish();
+    let _ = stream.stopped().await;
+}
+
+/// Cuts the control stream into frames: a length, u32 little endian, and that many bytes.
+struct FrameReader {
+    stream: RecvStream,
+    buffer: BytesMut,
+}
+
+impl FrameReader {
+    fn new(stream: RecvStream) -> Self {
+        Self { stream, buffer: BytesMut::new() }
+    }
+
+    /// The next frame, or `None` when the channel ended. A lost connection counts as an end.
+    async fn next(&mut self) -> Result<Option<Bytes>, LinkError> {
+        loop {
+            let missing = match self.buffer.first_chunk::<4>() {
+                None => 4 - self.buffer.len(),
+                Some(head) => {
+                    let len = u32::from_le_bytes(*head) as usize;
+                    if len > FRAME_BYTES_MAX {
+                        return Err(too_long(len));
+                    }
+                    if self.buffer.len() >= 4 + len {
+                        let mut frame = self.buffer.split_to(4 + len);
+                        let _ = frame.split_to(4);
+                        return Ok(Some(frame.freeze()));
+                    }
+                    4 + len - self.buffer.len()
+                }
+            };
+            match self.stream.read_chunk(READ_BYTES, true).await {
+                Ok(Some(chunk)) => {
+                    // Room for the whole frame at once; its length was checked above.
+                    self.buffer.reserve(missing.max(chunk.bytes.len()));
+                    self.buffer.extend_from_slice(&chunk.bytes);
+                }
+                Ok(None) if !self.buffer.is_empty() => {
+                    let detail = "the control channel ended inside a frame".to_owned();
+                    return Err(LinkError::Protocol { detail });
+                }
+                Ok(None) | Err(_) => return Ok(None),
+            }
+        }
+    }
+}
+
+fn too_long(len: usize) -> LinkError {
+    LinkError::Protocol {
+        detail: format!("a frame of {len} bytes, more than {FRAME_BYTES_MAX} are never accepted"),
+    }
+}
