@@ -15,6 +15,15 @@ pub enum NodeAddress {
     Address(SocketAddr),
 }
 
+impl std::fmt::Display for NodeAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Name(name) => name.fmt(f),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
+}
+
 /// A path at a node: `NODE:PATH` or `portway://ADDR:PORT/PATH`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
@@ -158,7 +167,6 @@ pub struct Finding {
     pub fix: String,
 }
 
-/// Seconds since 1970 of a file time, for reports.
 impl From<FileTime> for f64 {
     fn from(time: FileTime) -> Self {
         time.secs as Self + Self::from(time.nanos) / 1e9

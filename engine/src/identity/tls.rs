@@ -102,10 +102,10 @@ pub fn peer_of(
         let invites = invites.ok_or(PeerError::NotInviting)?;
         let invited = invites.pending(key, now).map_err(PeerError::Invitation)?;
         let (node, site, tier) = (invited.name, invited.site, invited.tier);
-        return Ok(Peer { node, site, tier, enrolling: true });
+        return Ok(Peer { node, site, tier, enrolling: Some(*key) });
     }
     let id = leaf.spiffe_id()?;
-    Ok(Peer { node: id.node, site: id.site, tier: id.tier, enrolling: false })
+    Ok(Peer { node: id.node, site: id.site, tier: id.tier, enrolling: None })
 }
 
 /// The one-time public key of a joiner, from the certificates it showed: what

@@ -176,6 +176,8 @@ pub enum ManifestRecord {
     Head {
         /// Name of the source node.
         source: String,
+        /// Where it is published, below the root.
+        target: RelPath,
     },
     /// An entry; a file has its object, and `lists` list records follow.
     Entry {
@@ -215,6 +217,8 @@ struct RecordMsg {
     root: Vec<u8>,
     #[prost(uint64, tag = "8")]
     entries: u64,
+    #[prost(bytes = "vec", tag = "9")]
+    target: Vec<u8>,
 }
 
 impl ManifestRecord {
@@ -222,7 +226,10 @@ impl ManifestRecord {
     pub fn encode(&self) -> Vec<u8> {
         let mut msg = RecordMsg::default();
         match self {
-            Self::Head { source } => msg.source.clone_from(source),
+            Self::Head { source, target } => {
+                msg.source.clone_from(source);
+                msg.target = target.as_bytes().to_vec();
+            }
             Self::Entry { entry, object, lists } => {
                 msg.entry = Some(entry.into());
                 msg.lists = *lists;
@@ -260,7 +267,7 @@ impl ManifestRecord {
             let root = root.ok_or(DecodeError::Field { field: "root" })?;
             Ok(Self::End { root, entries: msg.entries })
         } else {
-            Ok(Self::Head { source: msg.source })
+            Ok(Self::Head { source: msg.source, target: RelPath::from_bytes(&msg.target)? })
         }
     }
 }

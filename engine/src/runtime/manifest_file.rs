@@ -24,14 +24,21 @@ pub struct ManifestWriter {
 }
 
 impl ManifestWriter {
-    /// Begins the manifest of a snapshot from the node `source`; whatever was at `path` goes.
-    pub fn create(tree: &dyn Tree, path: &RelPath, source: &str) -> io::Result<Self> {
+    /// Begins the manifest of a snapshot from the node `source` that will be published at `target`;
+    /// whatever was at `path` goes.
+    pub fn create(
+        tree: &dyn Tree,
+        path: &RelPath,
+        source: &str,
+        target: &RelPath,
+    ) -> io::Result<Self> {
         match tree.unlink(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         let mut writer = Self { file: tree.create(path)?, at: 0, buffer: MAGIC.to_vec() };
-        writer.record(&ManifestRecord::Head { source: source.to_owned() })?;
+        let (source, target) = (source.to_owned(), target.clone());
+        writer.record(&ManifestRecord::Head { source, target })?;
         Ok(writer)
     }
 
@@ -95,6 +102,7 @@ pub struct ManifestReader {
     file: Arc<dyn File>,
     reader: RecordReader,
     source: String,
+    target: RelPath,
     last: Option<RelPath>,
     root: RootHasher,
     end: Option<ManifestEnd>,
@@ -115,15 +123,21 @@ impl ManifestReader {
         if !reader.magic(MAGIC)? {
             return Err(damaged());
         }
-        let Some(ManifestRecord::Head { source }) = record_of(&mut reader)? else {
+        let Some(ManifestRecord::Head { source, target }) = record_of(&mut reader)? else {
             return Err(damaged());
         };
-        Ok(Some(Self { file, reader, source, last: None, root: RootHasher::default(), end: None }))
+        let root = RootHasher::default();
+        Ok(Some(Self { file, reader, source, target, last: None, root, end: None }))
     }
 
     /// The node that the snapshot came from.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// Where the snapshot is published, below the root.
+    pub fn target(&self) -> &RelPath {
+        &self.target
     }
 
     /// The manifest's own file.

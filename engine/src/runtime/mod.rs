@@ -5,6 +5,8 @@
 
 pub mod drive;
 pub mod manifest_file;
+pub mod root;
+pub mod scan;
 pub mod source;
 pub mod target;
 

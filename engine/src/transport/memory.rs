@@ -310,3 +310,65 @@ impl Incoming for MemoryIncoming {
         if rest.is_empty() { Ok(self.content_bytes) } else { Err(LinkError::Cut) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Tier;
+
+    fn pair(config: MemoryConfig) -> (MemoryLink, MemoryLink) {
+        let peer = Peer {
+            node: "n".parse().expect("a name"),
+            site: "s".parse().expect("a name"),
+            tier: Tier::Private,
+            enrolling: false,
+        };
+        memory_pair(peer.clone(), peer, config)
+    }
+
+    async fn order_of_arrival(seed: u64) -> Vec<u8> {
+        let (one, other) = pair(MemoryConfig { seed, ..MemoryConfig::default() });
+        for number in 0..8 {
+            one.send_data(Bytes::copy_from_slice(&[number]), Vec::new()).await.expect("sent");
+        }
+        let mut order = Vec::new();
+        for _ in 0..8 {
+            order.push(other.recv_data().await.expect("received").header()[0]);
+        }
+        order
+    }
+
+    #[tokio::test]
+    async fn a_seed_replays_the_order_of_arrival() {
+        assert_eq!(order_of_arrival(1).await, order_of_arrival(1).await);
+        assert_ne!(order_of_arrival(1).await, order_of_arrival(2).await);
+    }
+
+    #[tokio::test]
+    async fn faults_hit_the_message_they_name() {
+        let config = MemoryConfig {
+            reorder: false,
+            truncate: Some(1),
+            duplicate: Some(2),
+            cut_after: Some(4),
+            ..MemoryConfig::default()
+        };
+        let (one, other) = pair(config);
+        for number in 0..3_u8 {
+            let content = vec![Bytes::from(vec![number; 10])];
+            one.send_data(Bytes::new(), content).await.expect("sent");
+        }
+        let mut results = Vec::new();
+        for _ in 0..4 {
+            let mut target = [9; 10];
+            let read = other.recv_data().await.expect("received").read(&mut target).await;
+            results.push(read.ok().map(|len| (len, target[0])));
+        }
+        assert_eq!(results, [Some((10, 0)), None, Some((10, 2)), Some((10, 2))]);
+        other.send(Bytes::new()).await.expect("the fourth message");
+        other.send(Bytes::new()).await.expect("lost without a word");
+        for end in [one, other] {
+            assert!(matches!(end.recv().await, Err(LinkError::TimedOut { .. })));
+        }
+    }
+}

@@ -25,8 +25,9 @@ pub struct Peer {
     pub site: SiteName,
     /// The site's tier.
     pub tier: Tier,
-    /// The peer holds a one-time invitation and no certificate: it may enrol and nothing else.
-    pub enrolling: bool,
+    /// The peer proved a one-time key of an invitation and has no certificate: it may enrol and
+    /// nothing else.
+    pub enrolling: Option<[u8; 32]>,
 }
 
 /// Why a session ended or could not begin.

@@ -73,7 +73,7 @@ impl Harness for Quic {
         let site = Site::new(QuicOptions {
             connections: 3,
             window_bytes: 16 << 20,
-            idle_ms: 3_000,
+            idle_ms: 6_000,
             keep_alive_ms: 500,
             handshake_ms: 30_000,
             ..QuicOptions::default()

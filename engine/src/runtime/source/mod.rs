@@ -4,6 +4,7 @@ mod object;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{OWN_DIR, Trouble, trouble};
@@ -64,6 +65,8 @@ pub struct Remarks {
 
 #[derive(Default)]
 struct Scan {
+    /// The directory that holds several sources, which is an entry of its own.
+    top: Option<Entry>,
     /// Sources that are not scanned yet.
     roots: VecDeque<SourceRoot>,
     /// The source that is being scanned.
@@ -76,14 +79,18 @@ pub struct SourceFiles {
     roots: Vec<SourceRoot>,
     scan: Mutex<Scan>,
     readers: Mutex<HashMap<(Seq, u32), ObjectReader>>,
+    /// Files that were read at least partly.
+    needed: AtomicU64,
 }
 
 impl SourceFiles {
     /// Files of these sources; their places must differ and not contain one another.
     pub fn new(mut roots: Vec<SourceRoot>) -> Self {
         roots.sort_by(|a, b| a.place.cmp(&b.place));
-        let scan = Scan { roots: roots.clone().into(), ..Scan::default() };
-        Self { roots, scan: Mutex::new(scan), readers: Mutex::default() }
+        let several = roots.iter().all(|root| !root.place.is_root());
+        let top = several.then(|| top_of(&roots));
+        let scan = Scan { top, roots: roots.clone().into(), ..Scan::default() };
+        Self { roots, scan: Mutex::new(scan), readers: Mutex::default(), needed: AtomicU64::new(0) }
     }
 
     fn scan_state(&self) -> MutexGuard<'_, Scan> {
@@ -93,6 +100,11 @@ impl SourceFiles {
     /// What was not moved so far, and why.
     pub fn remarks(&self) -> Remarks {
         self.scan_state().remarks.clone()
+    }
+
+    /// How many files had to be read, wholly or in part.
+    pub fn needed(&self) -> u64 {
+        self.needed.load(Relaxed)
     }
 
     /// How many entries were left out so far.
@@ -150,6 +162,7 @@ impl SourceFiles {
             let detail = format!("{} is in no source", entry.path);
             return Err(ReadTrouble::Failed(Failure::new("vanished", detail)));
         };
+        self.needed.fetch_add(1, Relaxed);
         ObjectReader::open(&**tree, &path, entry)
     }
 
@@ -320,8 +333,18 @@ fn entry_of(path: RelPath, meta: &Meta, link: Option<Vec<u8>>) -> Entry {
     Entry { path, kind, mode: meta.mode & 0o777, mtime: meta.mtime }
 }
 
+/// The directory that holds several sources: as new as the newest of them.
+fn top_of(roots: &[SourceRoot]) -> Entry {
+    let times = roots.iter().filter_map(|root| root.tree.meta(&root.path).ok());
+    let mtime = times.map(|meta| meta.mtime).max().unwrap_or_default();
+    Entry { path: RelPath::root(), kind: EntryKind::Dir, mode: 0o755, mtime }
+}
+
 impl Scan {
     fn next(&mut self) -> Option<Result<Entry, Failure>> {
+        if let Some(top) = self.top.take() {
+            return Some(Ok(top));
+        }
         loop {
             if let Some((walk, root)) = &mut self.walk {
                 let Some(item) = walk.next() else {

@@ -144,7 +144,12 @@ impl TargetStore {
             .iter()
             .zip(outcome)
             .filter(|(_, (_, _, result))| result.is_ok())
-            .map(|(object, _)| (&object.entry.path, index_chunks(&object.chunks)))
+            .map(|(object, _)| {
+                // A finished object's list also has what an earlier run made durable: an index
+                // that did not outlive that run learns of it here.
+                let chunks = object.finish.as_ref().map_or(&object.chunks, |(_, list)| &**list);
+                (&object.entry.path, index_chunks(chunks))
+            })
             .collect();
         let files: Vec<FileChunks<'_>> = lists
             .iter()

@@ -31,7 +31,7 @@ use crate::storage::{self, Tree};
 use check::OldManifest;
 use staged::Staged;
 
-pub use publish::{clean_up, recover_all};
+pub use publish::{clean_up, index_published, recover_all};
 
 /// Defects that can be planted to prove that the tests notice them. All off in real use.
 #[derive(Debug, Clone, Copy, Default)]
@@ -204,7 +204,7 @@ impl TargetStore {
                 tree.unlink(&layout.journal).map_err(|e| fatal("remove", &layout.journal, &e))?;
                 opened = Journal::open(&*tree, &layout.journal, &head).map_err(journal_failed)?;
             }
-            let writer = ManifestWriter::create(&*tree, &layout.manifest, &options.source);
+            let writer = ManifestWriter::create(&*tree, &layout.manifest, &options.source, target);
             manifest = Some(writer.map_err(|e| fatal("write", &layout.manifest, &e))?);
             (journal, replay) = (Some(opened.0), opened.1);
             base = index.add_base(&layout.tree).ok();

@@ -116,7 +116,7 @@ pub(super) fn recover(tree: &dyn Tree, index: &Index, target: &RelPath) -> Resul
 }
 
 /// Adds what a published manifest says to the index; a cache, so failures only cost finding less.
-pub(super) fn index_published(tree: &dyn Tree, index: &Index, target: &RelPath) {
+pub fn index_published(tree: &dyn Tree, index: &Index, target: &RelPath) {
     let path = Layout::of(target).published;
     let Ok(Some(mut reader)) = ManifestReader::open(tree, &path) else { return };
     let Ok(base) = index.add_base(target) else { return };
@@ -130,6 +130,9 @@ pub(super) fn index_published(tree: &dyn Tree, index: &Index, target: &RelPath) 
         }
     }
 }
+
+/// An object that a merge moved, and its chunks as the index takes them.
+type Moved = (RelPath, Vec<(Digest, u64, u32)>);
 
 /// How a snapshot became visible.
 enum Visible {
@@ -310,8 +313,8 @@ impl Publish<'_> {
     /// Replaces object by object. Done over, it does only what is left.
     fn merge(&self) -> Result<(), Failure> {
         let base = self.index.add_base(self.target).ok();
-        let mut moved: Vec<(RelPath, Vec<(Digest, u64, u32)>)> = Vec::new();
-        let index = |moved: &mut Vec<(RelPath, Vec<_>)>| {
+        let mut moved: Vec<Moved> = Vec::new();
+        let index = |moved: &mut Vec<Moved>| {
             let files: Vec<_> = moved
                 .iter()
                 .map(|(path, chunks)| FileChunks { path: path.clone(), chunks })

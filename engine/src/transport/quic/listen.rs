@@ -1,9 +1,8 @@
 //! The listening end: admits handshakes within bounds and joins connections into sessions.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, ServerConfig, TokioRuntime};
@@ -13,6 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::config::QuicConfig;
 use super::error::{Code, clipped, link_error, write_error};
+use super::gate::{Admission, Gate, Pass};
 use super::link::QuicLink;
 use super::preamble::{Preamble, listen, welcome};
 use super::session::{Member, Owner, Registration, Session, Start, Table, locked};
@@ -25,8 +25,6 @@ const INCOMING_BYTES: u64 = 64 << 10;
 const INCOMING_BYTES_TOTAL: u64 = 4 << 20;
 /// Bidirectional streams a client may open: the one it speaks its first words on.
 const BIDI_STREAMS: u32 = 1;
-/// The share of half-open handshakes that one address may hold, as a divisor.
-const ADDRESS_SHARE: usize = 4;
 /// Longest that a closing listener waits until its peers know.
 const FAREWELL_MS: u64 = 1_000;
 
@@ -131,7 +129,7 @@ impl QuicListener {
 
     /// Handshakes under way.
     pub fn half_open(&self) -> usize {
-        locked(&self.shared.gate.state).total
+        self.shared.gate.half_open()
     }
 
     /// The next session whose peer is known and whose control channel is open; `None` after
@@ -309,101 +307,5 @@ impl Shared {
         let _ = send.finish();
         session.add(member);
         Ok(())
-    }
-}
-
-/// Counts handshakes under way, all of them and per address.
-struct Gate {
-    half_open_max: usize,
-    retry_above: usize,
-    state: Mutex<GateState>,
-}
-
-#[derive(Default)]
-struct GateState {
-    total: usize,
-    by_address: HashMap<IpAddr, usize>,
-}
-
-/// What becomes of a newcomer.
-enum Admission {
-    /// It may shake hands for as long as the pass lives.
-    Enter(Pass),
-    /// It shall first prove that its address is its own.
-    Prove,
-    /// There is no room.
-    Full,
-}
-
-/// One handshake's place in the gate.
-struct Pass {
-    gate: Arc<Gate>,
-    address: IpAddr,
-}
-
-impl Gate {
-    fn new(half_open_max: usize, retry_above: usize) -> Self {
-        Self { half_open_max, retry_above, state: Mutex::default() }
-    }
-
-    fn admit(self: &Arc<Self>, address: IpAddr, proven: bool, full: bool) -> Admission {
-        let mut state = locked(&self.state);
-        // Unproven addresses may be anybody's, so they count against none; they end here as soon
-        // as there are more than a few.
-        if !proven && state.total >= self.retry_above {
-            return Admission::Prove;
-        }
-        let of_address = state.by_address.get(&address).copied().unwrap_or(0);
-        let share = self.half_open_max.div_ceil(ADDRESS_SHARE);
-        if full || state.total >= self.half_open_max || (proven && of_address >= share) {
-            return Admission::Full;
-        }
-        state.total += 1;
-        *state.by_address.entry(address).or_default() += 1;
-        Admission::Enter(Pass { gate: Arc::clone(self), address })
-    }
-}
-
-impl Drop for Pass {
-    fn drop(&mut self) {
-        let mut state = locked(&self.gate.state);
-        state.total -= 1;
-        if let Some(count) = state.by_address.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                state.by_address.remove(&self.address);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn address(last: u8) -> IpAddr {
-        IpAddr::from([10, 0, 0, last])
-    }
-
-    #[test]
-    fn above_a_few_handshakes_newcomers_prove_their_address() {
-        let gate = Arc::new(Gate::new(8, 1));
-        let first = gate.admit(address(1), false, false);
-        assert!(matches!(first, Admission::Enter(_)));
-        assert!(matches!(gate.admit(address(2), false, false), Admission::Prove));
-        assert!(matches!(gate.admit(address(2), true, false), Admission::Enter(_)));
-        drop(first);
-        assert!(matches!(gate.admit(address(2), false, false), Admission::Enter(_)));
-        assert!(locked(&gate.state).by_address.is_empty());
-    }
-
-    #[test]
-    fn one_address_cannot_hold_every_handshake() {
-        let gate = Arc::new(Gate::new(8, 0));
-        let held: Vec<_> = (0..2).map(|_| gate.admit(address(1), true, false)).collect();
-        assert!(held.iter().all(|admission| matches!(admission, Admission::Enter(_))));
-        assert!(matches!(gate.admit(address(1), true, false), Admission::Full));
-        assert!(matches!(gate.admit(address(2), true, false), Admission::Enter(_)));
-        assert!(matches!(gate.admit(address(2), true, true), Admission::Full));
     }
 }

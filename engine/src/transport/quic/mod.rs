@@ -12,6 +12,8 @@ mod config;
 mod data;
 mod dial;
 mod error;
+mod frames;
+mod gate;
 mod link;
 mod listen;
 mod preamble;

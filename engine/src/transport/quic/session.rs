@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -13,20 +13,17 @@ use tokio::time::timeout;
 
 use super::data::{QuicIncoming, accept_data};
 use super::error::{Code, clipped, link_error};
+use super::frames::{FRAMES_QUEUED_MAX, FrameReader, too_long, write_frames};
 use super::preamble::Token;
 use super::socket::{Counters, SocketBuffers};
 use super::tls::PeerKey;
 use crate::base::limits::FRAME_BYTES_MAX;
 use crate::transport::{LinkError, Peer, WireMeter};
 
-/// Frames that wait for the control channel.
-const FRAMES_QUEUED_MAX: usize = 8;
 /// Longest that a close waits until the peer has everything that was sent before.
 const DELIVERY_MS: u64 = 2_000;
 /// Longest that a close waits until the peer knows of it.
 const FAREWELL_MS: u64 = 1_000;
-/// Bytes taken from the control stream at a time.
-const READ_BYTES: usize = 64 << 10;
 
 /// Locks a mutex whose holders cannot leave it half changed.
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -358,80 +355,5 @@ async fn end_with_control(session: Weak<Session>, control: Connection) {
     control.closed().await;
     if let Some(session) = session.upgrade() {
         session.close_all(Code::Done, b"the control connection is gone");
-    }
-}
-
-/// Writes a greeting, then queued frames, as many at a time as there are, until the queue ends;
-/// then waits until the peer has them all.
-async fn write_frames(mut stream: SendStream, greeting: Bytes, mut frames: mpsc::Receiver<Bytes>) {
-    if stream.write_chunk(greeting).await.is_err() {
-        return;
-    }
-    let mut batch = Vec::with_capacity(FRAMES_QUEUED_MAX);
-    let mut chunks = Vec::with_capacity(2 * FRAMES_QUEUED_MAX);
-    while frames.recv_many(&mut batch, FRAMES_QUEUED_MAX).await > 0 {
-        for frame in batch.drain(..) {
-            chunks.push(Bytes::copy_from_slice(&(frame.len() as u32).to_le_bytes()));
-            if !frame.is_empty() {
-                chunks.push(frame);
-            }
-        }
-        if stream.write_all_chunks(&mut chunks).await.is_err() {
-            return;
-        }
-        chunks.clear();
-    }
-    let _ = stream.finish();
-    let _ = stream.stopped().await;
-}
-
-/// Cuts the control stream into frames: a length, u32 little endian, and that many bytes.
-struct FrameReader {
-    stream: RecvStream,
-    buffer: BytesMut,
-}
-
-impl FrameReader {
-    fn new(stream: RecvStream) -> Self {
-        Self { stream, buffer: BytesMut::new() }
-    }
-
-    /// The next frame, or `None` when the channel ended. A lost connection counts as an end.
-    async fn next(&mut self) -> Result<Option<Bytes>, LinkError> {
-        loop {
-            let missing = match self.buffer.first_chunk::<4>() {
-                None => 4 - self.buffer.len(),
-                Some(head) => {
-                    let len = u32::from_le_bytes(*head) as usize;
-                    if len > FRAME_BYTES_MAX {
-                        return Err(too_long(len));
-                    }
-                    if self.buffer.len() >= 4 + len {
-                        let mut frame = self.buffer.split_to(4 + len);
-                        let _ = frame.split_to(4);
-                        return Ok(Some(frame.freeze()));
-                    }
-                    4 + len - self.buffer.len()
-                }
-            };
-            match self.stream.read_chunk(READ_BYTES, true).await {
-                Ok(Some(chunk)) => {
-                    // Room for the whole frame at once; its length was checked above.
-                    self.buffer.reserve(missing.max(chunk.bytes.len()));
-                    self.buffer.extend_from_slice(&chunk.bytes);
-                }
-                Ok(None) if !self.buffer.is_empty() => {
-                    let detail = "the control channel ended inside a frame".to_owned();
-                    return Err(LinkError::Protocol { detail });
-                }
-                Ok(None) | Err(_) => return Ok(None),
-            }
-        }
-    }
-}
-
-fn too_long(len: usize) -> LinkError {
-    LinkError::Protocol {
-        detail: format!("a frame of {len} bytes, more than {FRAME_BYTES_MAX} are never accepted"),
     }
 }

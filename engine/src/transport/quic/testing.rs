@@ -93,7 +93,7 @@ pub(crate) fn named(node: &str) -> Peer {
         node: node.parse().expect("a name"),
         site: "lab".parse().expect("a name"),
         tier: Tier::Private,
-        enrolling: false,
+        enrolling: None,
     }
 }
 

@@ -45,7 +45,7 @@ async fn close_code(connection: &Connection) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_falls_silent_in_its_handshake_is_forgotten_and_holds_nobody_up() {
-    let site = Site::new(QuicOptions { handshake_ms: 2_000, ..QuicOptions::default() });
+    let site = Site::new(QuicOptions { handshake_ms: 4_000, ..QuicOptions::default() });
     // A genuine first datagram, caught by a socket that never answers.
     let trap = UdpSocket::bind(HOME).await.expect("bind");
     let lost = Endpoint::client(HOME).expect("endpoint");
@@ -72,14 +72,14 @@ async fn a_client_that_falls_silent_in_its_handshake_is_forgotten_and_holds_nobo
 
 #[tokio::test]
 async fn a_client_that_never_says_its_first_words_is_closed_at_the_deadline() {
-    let site = Site::new(QuicOptions { handshake_ms: 500, ..QuicOptions::default() });
+    let site = Site::new(QuicOptions { handshake_ms: 3_000, ..QuicOptions::default() });
     let (_endpoint, connection) = bare(&site, &site.client).await;
     assert_eq!(close_code(&connection).await, Code::Late as u64);
 }
 
 #[tokio::test]
 async fn a_client_that_trickles_its_first_words_is_closed_at_the_deadline() {
-    let site = Site::new(QuicOptions { handshake_ms: 500, ..QuicOptions::default() });
+    let site = Site::new(QuicOptions { handshake_ms: 3_000, ..QuicOptions::default() });
     let (_endpoint, connection) = bare(&site, &site.client).await;
     let (mut send, _recv) = connection.open_bi().await.expect("a stream");
     send.write_all(b"PWAY").await.expect("written");

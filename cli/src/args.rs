@@ -1,0 +1,284 @@
+//! The command line as it is typed.
+
+#![expect(clippy::doc_markdown, reason = "these doc comments are the help text")]
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use portway::base::{NodeName, SiteName, Tier};
+use portway::config::Endpoint;
+
+const EXAMPLES: &str = "\
+First transfer:
+  portway init --name onprem --site dc1 --tier private       on the first machine
+  portway serve --root /data                                 there, as a service
+  portway invite --name cloud --site eu1 --tier public       there; prints TOKEN
+  portway join TOKEN                                         on the second machine
+  portway push checkpoints/step-100 onprem:checkpoints/      on the second machine
+
+Exit status: 0 done and verified; 1 failed, nothing published; 2 usage; 3 partial: some objects
+failed, others were published; 4 refused by identity or policy; 5 interrupted, the same command
+resumes.";
+
+const REMOTES: &str = "\
+NODE is a name that `portway nodes` lists; portway://ADDR:PORT/PATH works as well. PATH is below the
+node's root. With a slash at its end the sources land in that directory under their own names. A
+local path with a colon is written ./a:b.";
+
+/// Moves training shards and checkpoints between nodes: deduplicated, verified, resumable.
+#[derive(Debug, Parser)]
+#[command(
+    name = "portway",
+    version = super::version::SHORT,
+    long_version = super::version::LONG,
+    after_long_help = EXAMPLES,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What holds for every command.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Directory of configuration, identity and state [default: $PORTWAY_HOME, else the platform's]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) home: Option<PathBuf>,
+    /// Set a field of portway.toml for this run
+    #[arg(long, global = true, value_name = "SECTION.FIELD=VALUE", value_parser = setting)]
+    pub(crate) set: Vec<(String, String)>,
+    /// Print one JSON event per line on standard output; rates are in bits per second
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print only what was asked for, and errors
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Log more to standard error; -vv and -vvv still more ($RUST_LOG overrides)
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// How log lines look
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "human")]
+    pub(crate) log_format: LogFormat,
+    /// Show no progress
+    #[arg(long, global = true)]
+    pub(crate) no_progress: bool,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    #[default]
+    Human,
+    /// One JSON object per line
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make this machine the first node of a new trust domain
+    Init(Member),
+    /// Admit one more node: print its one-time token, valid for an hour
+    ///
+    /// Asks the `serve` of this home, which must be running.
+    Invite(Member),
+    /// Become a node by a token: the key is made here and its certificate signed there
+    Join(Join),
+    /// Serve a directory to the other nodes, until SIGINT or SIGTERM
+    Serve(Serve),
+    /// Send files and directories to a node
+    #[command(after_help = REMOTES)]
+    Push(Push),
+    /// Fetch a file or directory from a node
+    #[command(after_help = REMOTES)]
+    Pull(Pull),
+    /// List a directory of a node
+    #[command(after_help = REMOTES)]
+    Ls(Ls),
+    /// Say what a push would move and how long it would take; change nothing
+    #[command(after_help = REMOTES)]
+    Plan(Plan),
+    /// Read a published snapshot from the medium and check every digest
+    #[command(after_help = REMOTES)]
+    Verify(Verify),
+    /// Show transfers, running and recent, of a node or of this home's `serve`
+    Status(OneNode),
+    /// Look for what slows or stops transfers, here and at a node: finding and fix
+    Doctor(OneNode),
+    /// List, add or remove the nodes that are known by name
+    Nodes(Nodes),
+    /// Print every field of portway.toml: meaning, value, and where the value comes from
+    Config(Config),
+    /// Print a completion script for a shell
+    Completions(Completions),
+    /// Print the version, and what this build can use
+    Version,
+}
+
+/// Who a new node is.
+#[derive(Debug, Args)]
+pub(crate) struct Member {
+    /// The node's name: a-z, 0-9, '-', '_', '.'
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: NodeName,
+    /// Its site: nodes that share a private fabric
+    #[arg(long, value_name = "SITE")]
+    pub(crate) site: SiteName,
+    /// The site's side of the border
+    #[arg(long, value_name = "TIER", value_parser = tier())]
+    pub(crate) tier: Tier,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Join {
+    /// What `portway invite` printed; - reads it from standard input
+    #[arg(value_name = "TOKEN")]
+    pub(crate) token: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// The directory to serve [default: serve.root]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Where to listen (UDP); port 0 takes a free one [default: serve.listen]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Where /metrics and /healthz answer (HTTP), or off [default: serve.admin]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = admin)]
+    pub(crate) admin: Option<Admin>,
+}
+
+/// An admin address, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Admin(pub(crate) Option<SocketAddr>);
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct TransferFlags {
+    /// Read and compare content even where size and times say that nothing changed
+    #[arg(long)]
+    pub(crate) checksum: bool,
+    /// Give up reconnecting after this long [default: retry.max_s]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) retry: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Push {
+    /// Files and directories of this machine
+    #[arg(value_name = "SOURCE", required = true)]
+    pub(crate) sources: Vec<OsString>,
+    /// Where they go
+    #[arg(value_name = "NODE:PATH")]
+    pub(crate) target: OsString,
+    #[command(flatten)]
+    pub(crate) flags: TransferFlags,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Pull {
+    /// What to fetch
+    #[arg(value_name = "NODE:PATH")]
+    pub(crate) source: OsString,
+    /// Where it goes on this machine
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: OsString,
+    #[command(flatten)]
+    pub(crate) flags: TransferFlags,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ls {
+    /// The directory
+    #[arg(value_name = "NODE:PATH")]
+    pub(crate) path: OsString,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    /// Files and directories of this machine
+    #[arg(value_name = "SOURCE", required = true)]
+    pub(crate) sources: Vec<OsString>,
+    /// Where they would go
+    #[arg(value_name = "NODE:PATH")]
+    pub(crate) target: OsString,
+    /// Read content even where size and times say that nothing changed
+    #[arg(long)]
+    pub(crate) checksum: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// A published snapshot or file, here or at a node
+    #[arg(value_name = "PATH|NODE:PATH")]
+    pub(crate) path: OsString,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OneNode {
+    /// A known name, ADDR:PORT or portway://ADDR:PORT [default: this home]
+    #[arg(value_name = "NODE")]
+    pub(crate) node: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Nodes {
+    #[command(subcommand)]
+    pub(crate) change: Option<NodesChange>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodesChange {
+    /// Add a node, or give a known one another address
+    Add {
+        /// Its name, which its certificate must carry
+        #[arg(value_name = "NAME")]
+        name: NodeName,
+        /// Where it listens; of several, the first that answers is used
+        #[arg(value_name = "ADDR:PORT", required = true)]
+        addresses: Vec<Endpoint>,
+    },
+    /// Forget a node
+    Remove {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: NodeName,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Config {
+    /// Print the defaults, whatever the file and the environment say
+    #[arg(long)]
+    pub(crate) defaults: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: Shell,
+}
+
+fn tier() -> impl TypedValueParser<Value = Tier> {
+    PossibleValuesParser::new(["private", "public"]).try_map(|word| word.parse::<Tier>())
+}
+
+fn admin(text: &str) -> Result<Admin, std::net::AddrParseError> {
+    if text == "off" { Ok(Admin(None)) } else { text.parse().map(|address| Admin(Some(address))) }
+}
+
+fn setting(text: &str) -> Result<(String, String), &'static str> {
+    match text.split_once('=') {
+        Some((field, value)) if field.contains('.') => Ok((field.to_owned(), value.to_owned())),
+        _ => Err("not SECTION.FIELD=VALUE"),
+    }
+}

@@ -1,0 +1,24 @@
+//! `portway push`.
+
+use portway::api::{Error, Exit};
+
+use super::follow;
+use crate::args::Push;
+use crate::out::event::Event;
+use crate::remote;
+use crate::setup::{Context, options, shown, sources};
+
+pub(super) async fn run(context: &Context<'_>, args: &Push) -> Result<Exit, Error> {
+    let config = context.config()?;
+    let target = remote::remote(&args.target, &config)?;
+    let sources = sources(&args.sources)?;
+    let place = remote::display(&target);
+    let engine = context.engine(&config)?;
+    context.out.event(&Event::Start {
+        action: "push",
+        sources: sources.iter().map(|path| shown(path)).collect(),
+        target: place.clone(),
+    });
+    let transfer = engine.push(sources, target, options(args.flags));
+    Box::pin(follow(context.out, transfer, "pushed", &format!("to {place}"))).await
+}

@@ -1,0 +1,68 @@
+//! `portway status`.
+
+use std::fmt::Write;
+
+use portway::api::{Error, Exit};
+use portway::base::human;
+use portway::metrics::{NodeStatus, Snapshot};
+
+use crate::args::OneNode;
+use crate::out::event::Event;
+use crate::out::progress::Meter;
+use crate::out::text::progress;
+use crate::remote;
+use crate::setup::Context;
+
+pub(super) async fn run(context: &Context<'_>, args: &OneNode) -> Result<Exit, Error> {
+    let config = context.config()?;
+    let node = args.node.as_deref().map(|text| remote::node(text, &config)).transpose()?;
+    let status = context.engine(&config)?.status(node).await?;
+    context.out.event(&Event::Status(&status));
+    context.out.text(&text(&status));
+    Ok(Exit::Done)
+}
+
+pub(super) fn text(status: &NodeStatus) -> String {
+    let mut text = format!(
+        "{}: portway {}, up {}, {} chunks in the index, {} of {} leases out, {} free",
+        status.node,
+        status.version,
+        human::seconds(status.uptime_ms as f64 / 1e3),
+        human::count(status.index_chunks),
+        status.leases_out.0,
+        status.leases_out.1,
+        human::bytes(status.disk_free_bytes)
+    );
+    if status.running.is_empty() {
+        text.push_str("\nno transfer is running");
+    }
+    for one in &status.running {
+        // From the beginning on, for want of an earlier snapshot.
+        let mut meter = Meter::default();
+        meter.add(&Snapshot {
+            elapsed_ms: 0,
+            bytes_sent: 0,
+            bytes_deduplicated: 0,
+            bytes_resumed: 0,
+            ..one.clone()
+        });
+        meter.add(one);
+        let _ =
+            write!(text, "\nrunning  {}\n         {}", heading(one), progress(one, &meter, false));
+    }
+    for (one, how) in &status.recent {
+        let _ = write!(
+            text,
+            "\nended    {}\n         {how}: {} files, {} in {}",
+            heading(one),
+            human::count(one.files_done),
+            human::bytes(one.bytes_done()),
+            human::seconds(one.elapsed_ms as f64 / 1e3)
+        );
+    }
+    text
+}
+
+fn heading(one: &Snapshot) -> String {
+    format!("{} {} {} ({})", one.action, one.peer, one.path, one.transfer_id)
+}

@@ -1,0 +1,148 @@
+//! What the commands print.
+
+use insta::assert_snapshot;
+use portway::api::{Finding, Level, ListEntry, Plan, VerifyReport};
+use portway::metrics::NodeStatus;
+
+use super::*;
+use crate::out::Mode;
+use crate::out::test::out;
+use crate::out::text::test::{outcome, snapshot};
+
+#[test]
+fn a_partial_transfer_tells_each_object_then_the_error_then_the_summary() {
+    let outcome = Outcome {
+        failed: vec![("a".to_owned(), "changed while it was read".to_owned())],
+        skipped: vec![("fifo".to_owned(), "a FIFO".to_owned())],
+        skipped_total: 1,
+        ..outcome()
+    };
+    let (json, stdout, _) = out(Mode::Json);
+    assert_eq!(report(&json, "pushed", "to cloud:x", &outcome), Exit::Partial);
+    let lines = stdout.text();
+    let events: Vec<&str> = lines.lines().filter_map(|line| line.split('"').nth(3)).collect();
+    assert_eq!(events, ["skipped", "object_failed", "error", "summary"]);
+    let (plain, _, stderr) = out(Mode::Plain);
+    report(&plain, "pushed", "to cloud:x", &outcome);
+    assert_snapshot!(stderr.text(), @r"
+error: 1 object was not published; the others were
+hint: the same command tries again
+");
+}
+
+#[test]
+fn a_whole_transfer_ends_with_its_summary() {
+    let (json, stdout, _) = out(Mode::Json);
+    assert_eq!(report(&json, "pushed", "to cloud:x", &outcome()), Exit::Done);
+    assert!(stdout.text().starts_with(r#"{"event":"summary","#));
+}
+
+#[test]
+fn ls_lines_align() {
+    let entry = |name: &str, kind: &str, len, mode, digest| ListEntry {
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        len,
+        mode,
+        mtime_s: 1_795_501_980,
+        digest,
+    };
+    let lines = [
+        ls::line(&entry("step-100", "dir", 4096, 0o755, Some("3f".repeat(32)))),
+        ls::line(&entry("model.safetensors", "file", 2_147_483_648, 0o640, None)),
+        ls::line(&entry("latest", "symlink", 8, 0o777, None)),
+    ];
+    assert_snapshot!(lines.join("\n"), @r"
+drwxr-xr-x           4096 2026-11-24 06:33 3f3f3f3f3f3f step-100/
+-rw-r-----     2147483648 2026-11-24 06:33 -            model.safetensors
+lrwxrwxrwx              8 2026-11-24 06:33 -            latest
+");
+}
+
+#[test]
+fn a_plan_says_what_would_move_and_how_long() {
+    let plan = Plan {
+        files: 2040,
+        files_to_move: 3,
+        bytes_total: 2_850_000_000,
+        bytes_to_send: 600_000_000,
+        bytes_deduplicated: 2_250_000_000,
+        bytes_resumed: 0,
+        estimate_s: Some(3.2),
+        estimate_basis: "187 MB/s measured yesterday".to_owned(),
+        free_bytes: 1_000_000_000_000,
+        path: "quic to 10.0.0.2:7717, the only one".to_owned(),
+    };
+    assert_snapshot!(plan::text("cloud:x", &plan), @r"
+3 of 2,040 files would move to cloud:x
+  would send      600 MB
+  deduplicated   2.25 GB
+  resumed            0 B
+  total          2.85 GB
+  free there     1.00 TB
+  time         about 3.20 s: 187 MB/s measured yesterday
+  path         quic to 10.0.0.2:7717, the only one
+");
+}
+
+#[test]
+fn a_verification_lists_what_differs() {
+    let report = VerifyReport {
+        root: "ab".repeat(32),
+        files: 40,
+        bytes: 2_000_000_000,
+        bad: vec![("a/b".to_owned(), "digest at 1048576".to_owned())],
+        bad_total: 3,
+        elapsed_s: 1.5,
+    };
+    assert_snapshot!(verify::text("./x", &report), @r"
+./x is DAMAGED: 40 files, 2.00 GB read in 1.50 s (1.33 GB/s)
+  root         abababababababababababababababababababababababababababababababab
+  differs      a/b: digest at 1048576
+  differs      and 2 more
+");
+}
+
+#[test]
+fn a_status_shows_running_and_ended_transfers() {
+    let status = NodeStatus {
+        node: "cloud".to_owned(),
+        version: "0.1.0".to_owned(),
+        uptime_ms: 185_000,
+        running: vec![snapshot()],
+        recent: vec![(snapshot(), "done".to_owned())],
+        index_chunks: 20_000,
+        leases_out: (3, 64),
+        disk_free_bytes: 100_000_000_000,
+    };
+    assert_snapshot!(status::text(&status), @r"
+cloud: portway 0.1.0, up 3 min 05 s, 20,000 chunks in the index, 3 of 64 leases out, 100 GB free
+running  push cloud models/step-100 (0123456789abcdef0123456789abcdef)
+          42 %  1.20 GB of 2.85 GB  300 MB/s  3 s left  12/2,040 files  deduplicated 25 %  resumed 25 %  quic
+ended    push cloud models/step-100 (0123456789abcdef0123456789abcdef)
+         done: 12 files, 1.20 GB in 2.00 s
+");
+}
+
+#[test]
+fn findings_carry_a_word_for_their_level_and_the_fix() {
+    let (out, _, _) = out(Mode::Plain);
+    let finding = |level, fix: &str| Finding {
+        check: "udp-buffers".to_owned(),
+        level,
+        finding: "213 kB to receive".to_owned(),
+        fix: fix.to_owned(),
+    };
+    let lines = [
+        doctor::text(&out, &finding(Level::Ok, "")),
+        doctor::text(&out, &finding(Level::Warn, "sysctl -w ...")),
+        doctor::text(&out, &finding(Level::Fail, "sysctl -w ...")),
+    ];
+    assert_snapshot!(lines.join("\n"), @r"
+ok    udp-buffers  213 kB to receive
+warn  udp-buffers  213 kB to receive
+                   fix: sysctl -w ...
+FAIL  udp-buffers  213 kB to receive
+                   fix: sysctl -w ...
+");
+}

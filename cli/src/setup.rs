@@ -1,0 +1,103 @@
+//! From what was typed to what a command can act on: the home, its configuration, the engine.
+
+use std::path::{Path, PathBuf};
+
+use portway::api::{Error, Exit, TransferOptions};
+use portway::config::{Config, ConfigError, EditError, Home};
+
+use crate::args::{Global, TransferFlags};
+use crate::facade::Engine;
+use crate::out::Out;
+
+/// What every command has at hand.
+pub(crate) struct Context<'a> {
+    /// Where configuration, identity and state are.
+    pub(crate) home: Home,
+    /// Where to print.
+    pub(crate) out: &'a Out,
+    set: Vec<(String, String)>,
+}
+
+impl<'a> Context<'a> {
+    /// Finds the home.
+    pub(crate) fn new(global: &Global, out: &'a Out) -> Result<Self, Error> {
+        let home = Home::locate(global.home.as_deref(), |name| std::env::var_os(name)).map_err(
+            |error| Error::new("home", Exit::Usage, error.to_string()).hint("give --home DIR"),
+        )?;
+        Ok(Self { home, out, set: global.set.clone() })
+    }
+
+    /// Reads and checks the configuration.
+    pub(crate) fn config(&self) -> Result<Config, Error> {
+        Config::load(&self.home, std::env::vars_os(), &self.set)
+            .map_err(|error| config_error(&error))
+    }
+
+    /// The engine with the configuration as it is.
+    pub(crate) fn engine(&self, config: &Config) -> Result<Engine, Error> {
+        Engine::open(self.home.clone(), config.clone())
+    }
+}
+
+/// What the flags of a transfer mean.
+pub(crate) fn options(flags: TransferFlags) -> TransferOptions {
+    TransferOptions { checksum: flags.checksum, dry_run: false, retry_s: flags.retry }
+}
+
+/// The sources of a push or plan; each must be there.
+pub(crate) fn sources(typed: &[std::ffi::OsString]) -> Result<Vec<PathBuf>, Error> {
+    typed
+        .iter()
+        .map(|text| {
+            let path = crate::remote::local(text)?;
+            std::fs::symlink_metadata(&path).map_err(|error| unreadable(&path, &error))?;
+            Ok(path)
+        })
+        .collect()
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Error {
+    let message = format!("{}: {}", shown(path), told(error));
+    Error::new("source", Exit::Failed, message).hint("check the path and your rights to read it")
+}
+
+/// A path made safe for a terminal.
+pub(crate) fn shown(path: &Path) -> String {
+    portway::base::human::escaped(path.as_os_str().as_encoded_bytes())
+}
+
+/// The system's words without the number that Rust adds.
+pub(crate) fn told(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" (os error ") {
+        Some(end) => text[..end].to_lowercase(),
+        None => text,
+    }
+}
+
+pub(crate) fn config_error(error: &ConfigError) -> Error {
+    let hint = match error {
+        ConfigError::Read { .. } => "make the file readable for this user",
+        ConfigError::Large { .. } | ConfigError::Mistakes { .. } => {
+            "portway config --defaults prints every field, what it means and what is allowed"
+        }
+    };
+    Error::new("config", Exit::Usage, error.to_string()).hint(hint)
+}
+
+pub(crate) fn edit_error(error: &EditError) -> Error {
+    let (exit, hint) = match error {
+        EditError::File { .. } => {
+            (Exit::Failed, "check who owns the directory, and its space".to_owned())
+        }
+        EditError::Unknown { similar, .. } if !similar.is_empty() => {
+            (Exit::Usage, format!("did you mean {}?", similar.join(" or ")))
+        }
+        EditError::Unknown { .. } => (Exit::Usage, "portway nodes lists those that are".to_owned()),
+        EditError::Syntax { .. } | EditError::Shape { .. } => {
+            (Exit::Usage, "correct the file by hand; it was not changed".to_owned())
+        }
+    };
+    let code = if matches!(error, EditError::Unknown { .. }) { "unknown-node" } else { "config" };
+    Error::new(code, exit, error.to_string()).hint(hint)
+}

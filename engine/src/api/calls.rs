@@ -1,0 +1,300 @@
+//! Small questions between nodes, with JSON answers: list, verify, status, ping, invite, join.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::connect::PROGRAM;
+use super::engine::{Engine, clock_ms, reachable, unix_now};
+use super::server::{Shared, blocking};
+use super::{Error, Exit, ListEntry, NodeAddress, Remote, VerifyReport, verify};
+use crate::base::limits::FRAME_BYTES_MAX;
+use crate::base::{NodeName, RelPath, SiteName, Tier, human};
+use crate::identity::INVITE_TTL_S;
+use crate::metrics::NodeStatus;
+use crate::protocol::Failure;
+use crate::runtime::root::Root;
+use crate::runtime::target::Layout;
+use crate::storage::{Kind, Meta, Tree};
+use crate::transport::Link;
+use crate::wire::Frame;
+
+/// Longest request for a certificate, in bytes.
+const CSR_BYTES_MAX: usize = 8 << 10;
+/// Entries in one part of a listing.
+const LIST_PART: usize = 200;
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct InviteRequest {
+    pub(super) name: NodeName,
+    pub(super) site: SiteName,
+    pub(super) tier: Tier,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct InviteReply {
+    pub(super) token: String,
+}
+
+/// A request for a certificate, as hexadecimal digits.
+#[derive(Serialize, Deserialize)]
+pub(super) struct JoinRequest {
+    request: String,
+}
+
+impl JoinRequest {
+    pub(super) fn of(der: &[u8]) -> Self {
+        Self { request: hex(der) }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct JoinReply {
+    pub(super) chain_pem: String,
+}
+
+/// A path, as hexadecimal digits of its bytes: a name need not be UTF-8.
+#[derive(Serialize, Deserialize)]
+struct PathRequest {
+    path: String,
+}
+
+/// Answer to `ping`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Pong {
+    /// The peer's program and version.
+    pub(super) program: String,
+    /// Its wall clock, milliseconds since 1970.
+    pub(super) clock_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Empty {}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.bytes().all(|c| c.is_ascii_hexdigit()) {
+        return None;
+    }
+    let pairs = text.as_bytes().chunks_exact(2);
+    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}
+
+impl Engine {
+    /// What is at a path of a node.
+    ///
+    /// # Errors
+    /// The node cannot be reached, or there is no such path.
+    pub async fn list(&self, remote: Remote) -> Result<Vec<ListEntry>, Error> {
+        let session = self.connect(&remote.node).await?;
+        let question = PathRequest { path: hex(remote.path.as_bytes()) };
+        let parts: Vec<Vec<ListEntry>> = session.call_parts("list", &question).await?;
+        session.link.close("done").await;
+        Ok(parts.into_iter().flatten().collect())
+    }
+
+    /// Has a node read a published path again and compare it with its manifest.
+    ///
+    /// # Errors
+    /// The node cannot be reached, or no manifest covers the path.
+    pub async fn verify_remote(&self, remote: Remote) -> Result<VerifyReport, Error> {
+        let session = self.connect(&remote.node).await?;
+        let question = PathRequest { path: hex(remote.path.as_bytes()) };
+        let report = session.call("verify", &question).await?;
+        session.link.close("done").await;
+        Ok(report)
+    }
+
+    /// Reads a local path that a push or pull has published again, and compares.
+    ///
+    /// # Errors
+    /// No manifest covers the path.
+    pub async fn verify_local(&self, path: PathBuf) -> Result<VerifyReport, Error> {
+        let backend = self.0.backend();
+        blocking(move || verify::local(&path, backend)).await?
+    }
+
+    /// Transfers of a node, running and recent; `None` asks the `serve` of this home.
+    ///
+    /// # Errors
+    /// The node cannot be reached.
+    pub async fn status(&self, node: Option<NodeAddress>) -> Result<NodeStatus, Error> {
+        let session = match &node {
+            Some(node) => self.connect(node).await?,
+            None => self.own_serve().await?,
+        };
+        let status = session.call("status", &Empty {}).await?;
+        session.link.close("done").await;
+        Ok(status)
+    }
+}
+
+/// Answers one question.
+pub(super) async fn answer(shared: &Arc<Shared>, link: &impl Link, method: &str, body: &[u8]) {
+    let enrolling = link.peer().enrolling;
+    let answered = match (method, enrolling) {
+        ("join", Some(key)) => join(shared, key, body).await,
+        (_, Some(_)) | ("join", None) => Err(Failure::new("not-allowed", "not with this identity")),
+        ("ping", _) => json(&Pong { program: PROGRAM.to_owned(), clock_ms: clock_ms() }),
+        ("status", _) => json(&shared.status()),
+        ("list", _) => list(shared, body).await,
+        ("verify", _) => remote_verify(shared, body).await,
+        ("invite", _) if link.peer().node == shared.node => invite(shared, body).await,
+        ("invite", _) => Err(Failure::new("not-allowed", "only the node itself may invite others")),
+        _ => Err(Failure::new("unknown-method", "this node does not know that question")),
+    };
+    let frames = match answered {
+        Ok(parts) => {
+            let count = parts.len();
+            let part = |(i, body)| Frame::Reply { body, last: i + 1 == count };
+            parts.into_iter().enumerate().map(part).collect()
+        }
+        Err(Failure { code, detail }) => vec![Frame::Refuse { code, detail, retry: false }],
+    };
+    for frame in frames {
+        if link.send(frame.encode()).await.is_err() {
+            return;
+        }
+    }
+}
+
+type Answer = Result<Vec<Bytes>, Failure>;
+
+fn json<T: Serialize>(value: &T) -> Answer {
+    let body = serde_json::to_vec(value).map_err(|e| Failure::new("internal", e.to_string()))?;
+    if body.len() + 64 > FRAME_BYTES_MAX {
+        return Err(Failure::new("internal", "the answer is too long for a frame"));
+    }
+    Ok(vec![body.into()])
+}
+
+fn asked<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|e| Failure::new("protocol", e.to_string()))
+}
+
+fn asked_path(body: &[u8]) -> Result<RelPath, Failure> {
+    let request: PathRequest = asked(body)?;
+    let raw = unhex(&request.path).ok_or_else(|| Failure::new("protocol", "a path is hex"))?;
+    let path = RelPath::from_bytes(&raw).map_err(|e| Failure::new("unsafe-path", e.to_string()))?;
+    if Root::is_own(&path) {
+        return Err(Failure::new("unsafe-path", "that path is portway's own"));
+    }
+    Ok(path)
+}
+
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|e| Err(Failure::new("internal", e.to_string())))
+}
+
+async fn invite(shared: &Arc<Shared>, body: &[u8]) -> Answer {
+    let request: InviteRequest = asked(body)?;
+    let Some(invites) = shared.invites.clone() else {
+        return Err(Failure::new("no-ca", "only the node where the trust domain began can invite"));
+    };
+    let addresses = reachable(shared.listen);
+    let token = off_thread(move || {
+        let InviteRequest { name, site, tier } = request;
+        invites
+            .create(name, site, tier, INVITE_TTL_S, &addresses, unix_now())
+            .map_err(|e| Failure::new("invite", e.to_string()))
+    });
+    json(&InviteReply { token: token.await?.reveal() })
+}
+
+async fn join(shared: &Arc<Shared>, key: [u8; 32], body: &[u8]) -> Answer {
+    let request: JoinRequest = asked(body)?;
+    let request = unhex(&request.request).filter(|der| der.len() <= CSR_BYTES_MAX);
+    let request = request.ok_or_else(|| Failure::new("protocol", "not a certificate request"))?;
+    let Some(invites) = shared.invites.clone() else {
+        return Err(Failure::new("no-ca", "this node has no CA"));
+    };
+    let chain_pem = off_thread(move || {
+        invites
+            .redeem(&key, &request, unix_now())
+            .map_err(|e| Failure::new("not-allowed", e.to_string()))
+    });
+    json(&JoinReply { chain_pem: chain_pem.await? })
+}
+
+async fn remote_verify(shared: &Arc<Shared>, body: &[u8]) -> Answer {
+    let path = asked_path(body)?;
+    let root = Arc::clone(&shared.root);
+    json(&off_thread(move || verify::published(&*root.tree, &path)).await?)
+}
+
+async fn list(shared: &Arc<Shared>, body: &[u8]) -> Answer {
+    let path = asked_path(body)?;
+    let root = Arc::clone(&shared.root);
+    let entries = off_thread(move || entries(&*root.tree, &path)).await?;
+    let parts: Vec<&[ListEntry]> = entries.chunks(LIST_PART).collect();
+    let parts = if parts.is_empty() { vec![&[][..]] } else { parts };
+    let mut bodies = Vec::with_capacity(parts.len());
+    for part in parts {
+        bodies.extend(json(&part)?);
+    }
+    Ok(bodies)
+}
+
+fn entries(tree: &dyn Tree, path: &RelPath) -> Result<Vec<ListEntry>, Failure> {
+    let missing = |e| crate::runtime::fatal("list", path, &e);
+    let meta = tree.meta(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => Failure::new("not-found", format!("there is no {path}")),
+        _ => missing(e),
+    })?;
+    if meta.kind != Kind::Dir {
+        let name = path.name().unwrap_or_default();
+        return Ok(vec![list_entry(tree, path, name, &meta)]);
+    }
+    let mut names = tree.list(path).map_err(missing)?;
+    names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    let mut entries = Vec::with_capacity(names.len());
+    for (name, _) in names {
+        let Ok(below) = path.join(&name) else { continue };
+        if Root::is_own(&below) {
+            continue;
+        }
+        if let Ok(meta) = tree.meta(&below) {
+            entries.push(list_entry(tree, &below, &name, &meta));
+        }
+    }
+    Ok(entries)
+}
+
+fn list_entry(tree: &dyn Tree, path: &RelPath, name: &[u8], meta: &Meta) -> ListEntry {
+    let kind = match meta.kind {
+        Kind::File => "file",
+        Kind::Dir => "dir",
+        Kind::Symlink => "symlink",
+        Kind::Fifo | Kind::Socket | Kind::Device => "other",
+    };
+    ListEntry {
+        name: human::escaped(name),
+        kind: kind.to_owned(),
+        len: if meta.kind == Kind::File { meta.len } else { 0 },
+        mode: meta.mode & 0o7777,
+        mtime_s: meta.mtime.secs,
+        digest: verify::root_of(tree, &Layout::of(path).published).map(|root| root.to_string()),
+    }
+}
+
+/// A failure of a local question, as the user sees it.
+pub(super) fn local_error(failure: &Failure) -> Error {
+    let mut error = super::connect::refused("this node", &failure.code, &failure.detail);
+    if error.exit == Exit::Interrupted {
+        error.exit = Exit::Failed;
+    }
+    error
+}

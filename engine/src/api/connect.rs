@@ -1,0 +1,215 @@
+//! Opening a session: resolve, dial, greet; and small questions with JSON answers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::engine::{Inner, clock_ms, unix_now};
+use super::{Error, Exit};
+use crate::base::human;
+use crate::config::Endpoint;
+use crate::identity::{peer_of, refusal_text};
+use crate::transport::quic::{QuicLink, QuicTls, dial as quic_dial};
+use crate::transport::{Link, LinkError};
+use crate::wire::{Frame, Hello, VERSIONS, negotiate};
+
+/// Program and version, as peers see it.
+pub(super) const PROGRAM: &str = concat!("portway/", env!("CARGO_PKG_VERSION"));
+
+/// An authenticated session whose peer speaks our protocol.
+pub(super) struct Session {
+    pub(super) link: QuicLink,
+    label: String,
+}
+
+pub(super) fn our_hello() -> Frame {
+    Frame::Hello(Hello { versions: VERSIONS, program: PROGRAM.to_owned(), clock_ms: clock_ms() })
+}
+
+/// Reads the peer's greeting and settles on a version.
+pub(super) async fn expect_hello<L: Link>(link: &L) -> Result<Hello, LinkError> {
+    let protocol = |detail: String| LinkError::Protocol { detail };
+    match recv(link).await? {
+        Frame::Hello(hello) if negotiate(hello.versions).is_some() => Ok(hello),
+        Frame::Hello(Hello { versions: (oldest, newest), program, .. }) => Err(protocol(format!(
+            "{} speaks protocol versions {oldest} to {newest}, this build {} to {}",
+            human::escaped(program.as_bytes()),
+            VERSIONS.0,
+            VERSIONS.1
+        ))),
+        other => Err(protocol(format!("{} came before a greeting", other.name()))),
+    }
+}
+
+/// The next frame.
+pub(super) async fn recv<L: Link>(link: &L) -> Result<Frame, LinkError> {
+    let bytes = link.recv().await?;
+    Frame::decode(&bytes).map_err(|e| LinkError::Protocol { detail: e.to_string() })
+}
+
+async fn resolve(endpoints: &[Endpoint]) -> Result<Vec<SocketAddr>, Error> {
+    let mut found = Vec::new();
+    let mut failure = None;
+    for endpoint in endpoints {
+        match endpoint {
+            Endpoint::Address(address) => found.push(*address),
+            Endpoint::Host(host, port) => {
+                match tokio::net::lookup_host((host.as_str(), *port)).await {
+                    Ok(addresses) => found.extend(addresses),
+                    Err(error) => failure = Some(format!("{host} does not resolve: {error}")),
+                }
+            }
+        }
+    }
+    match failure {
+        Some(detail) if found.is_empty() => {
+            Err(Error::new("unresolved", Exit::Failed, detail).hint("check the name and your DNS"))
+        }
+        _ => Ok(found),
+    }
+}
+
+/// Dials a node, called `label` in messages, and greets it.
+pub(super) async fn dial(
+    inner: &Arc<Inner>,
+    endpoints: &[Endpoint],
+    tls: Arc<rustls::ClientConfig>,
+    label: &str,
+) -> Result<Session, Error> {
+    let addresses = resolve(endpoints).await?;
+    let tls = QuicTls {
+        client: Some(tls),
+        server: None,
+        peer: Arc::new(|chain| {
+            peer_of(chain, None, unix_now())
+                .map_err(|e| LinkError::Refused { detail: e.to_string() })
+        }),
+    };
+    let failed = |error: LinkError| link_error(&error, label);
+    let link = quic_dial(&addresses, &tls, &inner.quic).await.map_err(failed)?;
+    link.send(our_hello().encode()).await.map_err(failed)?;
+    expect_hello(&link).await.map_err(failed)?;
+    Ok(Session { link, label: label.to_owned() })
+}
+
+impl Session {
+    /// Asks a small question and reads the whole answer.
+    pub(super) async fn call<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        method: &str,
+        question: &Q,
+    ) -> Result<A, Error> {
+        let mut parts = self.call_parts(method, question).await?;
+        match parts.pop() {
+            Some(part) => Ok(part),
+            None => Err(self.nonsense("an answer without content")),
+        }
+    }
+
+    /// Asks a question whose answer comes in parts.
+    pub(super) async fn call_parts<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        method: &str,
+        question: &Q,
+    ) -> Result<Vec<A>, Error> {
+        let body = serde_json::to_vec(question).map_err(|e| self.nonsense(&e.to_string()))?;
+        let frame = Frame::Call { method: method.to_owned(), body: Bytes::from(body) };
+        let failed = |error: LinkError| link_error(&error, &self.label);
+        self.link.send(frame.encode()).await.map_err(failed)?;
+        let mut parts = Vec::new();
+        loop {
+            match recv(&self.link).await.map_err(failed)? {
+                Frame::Reply { body, last } => {
+                    if !body.is_empty() {
+                        let part = serde_json::from_slice(&body);
+                        parts.push(part.map_err(|e| self.nonsense(&e.to_string()))?);
+                    }
+                    if last {
+                        return Ok(parts);
+                    }
+                }
+                Frame::Refuse { code, detail, .. } => {
+                    return Err(refused(&self.label, &code, &detail));
+                }
+                other => return Err(self.nonsense(other.name())),
+            }
+        }
+    }
+
+    fn nonsense(&self, detail: &str) -> Error {
+        let message = format!("{} answered nonsense: {detail}", self.label);
+        Error::new("protocol", Exit::Failed, message)
+            .hint("are both nodes of the same version? `portway doctor NODE` tells")
+    }
+}
+
+/// What a failed session means to the user; `label` is the peer.
+pub(super) fn link_error(error: &LinkError, label: &str) -> Error {
+    match error {
+        LinkError::Unreachable { address, detail } => {
+            let message = format!("{label} cannot be reached at {address}: {detail}");
+            Error::new("peer-unreachable", Exit::Failed, message)
+                .hint("is `portway serve` running there, and does a firewall let UDP through?")
+        }
+        LinkError::TimedOut { .. } | LinkError::Cut => {
+            Error::new("peer-silent", Exit::Interrupted, format!("{label}: {error}"))
+                .hint("the same command goes on where this one ended")
+        }
+        LinkError::Refused { detail } => {
+            let detail = refusal_text(detail);
+            Error::new("identity-refused", Exit::Refused, format!("{label}: {detail}"))
+                .hint("both nodes must be of one trust domain, with valid certificates and clocks")
+        }
+        LinkError::Closed { reason } => {
+            let message = format!("{label} closed the session: {reason}");
+            Error::new("peer-closed", Exit::Interrupted, message)
+                .hint("the same command goes on where this one ended")
+        }
+        LinkError::Protocol { detail } => {
+            Error::new("protocol", Exit::Failed, format!("{label}: {detail}"))
+                .hint("are both nodes of the same version? `portway doctor NODE` tells")
+        }
+        LinkError::Local => Error::new("closed", Exit::Interrupted, "the session was closed here"),
+    }
+}
+
+/// What a refusal by the peer means to the user.
+pub(super) fn refused(label: &str, code: &str, detail: &str) -> Error {
+    let (code, exit, hint): (&'static str, Exit, &str) = match code {
+        "conflict" => (
+            "conflict",
+            Exit::Failed,
+            "another transfer writes there; wait for it, or choose another path",
+        ),
+        "not-allowed" => ("not-allowed", Exit::Refused, ""),
+        "not-found" => ("not-found", Exit::Failed, "`portway ls NODE:PATH` shows what is there"),
+        "no-space" => (
+            "no-space",
+            Exit::Interrupted,
+            "make room there; the same command goes on where this one ended",
+        ),
+        "read-only" => ("read-only", Exit::Failed, "the receiver's root cannot be written"),
+        "unsafe-path" => ("unsafe-path", Exit::Usage, ""),
+        "stopping" => {
+            ("stopping", Exit::Interrupted, "the same command goes on where this one ended")
+        }
+        "root-mismatch" => ("root-mismatch", Exit::Failed, "nothing was published"),
+        "nothing-to-publish" => ("nothing-to-publish", Exit::Failed, "nothing was published"),
+        "wrong-content" => (
+            "wrong-content",
+            Exit::Failed,
+            "content changes on its way: check memory and network of both nodes",
+        ),
+        "no-manifest" => (
+            "no-manifest",
+            Exit::Failed,
+            "only what was pushed or pulled with portway has a manifest",
+        ),
+        _ => ("refused", Exit::Failed, ""),
+    };
+    let detail = human::escaped(detail.as_bytes());
+    Error::new(code, exit, format!("{label}: {detail}")).hint(hint)
+}

@@ -1,0 +1,286 @@
+//! The engine of one home: identity, configuration, and what every command begins with.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::connect::{self, Session};
+use super::{Error, Exit, NodeAddress};
+use crate::base::{NodeName, SiteName, Tier};
+use crate::buf::Slab;
+use crate::config::{self, Config, Endpoint, Home, ServeRecord};
+use crate::identity::{Enrolment, Expect, Identity, IdentityError, Token, UnixTime, join_config};
+use crate::metrics::Registry;
+use crate::storage::Backend;
+use crate::transport::Link;
+use crate::transport::quic::{Congestion, QuicConfig, QuicOptions};
+
+/// Everything that this process does for one home. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
+    pub(super) home: Home,
+    pub(super) config: Config,
+    pub(super) quic: QuicConfig,
+    pub(super) slab: Slab,
+    pub(super) registry: Registry,
+}
+
+/// What a node became by joining.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinReport {
+    /// Its name.
+    pub node: NodeName,
+    /// Its site.
+    pub site: SiteName,
+    /// The site's tier.
+    pub tier: Tier,
+    /// The inviting node, which is known under this name from now on.
+    pub peer: NodeName,
+}
+
+/// Wall clock, for certificates and logs only.
+pub(super) fn unix_now() -> UnixTime {
+    UnixTime::since_unix_epoch(
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO),
+    )
+}
+
+pub(super) fn clock_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn quic_options(config: &Config) -> QuicOptions {
+    let (quic, limits) = (&config.settings.quic, &config.settings.limits);
+    QuicOptions {
+        connections: quic.connections as usize,
+        window_bytes: (limits.window_mib as usize) << 20,
+        mtu_max: quic.mtu_max as u16,
+        congestion: match quic.congestion {
+            config::Congestion::Bbr => Congestion::Bbr,
+            config::Congestion::Cubic => Congestion::Cubic,
+        },
+        idle_ms: quic.idle_s * 1000,
+        keep_alive_ms: quic.keep_alive_s * 1000,
+        handshake_ms: quic.handshake_s * 1000,
+        socket_buffer_bytes: (quic.socket_buffer_mib as usize) << 20,
+        sessions_max: limits.sessions_max as usize,
+        connections_max: limits.connections_max as usize,
+        half_open_max: limits.half_open_max as usize,
+        retry_above: limits.retry_above as usize,
+        gso: quic.gso,
+        ..QuicOptions::default()
+    }
+}
+
+impl Engine {
+    /// The engine of `home`. An identity is looked for when it is needed.
+    ///
+    /// # Errors
+    /// The configuration does not make a usable transport.
+    pub fn open(home: Home, config: Config) -> Result<Self, Error> {
+        let quic = QuicConfig::new(quic_options(&config)).map_err(|error| {
+            Error::new("config", Exit::Usage, format!("the configuration is wrong: {error}"))
+                .hint("`portway config` explains every field and its bounds")
+        })?;
+        let slab = Slab::new((config.settings.limits.slab_mib as usize) << 20);
+        let registry = Registry::default();
+        Ok(Self(Arc::new(Inner { home, config, quic, slab, registry })))
+    }
+
+    /// Makes the identity of the first node, and with it a trust domain. Returns its SPIFFE id.
+    ///
+    /// # Errors
+    /// There is an identity already, or the home cannot be written.
+    pub fn init(home: &Home, name: NodeName, site: SiteName, tier: Tier) -> Result<String, Error> {
+        home.create().map_err(|e| home_error(home, &e))?;
+        let made = Identity::init(home.config_dir(), name, site, tier, unix_now());
+        Ok(made.map_err(|e| identity_error(&e))?.id().to_string())
+    }
+
+    /// Takes up an invitation: makes a key here, has it certified, and knows the inviter.
+    ///
+    /// # Errors
+    /// The token is not usable, the inviter cannot be reached or refuses.
+    pub async fn join(home: &Home, config: &Config, token: &str) -> Result<JoinReport, Error> {
+        let token: Token = token.trim().parse().map_err(|error| {
+            Error::new("token", Exit::Usage, format!("this is not an invitation: {error}"))
+                .hint("copy the whole token that `portway invite` printed")
+        })?;
+        home.create().map_err(|e| home_error(home, &e))?;
+        let begun = Enrolment::begin(home.config_dir(), token);
+        let enrolment = begun.map_err(|e| {
+            Error::new("enrol", Exit::Failed, format!("cannot enrol: {e}"))
+                .hint("a home has one identity; use another --home for another node")
+        })?;
+        let engine = Self::open(home.clone(), config.clone())?;
+        let tls = join_config(enrolment.token()).map_err(|e| identity_error(&e))?;
+        let addresses = enrolment.token().addresses().to_vec();
+        let endpoints: Vec<Endpoint> = addresses.iter().filter_map(|a| a.parse().ok()).collect();
+        let session = connect::dial(&engine.0, &endpoints, tls, "the inviting node").await?;
+        let request = super::calls::JoinRequest::of(enrolment.request());
+        let reply: super::calls::JoinReply = session.call("join", &request).await?;
+        let inviter = session.link.peer().node.clone();
+        session.link.close("joined").await;
+        let identity = enrolment.finish(&reply.chain_pem, unix_now()).map_err(|e| {
+            Error::new("enrol", Exit::Refused, format!("the certificate cannot be used: {e}"))
+        })?;
+        let _ = config::add_node(home, &inviter, &endpoints);
+        let id = identity.id().clone();
+        Ok(JoinReport { node: id.node, site: id.site, tier: id.tier, peer: inviter })
+    }
+
+    /// Has the running `serve` of this home admit one node; returns the token for it.
+    ///
+    /// # Errors
+    /// No `serve` runs here, or this node has no CA.
+    pub async fn invite(
+        &self,
+        name: NodeName,
+        site: SiteName,
+        tier: Tier,
+    ) -> Result<String, Error> {
+        let session = self.own_serve().await?;
+        let request = super::calls::InviteRequest { name, site, tier };
+        let reply: super::calls::InviteReply = session.call("invite", &request).await?;
+        session.link.close("done").await;
+        Ok(reply.token)
+    }
+
+    /// Who this node is.
+    ///
+    /// # Errors
+    /// There is no identity, or it cannot be read.
+    pub fn identity(&self) -> Result<Identity, Error> {
+        let node = &self.0.config.settings.node;
+        let loaded = match (&node.ca, &node.certificate, &node.key) {
+            (Some(ca), Some(cert), Some(key)) => Identity::from_files(ca, cert, key),
+            _ => Identity::load(self.0.home.config_dir()),
+        };
+        loaded.map_err(|e| identity_error(&e))
+    }
+
+    /// A session with the `serve` of this home.
+    pub(super) async fn own_serve(&self) -> Result<Session, Error> {
+        let record = ServeRecord::read(&self.0.home).ok().flatten().ok_or_else(|| {
+            Error::new("no-serve", Exit::Failed, "no `portway serve` runs for this home")
+                .hint("start it: portway serve --root DIR")
+        })?;
+        let mut address = record.address;
+        if address.ip().is_unspecified() {
+            address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        }
+        self.connect_to(&[Endpoint::Address(address)], Expect::Any, "the serve of this home").await
+    }
+
+    /// A session with a node.
+    pub(super) async fn connect(&self, node: &NodeAddress) -> Result<Session, Error> {
+        match node {
+            NodeAddress::Address(address) => {
+                let endpoint = Endpoint::Address(*address);
+                self.connect_to(&[endpoint], Expect::Any, &address.to_string()).await
+            }
+            NodeAddress::Name(name) => {
+                let Some(known) = self.0.config.nodes.get(name) else {
+                    return Err(unknown_node(&self.0.config, name));
+                };
+                let expect = Expect::Node(name.clone());
+                self.connect_to(&known.addresses, expect, name.as_str()).await
+            }
+        }
+    }
+
+    async fn connect_to(
+        &self,
+        endpoints: &[Endpoint],
+        expect: Expect,
+        label: &str,
+    ) -> Result<Session, Error> {
+        let identity = self.identity()?;
+        identity.check(unix_now()).map_err(|e| identity_error(&e))?;
+        let tls = crate::identity::client_config(&identity, expect);
+        let tls = tls.map_err(|e| identity_error(&e))?;
+        connect::dial(&self.0, endpoints, tls, label).await
+    }
+}
+
+impl Inner {
+    pub(super) fn backend(&self) -> Backend {
+        match self.config.settings.storage.backend {
+            config::Backend::Auto => Backend::Auto,
+            config::Backend::Pool => Backend::Pool,
+            config::Backend::Uring => Backend::Uring,
+        }
+    }
+
+    /// A directory below the home's state for small files of this kind.
+    pub(super) fn state_path(&self, name: &str) -> std::path::PathBuf {
+        self.home.state_dir().join(name)
+    }
+}
+
+/// Addresses under which others may reach a socket bound to `listen`.
+pub(super) fn reachable(listen: SocketAddr) -> Vec<String> {
+    if !listen.ip().is_unspecified() {
+        return vec![listen.to_string()];
+    }
+    // Connecting a UDP socket sends nothing; it only asks for the route (RFC 5737 address).
+    let outward = UdpSocket::bind("0.0.0.0:0")
+        .and_then(|socket| socket.connect("192.0.2.1:9").map(|()| socket))
+        .and_then(|socket| socket.local_addr());
+    let mut ips: Vec<IpAddr> = outward.ok().map(|a| a.ip()).into_iter().collect();
+    ips.retain(|ip| !ip.is_unspecified());
+    if !ips.contains(&IpAddr::V4(Ipv4Addr::LOCALHOST)) {
+        ips.push(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    ips.into_iter().map(|ip| SocketAddr::new(ip, listen.port()).to_string()).collect()
+}
+
+fn unknown_node(config: &Config, name: &NodeName) -> Error {
+    let known: Vec<&str> = config.nodes.keys().map(NodeName::as_str).collect();
+    let similar = config::similar(name.as_str(), known.iter().copied());
+    let hint = match similar.first() {
+        Some(similar) => format!("did you mean {similar}? `portway nodes` lists what is known"),
+        None => format!("make it known: portway nodes add {name} ADDR:PORT"),
+    };
+    Error::new("unknown-node", Exit::Usage, format!("no node is called {name}")).hint(hint)
+}
+
+fn home_error(home: &Home, error: &std::io::Error) -> Error {
+    let dir = home.config_dir().display();
+    Error::new("home", Exit::Failed, format!("cannot use {dir} as a home: {error}"))
+        .hint("choose another with --home DIR or PORTWAY_HOME")
+}
+
+pub(super) fn identity_error(error: &IdentityError) -> Error {
+    let hint = match error {
+        IdentityError::Missing { .. } => {
+            "begin with `portway init --name NAME --site SITE --tier private|public`, or join with \
+             a token"
+        }
+        IdentityError::Exists { .. } => "a home has one identity; use --home for another node",
+        IdentityError::Unfinished { .. } => "run `portway join TOKEN` again",
+        _ => "",
+    };
+    let code = match error {
+        IdentityError::Missing { .. } | IdentityError::Unfinished { .. } => "no-identity",
+        IdentityError::Exists { .. } => "identity-exists",
+        _ => "identity",
+    };
+    let exit = match error {
+        IdentityError::Missing { .. } | IdentityError::Exists { .. } => Exit::Usage,
+        _ => Exit::Refused,
+    };
+    Error::new(code, exit, error.to_string()).hint(hint)
+}
+
+/// The directory of a path that is typed, absolute and without links.
+pub(super) fn canonical(path: &Path) -> Result<std::path::PathBuf, Error> {
+    std::fs::canonicalize(path).map_err(|error| {
+        let shown = path.display();
+        Error::new("no-such-path", Exit::Usage, format!("cannot use {shown}: {error}"))
+    })
+}

@@ -1,0 +1,446 @@
+//! `serve`: a node that exports a root, answers questions, and takes part in transfers.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::connect::{expect_hello, our_hello, recv};
+use super::engine::{Engine, canonical, identity_error, unix_now};
+use super::{Error, Exit, admin, calls};
+use crate::base::{NodeName, RelPath};
+use crate::config::ServeRecord;
+use crate::identity::{InviteError, Invites, peer_of, server_config};
+use crate::metrics::{NodeStatus, Phase, TransferMeter};
+use crate::protocol::{Failure, SourceEnd, Stop, TargetEnd, Task};
+use crate::runtime::drive::{Context, Lost, run_source, run_target};
+use crate::runtime::root::Root;
+use crate::runtime::source::{SourceFiles, SourceRoot};
+use crate::runtime::target::{Planted, StoreOptions, TargetStore};
+use crate::storage;
+use crate::transport::quic::{QuicLink, QuicListener, QuicTls};
+use crate::transport::{Link, LinkError};
+use crate::wire::{Accept, Frame, Open, Operation};
+
+/// Longest that a peer may take to say what a session is for.
+const OPENING: Duration = Duration::from_secs(10);
+/// Longest that running transfers may take to become resumable when the node stops.
+const STOPPING: Duration = Duration::from_secs(20);
+
+/// How to serve.
+#[derive(Debug, Clone)]
+pub struct ServeOptions {
+    /// The directory to export.
+    pub root: PathBuf,
+    /// Where to listen (UDP); port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where `/metrics` and `/healthz` answer; port 0 takes a free one.
+    pub admin: Option<SocketAddr>,
+}
+
+/// A node that listens.
+pub struct Server {
+    shared: Arc<Shared>,
+    listener: QuicListener,
+    admin: Option<admin::Admin>,
+    record: ServeRecord,
+}
+
+pub(super) struct Shared {
+    pub(super) engine: Engine,
+    pub(super) node: NodeName,
+    pub(super) root: Arc<Root>,
+    pub(super) invites: Option<Arc<Invites>>,
+    pub(super) listen: SocketAddr,
+    started: Instant,
+    stopping: watch::Sender<bool>,
+    pub(super) healthy: AtomicBool,
+}
+
+impl Engine {
+    /// Begins to serve.
+    ///
+    /// # Errors
+    /// There is no identity, the root cannot be used, or an address is taken.
+    pub async fn serve(&self, options: ServeOptions) -> Result<Server, Error> {
+        let identity = self.identity()?;
+        identity.check(unix_now()).map_err(|e| identity_error(&e))?;
+        let invites = match Invites::open(self.0.home.config_dir()) {
+            Ok(invites) => Some(Arc::new(invites)),
+            Err(InviteError::NoCa) => None,
+            Err(error) => {
+                tracing::warn!(%error, "invitations cannot be used");
+                None
+            }
+        };
+        let server = server_config(&identity, invites.clone()).map_err(|e| identity_error(&e))?;
+        let dir = canonical(&options.root)?;
+        let backend = self.0.backend();
+        let root = blocking(move || Root::open(&dir, backend)).await?.map_err(|e| {
+            Error::new("root", Exit::Failed, e.to_string())
+                .hint("serve a directory that this user may write")
+        })?;
+        let root = Arc::new(root);
+        recover(&root).await?;
+        let judged = invites.clone();
+        let tls = QuicTls {
+            client: None,
+            server: Some(server),
+            peer: Arc::new(move |chain| {
+                peer_of(chain, judged.as_deref(), unix_now())
+                    .map_err(|e| LinkError::Refused { detail: e.to_string() })
+            }),
+        };
+        let listener = QuicListener::bind(options.listen, &tls, &self.0.quic).map_err(|e| {
+            let message = format!("cannot listen on {}: {e}", options.listen);
+            Error::new("listen", Exit::Failed, message)
+                .hint("is another serve running? --listen takes another ADDR:PORT")
+        })?;
+        let shared = Arc::new(Shared {
+            engine: self.clone(),
+            node: identity.id().node.clone(),
+            root,
+            invites,
+            listen: listener.local_addr(),
+            started: Instant::now(),
+            stopping: watch::channel(false).0,
+            healthy: AtomicBool::new(true),
+        });
+        let admin = match options.admin {
+            Some(address) => Some(admin::Admin::bind(address, Arc::clone(&shared)).await?),
+            None => None,
+        };
+        let record = ServeRecord {
+            node: shared.node.clone(),
+            address: listener.local_addr(),
+            admin: admin.as_ref().map(admin::Admin::address),
+            pid: std::process::id(),
+        };
+        let home = &self.0.home;
+        record.write(home).map_err(|e| {
+            let file = home.serve_file();
+            Error::new("home", Exit::Failed, format!("cannot write {}: {e}", file.display()))
+        })?;
+        Ok(Server { shared, listener, admin, record })
+    }
+}
+
+/// Rolls interrupted publishes forward before anyone can ask for their targets.
+async fn recover(root: &Arc<Root>) -> Result<(), Error> {
+    let (begun, own) = (Instant::now(), Arc::clone(root));
+    match blocking(move || own.recover()).await? {
+        Ok(targets) => {
+            for target in targets {
+                tracing::info!(%target, ms = begun.elapsed().as_millis(), "rolled a publish forward");
+            }
+            Ok(())
+        }
+        Err(failure) => Err(Error::new("recovery", Exit::Failed, failure.detail)
+            .hint("what is staged under .portway/staging stays; mend the cause and start again")),
+    }
+}
+
+/// Runs blocking work off the async threads.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| Error::new("internal", Exit::Failed, e.to_string()))
+}
+
+impl Server {
+    /// This node's name.
+    pub fn node(&self) -> NodeName {
+        self.shared.node.clone()
+    }
+
+    /// Where it listens.
+    pub fn listen(&self) -> SocketAddr {
+        self.listener.local_addr()
+    }
+
+    /// Where metrics are, if anywhere.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(admin::Admin::address)
+    }
+
+    /// Serves until `shutdown` completes; then stops gracefully: running transfers make durable
+    /// what they have, and their peers may resume.
+    ///
+    /// # Errors
+    /// None so far.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+        let Self { shared, listener, admin: _admin, record } = self;
+        let stop_scan = Arc::new(AtomicBool::new(false));
+        let scan = shared.engine.0.config.settings.serve.index_scan.then(|| {
+            let (root, stop) = (Arc::clone(&shared.root), Arc::clone(&stop_scan));
+            tokio::task::spawn_blocking(move || crate::runtime::scan::index_root(&root, &stop))
+        });
+        let mut sessions = JoinSet::new();
+        let mut shutdown = std::pin::pin!(shutdown);
+        loop {
+            tokio::select! {
+                () = &mut shutdown => break,
+                link = listener.accept() => match link {
+                    Some(link) => {
+                        let shared = Arc::clone(&shared);
+                        sessions.spawn(async move { shared.session(link).await });
+                    }
+                    None => break,
+                },
+                Some(_) = sessions.join_next(), if !sessions.is_empty() => {}
+            }
+        }
+        shared.healthy.store(false, Relaxed);
+        stop_scan.store(true, Relaxed);
+        shared.stopping.send_replace(true);
+        let all = async { while sessions.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(STOPPING, all).await;
+        listener.close("the node stops").await;
+        if let Some(scan) = scan {
+            let _ = scan.await;
+        }
+        let root = Arc::clone(&shared.root);
+        let _ = blocking(move || root.index.flush()).await;
+        let _ = record.remove(&shared.engine.0.home);
+        Ok(())
+    }
+}
+
+impl Shared {
+    async fn session(self: Arc<Self>, link: QuicLink) {
+        let peer = link.peer().clone();
+        let opening = async {
+            link.send(our_hello().encode()).await?;
+            expect_hello(&link).await?;
+            recv(&link).await
+        };
+        let first = tokio::time::timeout(OPENING, opening).await;
+        let reason = match first {
+            Err(_) => "nothing was asked in time".to_owned(),
+            Ok(Err(error)) => {
+                tracing::info!(peer = %peer.node, %error, "a session did not begin");
+                error.to_string()
+            }
+            Ok(Ok(Frame::Call { method, body })) => {
+                calls::answer(&self, &link, &method, &body).await;
+                "answered".to_owned()
+            }
+            Ok(Ok(Frame::Open(open))) if peer.enrolling.is_none() => {
+                self.transfer(&link, open).await.unwrap_or_else(|failure| {
+                    let why = failure.detail.clone();
+                    tracing::info!(peer = %peer.node, code = failure.code, why, "refused");
+                    why
+                })
+            }
+            Ok(Ok(other)) => format!("{} is not a beginning", other.name()),
+        };
+        link.close(&reason).await;
+    }
+
+    async fn transfer(&self, link: &QuicLink, open: Open) -> Result<String, Failure> {
+        let peer = link.peer().node.clone();
+        if Root::is_own(&open.path) {
+            let failure = Failure::new("unsafe-path", "that path is portway's own");
+            return refuse(link, failure, false).await;
+        }
+        let action = match open.operation {
+            Operation::Push => "push",
+            Operation::Pull => "pull",
+            Operation::Plan => "plan",
+        };
+        let meter = TransferMeter::new(action, peer.as_str(), &open.path.to_string());
+        meter.set_transport(link.name());
+        meter.set_id(open.transfer_id);
+        self.engine.0.registry.begin(&meter);
+        let began = Instant::now();
+        let clock = tokio::spawn(keep_time(Arc::clone(&meter), began));
+        let ended = match open.operation {
+            Operation::Pull => self.give(link, &open, &meter).await,
+            Operation::Push | Operation::Plan => self.take(link, &open, &meter).await,
+        };
+        clock.abort();
+        meter.elapsed_ms.set(began.elapsed().as_millis() as u64);
+        meter.set_phase(Phase::Ended, "");
+        let how = match &ended {
+            Ok(how) => how.clone(),
+            Err(failure) => failure.detail.clone(),
+        };
+        tracing::info!(transfer = meter.snapshot().transfer_id, action, %peer, how, "ended");
+        self.engine.0.registry.end(&meter, ended.as_ref().is_ok_and(|how| how == "done"), &how);
+        ended
+    }
+
+    fn context(
+        &self,
+        link: &QuicLink,
+        meter: &Arc<TransferMeter>,
+        cancel: watch::Receiver<bool>,
+    ) -> Context<QuicLink> {
+        Context {
+            link: link.clone(),
+            slab: self.engine.0.slab.clone(),
+            meter: Arc::clone(meter),
+            cancel,
+        }
+    }
+
+    /// Takes part as the target.
+    async fn take(
+        &self,
+        link: &QuicLink,
+        open: &Open,
+        meter: &Arc<TransferMeter>,
+    ) -> Result<String, Failure> {
+        let peer = link.peer().node.clone();
+        let plan = open.operation == Operation::Plan;
+        meter.set_phase(Phase::Queued, "an older session to the same path");
+        let writer = if plan {
+            None
+        } else {
+            match self.root.writer(&open.path, peer.as_str()).await {
+                Ok(writer) => Some(writer),
+                Err(busy) => {
+                    let owner = busy.owner.unwrap_or_else(|| "another process".to_owned());
+                    let detail = format!("{owner} is writing to {}", open.path);
+                    return refuse(link, Failure::new("conflict", detail), false).await;
+                }
+            }
+        };
+        let options = StoreOptions {
+            transfer_id: open.transfer_id,
+            source: peer.to_string(),
+            checksum: open.checksum,
+            plan,
+            planted: Planted::default(),
+        };
+        let (root, path) = (Arc::clone(&self.root), open.path.clone());
+        let store = tokio::task::spawn_blocking(move || {
+            TargetStore::open(Arc::clone(&root.tree), root.index.clone(), &path, options)
+        });
+        let store = match store.await {
+            Ok(Ok(store)) => Arc::new(store),
+            Ok(Err(failure)) => return refuse(link, failure, false).await,
+            Err(error) => {
+                return refuse(link, Failure::new("internal", error.to_string()), false).await;
+            }
+        };
+        let accept = Accept { transfer_id: store.transfer_id(), free_bytes: store.free_bytes() };
+        meter.set_id(accept.transfer_id);
+        tracing::info!(transfer = %accept.transfer_id, %peer, path = %open.path, plan, "receiving");
+        send(link, Frame::Accept(accept)).await?;
+        let cancel = self.cancel_for(writer.as_ref().map(|w| w.cancel.clone()));
+        let task = if plan { Task::Plan } else { Task::Receive };
+        let ended = run_target(self.context(link, meter, cancel), store, task).await;
+        drop(writer);
+        match ended {
+            Ok(TargetEnd::Published(published, failed)) => {
+                let root = published.root;
+                tracing::info!(%root, failed = failed.len(), "published");
+                Ok("done".to_owned())
+            }
+            Ok(TargetEnd::Stopped(why)) => Err(stopped(why)),
+            Err(lost) => self.lost(link, lost).await,
+        }
+    }
+
+    /// Takes part as the source.
+    async fn give(
+        &self,
+        link: &QuicLink,
+        open: &Open,
+        meter: &Arc<TransferMeter>,
+    ) -> Result<String, Failure> {
+        if !storage::exists(&*self.root.tree, &open.path) {
+            let failure = Failure::new("not-found", format!("there is no {}", open.path));
+            return refuse(link, failure, false).await;
+        }
+        let peer = &link.peer().node;
+        tracing::info!(transfer = %open.transfer_id, %peer, path = %open.path, "sending");
+        send(link, Frame::Accept(Accept { transfer_id: open.transfer_id, free_bytes: 0 })).await?;
+        let tree = Arc::clone(&self.root.tree);
+        let root = SourceRoot { tree, path: open.path.clone(), place: RelPath::root() };
+        let files = Arc::new(SourceFiles::new(vec![root]));
+        let cancel = self.cancel_for(None);
+        let ended = run_source(self.context(link, meter, cancel), files, false).await;
+        match ended {
+            Ok(SourceEnd::Published(..)) => Ok("done".to_owned()),
+            Ok(SourceEnd::Stopped(why)) => Err(stopped(why)),
+            Err(lost) => self.lost(link, lost).await,
+        }
+    }
+
+    async fn lost(&self, link: &QuicLink, lost: Lost) -> Result<String, Failure> {
+        match lost {
+            Lost::Link(error) => Err(Failure::new("link", error.to_string())),
+            Lost::Cancelled if *self.stopping.borrow() => {
+                refuse(link, Failure::new("stopping", "the node stops"), true).await
+            }
+            Lost::Cancelled => {
+                let detail = "a newer session of the same node took over";
+                refuse(link, Failure::new("conflict", detail), false).await
+            }
+        }
+    }
+
+    /// A signal that is given when the node stops, or when a writer is taken over from.
+    fn cancel_for(&self, writer: Option<watch::Receiver<bool>>) -> watch::Receiver<bool> {
+        let mut stopping = self.stopping.subscribe();
+        let Some(mut writer) = writer else { return stopping };
+        let (signal, cancel) = watch::channel(false);
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = stopping.wait_for(|stop| *stop) => {}
+                taken = writer.wait_for(|stop| *stop) => if taken.is_err() { return },
+                () = signal.closed() => return,
+            }
+            signal.send_replace(true);
+        });
+        cancel
+    }
+
+    /// What `status` tells.
+    pub(super) fn status(&self) -> NodeStatus {
+        let slab = &self.engine.0.slab;
+        NodeStatus {
+            node: self.node.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_ms: self.started.elapsed().as_millis() as u64,
+            running: self.engine.0.registry.running(),
+            recent: self.engine.0.registry.recent(),
+            index_chunks: self.root.index.stats().map_or(0, |stats| stats.chunks),
+            leases_out: (slab.leases_out() as u64, slab.leases() as u64),
+            disk_free_bytes: self.root.tree.free_bytes().unwrap_or(0),
+        }
+    }
+}
+
+async fn keep_time(meter: Arc<TransferMeter>, began: Instant) {
+    loop {
+        meter.elapsed_ms.set(began.elapsed().as_millis() as u64);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn stopped(stop: Stop) -> Failure {
+    match stop {
+        Stop::Refused { failure, .. } | Stop::Violation(failure) | Stop::Local(failure) => failure,
+    }
+}
+
+async fn send(link: &QuicLink, frame: Frame) -> Result<(), Failure> {
+    link.send(frame.encode()).await.map_err(|e| Failure::new("link", e.to_string()))
+}
+
+async fn refuse<T>(link: &QuicLink, failure: Failure, retry: bool) -> Result<T, Failure> {
+    let Failure { code, detail } = failure.clone();
+    send(link, Frame::Refuse { code, detail, retry }).await?;
+    Err(failure)
+}

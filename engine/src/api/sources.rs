@@ -1,0 +1,130 @@
+//! Where sources lie in a snapshot, and where a snapshot lands.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::engine::canonical;
+use super::{Error, Exit, Remote};
+use crate::base::RelPath;
+use crate::runtime::source::{SourceFiles, SourceRoot};
+use crate::storage::{Backend, OsTree, Tree};
+
+/// Sources that were looked up, and the path that they go to.
+pub(super) struct Sources {
+    pub(super) files: Arc<SourceFiles>,
+    pub(super) target: RelPath,
+    roots: Vec<SourceRoot>,
+}
+
+fn usage(message: impl Into<String>) -> Error {
+    Error::new("usage", Exit::Usage, message)
+}
+
+fn unsafe_path(path: &Path, error: &crate::base::PathError) -> Error {
+    usage(format!("{} cannot be used: {error}", path.display()))
+}
+
+impl Sources {
+    /// The rules, which do not depend on what is there already, so that the same command always
+    /// means the same:
+    ///
+    /// - one source to `NODE:PATH`: PATH becomes that file or directory,
+    /// - one source to `NODE:PATH/`, or a file to `NODE:`: it lands in PATH under its own name,
+    /// - several sources: each lands in PATH under its own name.
+    pub(super) fn prepare(
+        sources: &[PathBuf],
+        remote: &Remote,
+        backend: Backend,
+    ) -> Result<Self, Error> {
+        let mut roots: Vec<SourceRoot> = Vec::with_capacity(sources.len());
+        let several = sources.len() > 1;
+        let mut target = remote.path.clone();
+        for typed in sources {
+            let path = canonical(typed)?;
+            let is_dir = path.is_dir();
+            let name = typed.file_name().or(path.file_name());
+            let name = name.map(OsStrExt::as_bytes).unwrap_or_default();
+            let named = |base: &RelPath| base.join(name).map_err(|e| unsafe_path(typed, &e));
+            let place = if several { named(&RelPath::root())? } else { RelPath::root() };
+            if !several && (remote.into || (!is_dir && remote.path.is_root())) {
+                target = named(&remote.path)?;
+            }
+            if roots.iter().any(|root| root.place == place) {
+                return Err(usage(format!("two sources are called {place}"))
+                    .hint("push them one by one, or from a common directory"));
+            }
+            let top = if is_dir { Some(path.as_path()) } else { path.parent() };
+            let top = top.unwrap_or(Path::new("/"));
+            let tree: Arc<dyn Tree> = Arc::new(OsTree::open_with(top, backend).map_err(|e| {
+                let message = format!("cannot read {}: {e}", typed.display());
+                Error::new("source", Exit::Failed, message)
+            })?);
+            let inside = if is_dir {
+                RelPath::root()
+            } else {
+                let name = path.file_name().map(OsStrExt::as_bytes).unwrap_or_default();
+                RelPath::root().join(name).map_err(|e| unsafe_path(typed, &e))?
+            };
+            roots.push(SourceRoot { tree, path: inside, place });
+        }
+        let files = Arc::new(SourceFiles::new(roots.clone()));
+        Ok(Self { files, target, roots })
+    }
+
+    /// The same sources, to be scanned from their beginning.
+    pub(super) fn again(&self) -> Self {
+        Self {
+            files: Arc::new(SourceFiles::new(self.roots.clone())),
+            target: self.target.clone(),
+            roots: self.roots.clone(),
+        }
+    }
+}
+
+/// Where a pull lands: a directory that has, or will have, our own files, and a path below it.
+pub(super) struct Landing {
+    pub(super) root: PathBuf,
+    pub(super) path: RelPath,
+}
+
+/// Finds the root for a local target: the nearest directory above it that is one already, else the
+/// directory that holds the target.
+pub(super) fn local_target(target: &Path, source: &Remote) -> Result<Landing, Error> {
+    let raw = target.as_os_str().as_bytes();
+    let mut full = if raw.ends_with(b"/") || raw == b"." || raw == b".." {
+        let name = source.path.name().ok_or_else(|| {
+            usage("a node's whole root needs a name here").hint("give the target without a slash")
+        })?;
+        target.join(std::ffi::OsStr::from_bytes(name))
+    } else {
+        target.to_owned()
+    };
+    if full.file_name().is_none() {
+        full = canonical(&full)?;
+    }
+    let name = full.file_name().map(OsStrExt::as_bytes).unwrap_or_default().to_vec();
+    let parent = match full.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    std::fs::create_dir_all(&parent).map_err(|e| {
+        let message = format!("cannot make {}: {e}", parent.display());
+        Error::new("target", Exit::Failed, message)
+    })?;
+    let parent = canonical(&parent)?;
+    let (root, below) = nearest_root(&parent);
+    let path = RelPath::from_typed(below.as_os_str().as_bytes())
+        .and_then(|below| below.join(&name))
+        .map_err(|e| unsafe_path(target, &e))?;
+    Ok(Landing { root, path })
+}
+
+/// The nearest directory at or above `dir` that has our own files, and the way down from there;
+/// `dir` itself if there is none.
+pub(super) fn nearest_root(dir: &Path) -> (PathBuf, PathBuf) {
+    let own = dir.ancestors().find(|above| above.join(".portway").is_dir());
+    let root = own.unwrap_or(dir).to_owned();
+    let below = dir.strip_prefix(&root).map(Path::to_owned).unwrap_or_default();
+    (root, below)
+}

@@ -1,0 +1,167 @@
+//! `verify`: what is published is read again from the medium and compared with its manifest.
+
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Instant;
+
+use super::calls::local_error;
+use super::engine::canonical;
+use super::sources::nearest_root;
+use super::{Error, Exit, VerifyReport};
+use crate::base::limits::CHUNK_BYTES_MAX;
+use crate::base::{Digest, RelPath};
+use crate::manifest::{EntryKind, ListHasher};
+use crate::protocol::Failure;
+use crate::runtime::manifest_file::{Listed, ManifestReader};
+use crate::runtime::target::Layout;
+use crate::storage::{Backend, File, Kind, OsTree, Tree};
+
+/// Differences that a report lists.
+const LISTED_MAX: usize = 1000;
+
+/// Verifies a local path below a root of ours.
+pub(super) fn local(path: &Path, backend: Backend) -> Result<VerifyReport, Error> {
+    let full = canonical(path)?;
+    let (root, below) = nearest_root(&full);
+    if !root.join(".portway").is_dir() {
+        let message = format!("no manifest covers {}", path.display());
+        return Err(Error::new("no-manifest", Exit::Failed, message)
+            .hint("only what was pushed or pulled with portway has a manifest"));
+    }
+    let tree = OsTree::open_with(&root, backend)
+        .map_err(|e| Error::new("root", Exit::Failed, format!("{}: {e}", root.display())))?;
+    let below = RelPath::from_typed(below.as_os_str().as_bytes())
+        .map_err(|e| Error::new("usage", Exit::Usage, format!("{}: {e}", path.display())))?;
+    published(&tree, &below).map_err(|failure| local_error(&failure))
+}
+
+/// Root digest of a published manifest, if it is whole.
+pub(super) fn root_of(tree: &dyn Tree, manifest: &RelPath) -> Option<Digest> {
+    let mut reader = ManifestReader::open(tree, manifest).ok()??;
+    while reader.read().ok()?.is_some() {}
+    reader.end().map(|end| end.root)
+}
+
+/// Verifies what a manifest says of `path`: its own, or that of a directory above it.
+pub(super) fn published(tree: &dyn Tree, path: &RelPath) -> Result<VerifyReport, Failure> {
+    let begun = Instant::now();
+    let mut base = path.clone();
+    let mut reader = loop {
+        let manifest = Layout::of(&base).published;
+        let opened = ManifestReader::open(tree, &manifest);
+        if let Some(reader) = opened.map_err(|e| crate::runtime::fatal("read", &manifest, &e))? {
+            break reader;
+        }
+        base = base
+            .parent()
+            .ok_or_else(|| Failure::new("no-manifest", format!("no manifest covers {path}")))?;
+    };
+    let within = path.strip(&base).unwrap_or_default();
+    let damaged = |_| Failure::new("manifest", format!("the manifest of {base} is damaged"));
+    let mut report = VerifyReport::default();
+    let mut buffer = vec![0; CHUNK_BYTES_MAX];
+    while let Some(listed) = reader.read().map_err(damaged)? {
+        if listed.entry.path.strip(&within).is_none() {
+            continue;
+        }
+        let at = base.join_path(&listed.entry.path);
+        let at = at.map_err(|e| Failure::new("unsafe-path", e.to_string()))?;
+        if listed.entry.is_file() {
+            report.files += 1;
+        }
+        if let Err(how) = check(tree, &at, &listed, &mut buffer, &mut report.bytes) {
+            report.bad_total += 1;
+            if report.bad.len() < LISTED_MAX {
+                report.bad.push((at.to_string(), how));
+            }
+        }
+    }
+    report.root = reader.end().map(|end| end.root.to_string()).unwrap_or_default();
+    report.elapsed_s = begun.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+fn check(
+    tree: &dyn Tree,
+    at: &RelPath,
+    listed: &Listed,
+    buffer: &mut [u8],
+    bytes: &mut u64,
+) -> Result<(), String> {
+    let meta = match tree.meta(at) {
+        Ok(meta) => meta,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err("missing".to_owned()),
+        Err(error) => return Err(error.to_string()),
+    };
+    match (&listed.entry.kind, meta.kind) {
+        (EntryKind::Dir, Kind::Dir) => Ok(()),
+        (EntryKind::Symlink(text), Kind::Symlink) => {
+            let same = tree.read_link(at).is_ok_and(|now| now == *text);
+            if same { Ok(()) } else { Err("the link points elsewhere".to_owned()) }
+        }
+        (EntryKind::File { len, .. }, Kind::File) => {
+            if meta.len != *len {
+                return Err(format!("has {} bytes, should have {len}", meta.len));
+            }
+            let file = tree.open(at).map_err(|e| e.to_string())?;
+            check_content(&*file, *len, listed, buffer, bytes)
+        }
+        (_, kind) => Err(format!("is a {kind} now")),
+    }
+}
+
+/// Reads every chunk; what lies between chunks must be zeros, as a hole reads.
+fn check_content(
+    file: &dyn File,
+    len: u64,
+    listed: &Listed,
+    buffer: &mut [u8],
+    bytes: &mut u64,
+) -> Result<(), String> {
+    // What a cache holds says nothing about the medium.
+    let _ = file.drop_cache();
+    let mut list = ListHasher::default();
+    let mut at = 0;
+    for chunk in &listed.chunks {
+        check_zeros(file, at, chunk.offset, buffer, bytes)?;
+        let room = &mut buffer[..chunk.len as usize];
+        let read = file.read_at(room, chunk.offset).map_err(|e| e.to_string())?;
+        *bytes += read as u64;
+        if Digest::of(&room[..read]) != chunk.digest {
+            return Err(format!("differs in the {} bytes at {}", chunk.len, chunk.offset));
+        }
+        if !list.push(chunk) {
+            return Err("its chunk list is damaged".to_owned());
+        }
+        at = chunk.end();
+    }
+    check_zeros(file, at, len, buffer, bytes)?;
+    match listed.object {
+        Some(object) if list.finish(len) == object.digest => Ok(()),
+        _ => Err("its chunk list is damaged".to_owned()),
+    }
+}
+
+fn check_zeros(
+    file: &dyn File,
+    mut at: u64,
+    end: u64,
+    buffer: &mut [u8],
+    bytes: &mut u64,
+) -> Result<(), String> {
+    while at < end {
+        // Holes are skipped, not read: a sparse file may be larger than any disk.
+        let data = file.next_data(at).map_err(|e| e.to_string())?;
+        let Some(data) = data.filter(|extent| extent.offset < end) else { return Ok(()) };
+        at = data.offset;
+        let want = (end - at).min(data.len).min(buffer.len() as u64) as usize;
+        let read = file.read_at(&mut buffer[..want], at).map_err(|e| e.to_string())?;
+        *bytes += read as u64;
+        if read == 0 || buffer[..read].iter().any(|byte| *byte != 0) {
+            return Err(format!("should be zeros at {at}"));
+        }
+        at += read as u64;
+    }
+    Ok(())
+}

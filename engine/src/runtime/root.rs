@@ -1,0 +1,162 @@
+//! A node's root: its tree, its index, and who may write where at a time.
+
+use std::collections::HashMap;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use super::OWN_DIR;
+use super::target::{index_path, key_of, recover_all};
+use crate::base::RelPath;
+use crate::index::Index;
+use crate::storage::{Backend, OsTree, Tree};
+
+/// A root that this process works in.
+pub struct Root {
+    /// The directory.
+    pub dir: PathBuf,
+    /// Its tree.
+    pub tree: Arc<dyn Tree>,
+    /// Its index; disabled if another process has it.
+    pub index: Index,
+    /// Held as long as the index is ours.
+    _index_lock: Option<File>,
+    writers: Writers,
+}
+
+/// Why a root cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use {} as a root: {source}", dir.display())]
+pub struct RootError {
+    /// The directory.
+    pub dir: PathBuf,
+    /// The system's error.
+    pub source: io::Error,
+}
+
+impl Root {
+    /// Opens the directory `dir`: its index, and what a crash left half published.
+    pub fn open(dir: &Path, backend: Backend) -> Result<Self, RootError> {
+        let failed = |source| RootError { dir: dir.to_owned(), source };
+        let own = dir.join(std::ffi::OsStr::new(".portway"));
+        let locks = own.join("locks");
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&locks).map_err(failed)?;
+        let tree: Arc<dyn Tree> = Arc::new(OsTree::open_with(dir, backend).map_err(failed)?);
+        let lock = try_lock(&own.join("index.lock")).map_err(failed)?;
+        let index = match &lock {
+            Some(_) => Index::open(Arc::clone(&tree), &index_path())
+                .map_or_else(|_| Index::disabled(), |(index, _)| index),
+            None => Index::disabled(),
+        };
+        Ok(Self {
+            dir: dir.to_owned(),
+            tree,
+            index,
+            _index_lock: lock,
+            writers: Writers { locks, active: Mutex::default() },
+        })
+    }
+
+    /// Rolls forward what a crash left half published. Each target must not be in use.
+    pub fn recover(&self) -> Result<Vec<RelPath>, crate::protocol::Failure> {
+        recover_all(&*self.tree, &self.index)
+    }
+
+    /// Whether a path is Portway's own and no business of a peer.
+    pub fn is_own(path: &RelPath) -> bool {
+        path.components().next() == Some(OWN_DIR)
+    }
+
+    /// The right to write to `target`, for `owner`; see [`Writers`].
+    pub async fn writer(&self, target: &RelPath, owner: &str) -> Result<Writer<'_>, Busy> {
+        self.writers.acquire(target, owner).await
+    }
+}
+
+/// Someone else is writing to the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Busy {
+    /// Who, if it is known.
+    pub owner: Option<String>,
+}
+
+/// One writer per target path. A newcomer with the same identity takes over from an older session
+/// of its own, whose link may just not have noticed that it is dead; anyone else is refused.
+struct Writers {
+    locks: PathBuf,
+    active: Mutex<HashMap<String, Active>>,
+}
+
+struct Active {
+    owner: String,
+    cancel: watch::Sender<bool>,
+    /// Closed when the writer is gone.
+    gone: watch::Receiver<()>,
+}
+
+/// The right to write to one target path.
+pub struct Writer<'a> {
+    writers: &'a Writers,
+    key: String,
+    /// Turns true when a newer session of the same peer takes over.
+    pub cancel: watch::Receiver<bool>,
+    _gone: watch::Sender<()>,
+    _lock: File,
+}
+
+impl Writers {
+    async fn acquire(&self, target: &RelPath, owner: &str) -> Result<Writer<'_>, Busy> {
+        let key = key_of(target);
+        loop {
+            let (cancel, cancelled) = watch::channel(false);
+            let (gone, mut older_gone) = watch::channel(());
+            {
+                let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+                match active.get(&key) {
+                    None => {
+                        let Ok(Some(lock)) = try_lock(&self.locks.join(&key)) else {
+                            return Err(Busy { owner: None });
+                        };
+                        let owner = owner.to_owned();
+                        active.insert(key.clone(), Active { owner, cancel, gone: older_gone });
+                        return Ok(Writer {
+                            writers: self,
+                            key,
+                            cancel: cancelled,
+                            _gone: gone,
+                            _lock: lock,
+                        });
+                    }
+                    Some(older) if older.owner == owner => {
+                        let _ = older.cancel.send(true);
+                        older_gone = older.gone.clone();
+                    }
+                    Some(older) => return Err(Busy { owner: Some(older.owner.clone()) }),
+                }
+            }
+            // It ends when the older writer is dropped, which closes its channel.
+            while older_gone.changed().await.is_ok() {}
+        }
+    }
+}
+
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        let mut active = self.writers.active.lock().unwrap_or_else(PoisonError::into_inner);
+        active.remove(&self.key);
+    }
+}
+
+/// An exclusive lock on a file that goes with the process; `None` if another one has it.
+pub fn try_lock(path: &Path) -> io::Result<Option<File>> {
+    let file = File::options().create(true).truncate(false).write(true).open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}

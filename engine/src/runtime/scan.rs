@@ -1,0 +1,115 @@
+//! Filling the index in the background: from manifests first, then by reading what no manifest
+//! covers.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::manifest_file::ManifestReader;
+use super::root::Root;
+use super::target::manifests_path;
+use crate::base::limits::LEASE_BYTES;
+use crate::base::{Digest, RelPath};
+use crate::chunk::{Cuts, Cutter};
+use crate::index::scan::{Emit, Scan};
+use crate::storage::{File, Meta};
+
+/// Indexes what is under the root and not known yet; ends early when `stop` is set.
+///
+/// A file counts as known if the index has been told of it and it has not changed since: those that
+/// a manifest covers are not read. Everything the index says is verified before use, so a file that
+/// changes meanwhile does no harm.
+pub fn index_root(root: &Root, stop: &AtomicBool) {
+    let known_chunks = root.index.stats().map_or(0, |stats| stats.chunks);
+    let covered = covered_paths(root, known_chunks == 0, stop);
+    if stop.load(Relaxed) {
+        return;
+    }
+    let mut known = |path: &RelPath, _: &Meta| covered.contains(&key(path));
+    let mut cut = |file: &Arc<dyn File>, meta: &Meta, emit: &mut Emit<'_>| {
+        cut_file(&**file, meta, stop, emit)
+    };
+    let scan =
+        Scan { tree: &*root.tree, index: &root.index, known: &mut known, cut: &mut cut, stop };
+    match scan.run() {
+        Ok(scanned) => tracing::debug!(?scanned, "indexed what was under the root"),
+        Err(error) => tracing::info!(%error, "the index is not filled from what is there"),
+    }
+    let _ = root.index.flush();
+}
+
+/// Sixteen bytes stand for a path, so that a million of them fit in a few ten MB.
+fn key(path: &RelPath) -> u128 {
+    Digest::of(path.as_bytes()).short()
+}
+
+/// Paths that manifests cover; their chunks go into an index that lost them.
+fn covered_paths(root: &Root, fill: bool, stop: &AtomicBool) -> HashSet<u128> {
+    let mut covered = HashSet::new();
+    let manifests = manifests_path();
+    for (name, _) in root.tree.list(&manifests).unwrap_or_default() {
+        let Ok(path) = manifests.join(&name) else { continue };
+        let Ok(Some(mut reader)) = ManifestReader::open(&*root.tree, &path) else { continue };
+        let target = reader.target().clone();
+        while let Ok(Some(listed)) = reader.read() {
+            if stop.load(Relaxed) {
+                return covered;
+            }
+            if let Ok(path) = target.join_path(&listed.entry.path) {
+                covered.insert(key(&path));
+            }
+        }
+        if fill {
+            super::target::index_published(&*root.tree, &root.index, &target);
+        }
+    }
+    covered
+}
+
+/// Cuts a file as a source would.
+fn cut_file(
+    file: &dyn File,
+    meta: &Meta,
+    stop: &AtomicBool,
+    emit: &mut Emit<'_>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; LEASE_BYTES];
+    let mut cuts = None;
+    let mut at = 0;
+    while let Some(extent) = file.next_data(at)? {
+        at = extent.offset;
+        let end = (extent.offset + extent.len).min(meta.len);
+        while at < end {
+            if stop.load(Relaxed) {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let want = (end - at).min(LEASE_BYTES as u64) as usize;
+            let read = file.read_at(&mut buffer[..want], at)?;
+            if read < want {
+                return Ok(());
+            }
+            let cuts = cuts.get_or_insert_with(|| {
+                // The name is not at hand here; safetensors files are known by their beginning.
+                let cutter = Cutter::choose(b"x.safetensors", meta.len, &buffer[..read]);
+                Cuts::new(cutter, meta.len)
+            });
+            let mut cut = 0;
+            while let Some(len) =
+                cuts.next(at + cut as u64, &buffer[cut..read], at + read as u64 == end)
+            {
+                emit(Digest::of(&buffer[cut..cut + len]), at + cut as u64, len as u32);
+                cut += len;
+            }
+            if cut == 0 {
+                return Ok(());
+            }
+            at += cut as u64;
+        }
+        if at >= meta.len {
+            break;
+        }
+    }
+    Ok(())
+}
