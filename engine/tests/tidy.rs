@@ -99,7 +99,7 @@ fn the_order_of_modules_is_the_order_of_the_architecture_document() {
     let document = fs::read_to_string(workspace().join("docs/ARCHITECTURE.md")).expect("document");
     let mut at = 0;
     for module in order() {
-        let heading = format!("`{module}`");
+        let heading = format!("\n**{module}**");
         let found = document[at..].find(&heading);
         at += found
             .unwrap_or_else(|| panic!("{heading} is missing, or out of order, in the document"));
