@@ -139,7 +139,9 @@ impl Target {
 
     pub(super) fn committed(&mut self, objects: Vec<(Seq, u32, Result<(), Failure>)>) {
         let Some(UnderWay { sent, digests }) = self.commits.under_way.take() else { return };
-        self.runs.release(sent);
+        if !self.planted.lost_credit {
+            self.runs.release(sent);
+        }
         for (seq, round, result) in objects {
             let Some(slot) = self.window.slot_mut(seq) else { continue };
             if slot.round != round || slot.state == State::Failed {

@@ -227,6 +227,16 @@ pub enum TargetEnd {
     Stopped(Stop),
 }
 
+/// Defects that can be planted to prove that the tests notice them. All off in real use.
+#[derive(Debug, Clone, Copy, Default)]
+#[doc(hidden)]
+pub struct PlantedMachine {
+    /// Credit of what was committed does not come back.
+    pub lost_credit: bool,
+    /// Publish as often as there is a reason to look.
+    pub duplicate_publish: bool,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Checking,
@@ -295,6 +305,7 @@ pub struct Target {
     settled_sent: (Seq, Numbers),
     out: VecDeque<TargetAction>,
     ended: bool,
+    planted: PlantedMachine,
 }
 
 impl Target {
@@ -320,7 +331,14 @@ impl Target {
             settled_sent: (0, Numbers::default()),
             out: VecDeque::new(),
             ended: false,
+            planted: PlantedMachine::default(),
         }
+    }
+
+    /// Plants defects.
+    #[doc(hidden)]
+    pub fn plant(&mut self, planted: PlantedMachine) {
+        self.planted = planted;
     }
 
     /// The next action, if any.
@@ -663,7 +681,7 @@ impl Target {
             let failure = Failure::new("nothing-to-publish", detail);
             return self.stop(Stop::Violation(failure));
         }
-        self.publishing = true;
+        self.publishing = !self.planted.duplicate_publish;
         if self.task == Task::Plan {
             return self.published(Ok(()));
         }

@@ -29,7 +29,7 @@ impl<'a> Verified<'a> {
 }
 
 /// For each piece, by its place in the run, where it was found or why its object fails.
-pub type Found = Vec<(usize, Result<Finding, Failure>)>;
+pub(super) type Found = Vec<(usize, Result<Finding, Failure>)>;
 
 /// Neighbouring pieces of one object that are written in one go.
 struct Stretch {
