@@ -551,18 +551,23 @@ impl Target {
     }
 
     fn restart(&mut self, seq: Seq, round: u32, entry: Entry) {
+        if seq < self.window.base() {
+            // It failed here, and the source had not heard of it.
+            return;
+        }
         let Some(slot) = self.window.slot(seq) else {
             return self.violation(format!("object {seq} cannot be started over"));
         };
-        if round != slot.round + 1 || entry.path != slot.entry.path || !entry.is_file() {
-            return self.violation(format!("object {seq} is started over wrongly"));
-        }
+        let fits = round == slot.round + 1 && entry.path == slot.entry.path && entry.is_file();
         match slot.state {
             State::Failed => {}
+            State::Open | State::Closing if fits => self.begin_anew(seq, round, entry),
+            State::Open | State::Closing => {
+                self.violation(format!("object {seq} is started over wrongly"));
+            }
             State::Checking | State::Done(_) => {
                 self.violation(format!("object {seq} is started over out of turn"));
             }
-            State::Open | State::Closing => self.begin_anew(seq, round, entry),
         }
     }
 

@@ -1,0 +1,1 @@
+//! The target against a hand-made source.
