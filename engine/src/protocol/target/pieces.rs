@@ -30,6 +30,8 @@ enum PieceState {
 struct Run {
     pieces: Vec<Piece>,
     states: Vec<PieceState>,
+    /// It is in line for its answer, or answered.
+    queued: bool,
     /// The source knows which pieces are wanted. It is told exactly once.
     answered: bool,
 }
@@ -133,8 +135,9 @@ impl Target {
             }
         }
         if !pieces.is_empty() {
-            self.runs.open.insert(run, Run { pieces, states, answered: false });
-            if look.is_empty() {
+            let queued = look.is_empty();
+            self.runs.open.insert(run, Run { pieces, states, queued, answered: false });
+            if queued {
                 self.runs.queue.push_back(run);
             } else {
                 self.out.push_back(TargetAction::Resolve { run, pieces: look });
@@ -192,7 +195,6 @@ impl Target {
     }
 
     pub(super) fn resolved(&mut self, run: u64, found: Vec<(usize, Result<Finding, Failure>)>) {
-        let answered = self.runs.open.get(&run).is_none_or(|open| open.answered);
         for (index, finding) in found {
             let Some(open) = self.runs.open.get_mut(&run) else { break };
             if open.states[index] != PieceState::Resolving {
@@ -208,7 +210,10 @@ impl Target {
                 Err(failure) => self.fail(piece.seq, failure, true),
             }
         }
-        if !answered {
+        // Pieces that waited for a chunk are looked for again while their run is in line.
+        if let Some(open) = self.runs.open.get_mut(&run)
+            && !std::mem::replace(&mut open.queued, true)
+        {
             self.runs.queue.push_back(run);
         }
     }
@@ -288,7 +293,7 @@ impl Target {
             self.runs.under_way.entry(piece.digest).or_default();
         }
         let states = vec![PieceState::Queued; pieces.len()];
-        self.runs.open.insert(run, Run { pieces, states, answered: false });
+        self.runs.open.insert(run, Run { pieces, states, queued: true, answered: false });
         self.runs.queue.push_front(run);
     }
 
