@@ -111,6 +111,9 @@ impl Target {
     /// All pieces of an object are placed: it waits for its last commit.
     pub(super) fn finish_if_complete(&mut self, seq: Seq) {
         let plan = self.is_plan();
+        if self.runs.owes(seq) {
+            return;
+        }
         let Some(slot) = self.window.slot_mut(seq) else { return };
         let (State::Open, Some(object), 0) = (slot.state, slot.ended, slot.unplaced) else {
             return;

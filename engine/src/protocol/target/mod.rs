@@ -573,6 +573,7 @@ impl Target {
 
     fn begin_anew(&mut self, seq: Seq, round: u32, entry: Entry) {
         self.forget_content(seq);
+        self.runs.forgive(seq);
         let Some(slot) = self.window.slot_mut(seq) else { return };
         self.bytes_total = (self.bytes_total + entry.len()).saturating_sub(slot.entry.len());
         let tries = slot.tries;
@@ -613,6 +614,7 @@ impl Target {
         }
         let path = slot.entry.path.to_string();
         self.forget_content(seq);
+        self.runs.forgive(seq);
         if let Some(slot) = self.window.slot_mut(seq) {
             slot.state = State::Failed;
             slot.chunks = Vec::new();

@@ -52,6 +52,9 @@ pub(super) struct Runs {
     outstanding: u64,
     /// Chunks that are wanted, or placed and not yet committed, and who else waits for them.
     under_way: HashMap<Digest, Vec<(u64, usize)>>,
+    /// Runs of our own that the source was told of and did not bring yet, and their objects. What
+    /// it finds when it reads again may be that the object changed or failed.
+    owed: BTreeMap<u64, Seq>,
     wrong: u32,
 }
 
@@ -64,6 +67,7 @@ impl Runs {
             credit_bytes,
             outstanding: 0,
             under_way: HashMap::new(),
+            owed: BTreeMap::new(),
             wrong: 0,
         }
     }
@@ -93,7 +97,10 @@ impl Runs {
                     if matches!(state, PieceState::Wanted | PieceState::Placing) {
                         released += u64::from(piece.len);
                     }
-                    if !matches!(state, PieceState::Closed | PieceState::Waiting) {
+                    if matches!(
+                        state,
+                        PieceState::Queued | PieceState::Wanted | PieceState::Placing
+                    ) {
                         orphans.push(piece.digest);
                     }
                     *state = PieceState::Closed;
@@ -103,6 +110,16 @@ impl Runs {
         self.release(released);
         self.open.retain(|_, run| !run.is_over());
         orphans
+    }
+
+    /// The source will not bring anything more of an object that was asked for before.
+    pub(super) fn forgive(&mut self, seq: Seq) {
+        self.owed.retain(|_, owed| *owed != seq);
+    }
+
+    /// Whether a part of an object that was asked for again is still to come.
+    pub(super) fn owes(&self, seq: Seq) -> bool {
+        self.owed.values().any(|owed| *owed == seq)
     }
 
     fn close(&mut self, run: u64, index: usize) {
@@ -275,11 +292,15 @@ impl Target {
             } else {
                 Frame::Want { run, wanted }
             };
+            let seq = open.pieces.first().map_or(0, |piece| piece.seq);
             if open.is_over() {
                 self.runs.open.remove(&run);
                 if own {
                     continue;
                 }
+            }
+            if own {
+                self.runs.owed.insert(run, seq);
             }
             self.out.push_back(TargetAction::Send(frame));
         }
@@ -315,6 +336,13 @@ impl Target {
     }
 
     pub(super) fn data(&mut self, ticket: u64, header: &DataHeader, bytes: usize) {
+        self.take_data(ticket, header, bytes);
+        if let Some(seq) = self.runs.owed.remove(&header.run) {
+            self.finish_if_complete(seq);
+        }
+    }
+
+    fn take_data(&mut self, ticket: u64, header: &DataHeader, bytes: usize) {
         let Some(open) = self.runs.open.get_mut(&header.run) else {
             // Sent twice, or for objects that failed meanwhile.
             self.numbers.discarded += bytes as u64;
