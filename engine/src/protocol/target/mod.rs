@@ -427,9 +427,13 @@ impl Target {
             Frame::Offer { run, pieces, ends } => self.offer(run, pieces, ends),
             Frame::Restart { seq, round, entry } => self.restart(seq, round, entry),
             Frame::Failed { seq, code, detail } => {
-                if seq >= self.window.base() {
-                    self.fail(seq, Failure { code, detail }, false);
+                if seq < self.window.base() {
+                    return;
                 }
+                if self.window.slot(seq).is_some_and(|slot| !slot.entry.is_file()) {
+                    return self.violation(format!("object {seq} failed and is no file"));
+                }
+                self.fail(seq, Failure { code, detail }, false);
             }
             Frame::Root { root } => {
                 if self.entries_done.is_none() || self.their_root.is_some() {
