@@ -32,7 +32,9 @@ impl TargetStore {
         let publish = Publish { tree: &*self.tree, layout: &self.layout, target: &self.target };
         publish.refuse_what_is_in_the_way()?;
         let whole = !storage::exists(&*self.tree, &self.target);
-        publish.complete_staging(self.resumed, whole)?;
+        // What is still staged belongs to objects that failed.
+        let leftovers = self.resumed || !self.inner().staged.is_empty();
+        publish.complete_staging(leftovers, whole)?;
         if !self.options.planted.publish_before_sync && !self.options.planted.no_dir_sync {
             let synced = self.tree.sync_all();
             synced.map_err(|e| fatal("make durable", &self.layout.staging, &e))?;
@@ -173,12 +175,13 @@ impl Publish<'_> {
         )
     }
 
-    /// Makes directories and links in the staging area, and removes what an earlier run left.
+    /// Makes directories and links in the staging area, and removes `leftovers` of objects that are
+    /// not in the snapshot.
     ///
     /// Modes and times of directories are set here if the snapshot appears as a `whole`: but for
     /// the top, which could not be renamed once it is read-only.
-    fn complete_staging(&self, resumed: bool, whole: bool) -> Result<(), Failure> {
-        if resumed {
+    fn complete_staging(&self, leftovers: bool, whole: bool) -> Result<(), Failure> {
+        if leftovers {
             self.prune()?;
         }
         let top = &self.layout.tree;
