@@ -286,3 +286,27 @@ fn what_another_source_left_half_done_is_not_published_as_the_first_ones() {
         assert_eq!(node.content("m/b").unwrap(), "more");
     });
 }
+
+#[test]
+fn a_disk_error_is_not_taken_for_a_missing_file() {
+    let before = [dir(""), file("a", "old content", 1), file("b", "old b", 1)];
+    let after = [dir(""), file("a", "new content", 2), file("b", "new b", 2), link("l", "a")];
+    let expected = Node::new(MemoryTree::new(2));
+    expected.push("m", &after).unwrap();
+    for op in [Op::Meta, Op::List, Op::Rename] {
+        for nth in 0..60 {
+            let tree = MemoryTree::new(1);
+            let node = Node::new(tree.clone());
+            node.push("m", &before).unwrap();
+            tree.inject(Fault { op, after: nth, errno: Errno::IO });
+            // However often it fails, what counts as published is there.
+            while node.push("m", &after).is_err() {}
+            // Faults that did not come yet come now.
+            for _ in 0..60 {
+                let _ = (tree.meta(&path("m")), tree.list(&path("m")));
+            }
+            assert_eq!(node.picture("m"), expected.picture("m"), "{op:?} {nth}");
+            assert!(node.staging_is_empty(), "{op:?} {nth}");
+        }
+    }
+}
