@@ -14,8 +14,8 @@ mod target;
 
 pub use source::{Changed, ReadDone, ReadJob, Source, SourceAction, SourceEnd, SourceInput};
 pub use target::{
-    Checked, CommitJob, CommitObject, Finding, PlacePiece, PlaceResult, SettledObject, Target,
-    TargetAction, TargetEnd, TargetInput, Task,
+    Checked, CommitJob, CommitObject, Finding, PlacePiece, PlaceResult, PlantedMachine,
+    SettledObject, Target, TargetAction, TargetEnd, TargetInput, Task,
 };
 
 use crate::base::Seq;

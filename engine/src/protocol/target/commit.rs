@@ -111,6 +111,9 @@ impl Target {
     /// All pieces of an object are placed: it waits for its last commit.
     pub(super) fn finish_if_complete(&mut self, seq: Seq) {
         let plan = self.is_plan();
+        if self.runs.owes(seq) {
+            return;
+        }
         let Some(slot) = self.window.slot_mut(seq) else { return };
         let (State::Open, Some(object), 0) = (slot.state, slot.ended, slot.unplaced) else {
             return;
@@ -139,7 +142,9 @@ impl Target {
 
     pub(super) fn committed(&mut self, objects: Vec<(Seq, u32, Result<(), Failure>)>) {
         let Some(UnderWay { sent, digests }) = self.commits.under_way.take() else { return };
-        self.runs.release(sent);
+        if !self.planted.lost_credit {
+            self.runs.release(sent);
+        }
         for (seq, round, result) in objects {
             let Some(slot) = self.window.slot_mut(seq) else { continue };
             if slot.round != round || slot.state == State::Failed {

@@ -227,6 +227,16 @@ pub enum TargetEnd {
     Stopped(Stop),
 }
 
+/// Defects that can be planted to prove that the tests notice them. All off in real use.
+#[derive(Debug, Clone, Copy, Default)]
+#[doc(hidden)]
+pub struct PlantedMachine {
+    /// Credit of what was committed does not come back.
+    pub lost_credit: bool,
+    /// Publish as often as there is a reason to look.
+    pub duplicate_publish: bool,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Checking,
@@ -295,6 +305,7 @@ pub struct Target {
     settled_sent: (Seq, Numbers),
     out: VecDeque<TargetAction>,
     ended: bool,
+    planted: PlantedMachine,
 }
 
 impl Target {
@@ -320,7 +331,14 @@ impl Target {
             settled_sent: (0, Numbers::default()),
             out: VecDeque::new(),
             ended: false,
+            planted: PlantedMachine::default(),
         }
+    }
+
+    /// Plants defects.
+    #[doc(hidden)]
+    pub fn plant(&mut self, planted: PlantedMachine) {
+        self.planted = planted;
     }
 
     /// The next action, if any.
@@ -409,9 +427,13 @@ impl Target {
             Frame::Offer { run, pieces, ends } => self.offer(run, pieces, ends),
             Frame::Restart { seq, round, entry } => self.restart(seq, round, entry),
             Frame::Failed { seq, code, detail } => {
-                if seq >= self.window.base() {
-                    self.fail(seq, Failure { code, detail }, false);
+                if seq < self.window.base() {
+                    return;
                 }
+                if self.window.slot(seq).is_some_and(|slot| !slot.entry.is_file()) {
+                    return self.violation(format!("object {seq} failed and is no file"));
+                }
+                self.fail(seq, Failure { code, detail }, false);
             }
             Frame::Root { root } => {
                 if self.entries_done.is_none() || self.their_root.is_some() {
@@ -533,23 +555,29 @@ impl Target {
     }
 
     fn restart(&mut self, seq: Seq, round: u32, entry: Entry) {
+        if seq < self.window.base() {
+            // It failed here, and the source had not heard of it.
+            return;
+        }
         let Some(slot) = self.window.slot(seq) else {
             return self.violation(format!("object {seq} cannot be started over"));
         };
-        if round != slot.round + 1 || entry.path != slot.entry.path || !entry.is_file() {
-            return self.violation(format!("object {seq} is started over wrongly"));
-        }
+        let fits = round == slot.round + 1 && entry.path == slot.entry.path && entry.is_file();
         match slot.state {
             State::Failed => {}
+            State::Open | State::Closing if fits => self.begin_anew(seq, round, entry),
+            State::Open | State::Closing => {
+                self.violation(format!("object {seq} is started over wrongly"));
+            }
             State::Checking | State::Done(_) => {
                 self.violation(format!("object {seq} is started over out of turn"));
             }
-            State::Open | State::Closing => self.begin_anew(seq, round, entry),
         }
     }
 
     fn begin_anew(&mut self, seq: Seq, round: u32, entry: Entry) {
         self.forget_content(seq);
+        self.runs.forgive(seq);
         let Some(slot) = self.window.slot_mut(seq) else { return };
         self.bytes_total = (self.bytes_total + entry.len()).saturating_sub(slot.entry.len());
         let tries = slot.tries;
@@ -590,6 +618,7 @@ impl Target {
         }
         let path = slot.entry.path.to_string();
         self.forget_content(seq);
+        self.runs.forgive(seq);
         if let Some(slot) = self.window.slot_mut(seq) {
             slot.state = State::Failed;
             slot.chunks = Vec::new();
@@ -663,7 +692,7 @@ impl Target {
             let failure = Failure::new("nothing-to-publish", detail);
             return self.stop(Stop::Violation(failure));
         }
-        self.publishing = true;
+        self.publishing = !self.planted.duplicate_publish;
         if self.task == Task::Plan {
             return self.published(Ok(()));
         }

@@ -30,6 +30,8 @@ enum PieceState {
 struct Run {
     pieces: Vec<Piece>,
     states: Vec<PieceState>,
+    /// It is in line for its answer, or answered.
+    queued: bool,
     /// The source knows which pieces are wanted. It is told exactly once.
     answered: bool,
 }
@@ -50,6 +52,9 @@ pub(super) struct Runs {
     outstanding: u64,
     /// Chunks that are wanted, or placed and not yet committed, and who else waits for them.
     under_way: HashMap<Digest, Vec<(u64, usize)>>,
+    /// Runs of our own that the source was told of and did not bring yet, and their objects. What
+    /// it finds when it reads again may be that the object changed or failed.
+    owed: BTreeMap<u64, Seq>,
     wrong: u32,
 }
 
@@ -62,6 +67,7 @@ impl Runs {
             credit_bytes,
             outstanding: 0,
             under_way: HashMap::new(),
+            owed: BTreeMap::new(),
             wrong: 0,
         }
     }
@@ -91,7 +97,10 @@ impl Runs {
                     if matches!(state, PieceState::Wanted | PieceState::Placing) {
                         released += u64::from(piece.len);
                     }
-                    if !matches!(state, PieceState::Closed | PieceState::Waiting) {
+                    if matches!(
+                        state,
+                        PieceState::Queued | PieceState::Wanted | PieceState::Placing
+                    ) {
                         orphans.push(piece.digest);
                     }
                     *state = PieceState::Closed;
@@ -101,6 +110,16 @@ impl Runs {
         self.release(released);
         self.open.retain(|_, run| !run.is_over());
         orphans
+    }
+
+    /// The source will not bring anything more of an object that was asked for before.
+    pub(super) fn forgive(&mut self, seq: Seq) {
+        self.owed.retain(|_, owed| *owed != seq);
+    }
+
+    /// Whether a part of an object that was asked for again is still to come.
+    pub(super) fn owes(&self, seq: Seq) -> bool {
+        self.owed.values().any(|owed| *owed == seq)
     }
 
     fn close(&mut self, run: u64, index: usize) {
@@ -133,8 +152,9 @@ impl Target {
             }
         }
         if !pieces.is_empty() {
-            self.runs.open.insert(run, Run { pieces, states, answered: false });
-            if look.is_empty() {
+            let queued = look.is_empty();
+            self.runs.open.insert(run, Run { pieces, states, queued, answered: false });
+            if queued {
                 self.runs.queue.push_back(run);
             } else {
                 self.out.push_back(TargetAction::Resolve { run, pieces: look });
@@ -192,7 +212,6 @@ impl Target {
     }
 
     pub(super) fn resolved(&mut self, run: u64, found: Vec<(usize, Result<Finding, Failure>)>) {
-        let answered = self.runs.open.get(&run).is_none_or(|open| open.answered);
         for (index, finding) in found {
             let Some(open) = self.runs.open.get_mut(&run) else { break };
             if open.states[index] != PieceState::Resolving {
@@ -208,7 +227,10 @@ impl Target {
                 Err(failure) => self.fail(piece.seq, failure, true),
             }
         }
-        if !answered {
+        // Pieces that waited for a chunk are looked for again while their run is in line.
+        if let Some(open) = self.runs.open.get_mut(&run)
+            && !std::mem::replace(&mut open.queued, true)
+        {
             self.runs.queue.push_back(run);
         }
     }
@@ -270,11 +292,15 @@ impl Target {
             } else {
                 Frame::Want { run, wanted }
             };
+            let seq = open.pieces.first().map_or(0, |piece| piece.seq);
             if open.is_over() {
                 self.runs.open.remove(&run);
                 if own {
                     continue;
                 }
+            }
+            if own {
+                self.runs.owed.insert(run, seq);
             }
             self.out.push_back(TargetAction::Send(frame));
         }
@@ -288,7 +314,7 @@ impl Target {
             self.runs.under_way.entry(piece.digest).or_default();
         }
         let states = vec![PieceState::Queued; pieces.len()];
-        self.runs.open.insert(run, Run { pieces, states, answered: false });
+        self.runs.open.insert(run, Run { pieces, states, queued: true, answered: false });
         self.runs.queue.push_front(run);
     }
 
@@ -310,6 +336,13 @@ impl Target {
     }
 
     pub(super) fn data(&mut self, ticket: u64, header: &DataHeader, bytes: usize) {
+        self.take_data(ticket, header, bytes);
+        if let Some(seq) = self.runs.owed.remove(&header.run) {
+            self.finish_if_complete(seq);
+        }
+    }
+
+    fn take_data(&mut self, ticket: u64, header: &DataHeader, bytes: usize) {
         let Some(open) = self.runs.open.get_mut(&header.run) else {
             // Sent twice, or for objects that failed meanwhile.
             self.numbers.discarded += bytes as u64;

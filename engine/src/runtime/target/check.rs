@@ -7,7 +7,7 @@ use crate::base::{FileTime, RelPath, Seq};
 use crate::manifest::Entry;
 use crate::protocol::Checked;
 use crate::runtime::manifest_file::{Listed, ManifestReader};
-use crate::storage::{Kind, Tree};
+use crate::storage::{self, Kind, Tree};
 
 use super::staged::Staged;
 
@@ -126,6 +126,10 @@ impl TargetStore {
             && meta.ctime <= since;
         if !untouched {
             return None;
+        }
+        if self.resumed && !self.options.plan {
+            // An earlier run may have begun another version, from another source for example.
+            storage::remove_all(&*self.tree, &self.staged_path(&entry.path).ok()?).ok()?;
         }
         self.inner().origins.insert(seq, Origin::Old(old.chunks));
         Some(Checked::Published(object))

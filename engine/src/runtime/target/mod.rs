@@ -209,7 +209,8 @@ impl TargetStore {
             base = index.add_base(&layout.tree).ok();
         }
         let old = OldManifest::open(&*tree, &layout.published, &options);
-        let resumed = !replay.is_empty() || storage::exists(&*tree, &layout.tree);
+        let resumed =
+            !replay.is_empty() || !matches!(publish::present(&*tree, &layout.tree), Ok(false));
         let transfer_id = replay.head.transfer_id;
         replay.publishing = None;
         let inner = Inner {

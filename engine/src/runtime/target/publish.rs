@@ -36,8 +36,11 @@ impl TargetStore {
             target: &self.target,
         };
         publish.refuse_what_is_in_the_way()?;
-        let whole = !storage::exists(&*self.tree, &self.target);
-        publish.complete_staging(self.resumed, whole)?;
+        let there = present(&*self.tree, &self.target);
+        let whole = !there.map_err(|e| fatal("look at", &self.target, &e))?;
+        // What is still staged belongs to objects that failed.
+        let leftovers = self.resumed || !self.inner().staged.is_empty();
+        publish.complete_staging(leftovers, whole)?;
         if !self.options.planted.publish_before_sync && !self.options.planted.no_dir_sync {
             let synced = self.tree.sync_all();
             synced.map_err(|e| fatal("make durable", &self.layout.staging, &e))?;
@@ -108,7 +111,8 @@ pub(super) fn recover(tree: &dyn Tree, index: &Index, target: &RelPath) -> Resul
         return Ok(());
     }
     // Without its manifest the last rename was done: only the cleaning is left.
-    if storage::exists(tree, &layout.manifest) {
+    let staged = present(tree, &layout.manifest);
+    if staged.map_err(|e| fatal("look at", &layout.manifest, &e))? {
         Publish { tree, index, layout: &layout, target }.make_visible()?;
         index_published(tree, index, target);
     }
@@ -140,6 +144,17 @@ enum Visible {
     Whole,
     /// Object by object.
     Merged,
+}
+
+/// Whether there is anything at `path`; where that cannot be told it is an error, and never a no.
+pub(super) fn present(tree: &dyn Tree, path: &RelPath) -> io::Result<bool> {
+    match tree.meta(path) {
+        Ok(_) => Ok(true),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(false),
+            _ => Err(error),
+        },
+    }
 }
 
 struct Publish<'a> {
@@ -178,15 +193,14 @@ impl Publish<'_> {
 
     /// A directory that is not empty is never replaced by a file or link.
     fn refuse_what_is_in_the_way(&self) -> Result<(), Failure> {
-        if !storage::exists(self.tree, self.target) {
+        let there = present(self.tree, self.target);
+        if !there.map_err(|e| fatal("look at", self.target, &e))? {
             return Ok(());
         }
         self.walk(
             |Listed { entry, .. }| {
                 let path = below(self.target, &entry.path)?;
-                let in_the_way = entry.kind != EntryKind::Dir
-                    && self.tree.meta(&path).is_ok_and(|meta| meta.kind == Kind::Dir)
-                    && self.tree.list(&path).is_ok_and(|names| !names.is_empty());
+                let in_the_way = entry.kind != EntryKind::Dir && self.is_full_dir(&path)?;
                 if in_the_way {
                     let detail = format!("{path} is a directory and would become a file");
                     return Err(Failure::new("in-the-way", detail));
@@ -197,12 +211,25 @@ impl Publish<'_> {
         )
     }
 
-    /// Makes directories and links in the staging area, and removes what an earlier run left.
+    /// Whether `path` is a directory with something in it.
+    fn is_full_dir(&self, path: &RelPath) -> Result<bool, Failure> {
+        let failed = |e| fatal("look at", path, &e);
+        match self.tree.meta(path) {
+            Ok(meta) if meta.kind == Kind::Dir => {
+                Ok(!self.tree.list(path).map_err(failed)?.is_empty())
+            }
+            Ok(_) => Ok(false),
+            Err(_) => present(self.tree, path).map_err(failed),
+        }
+    }
+
+    /// Makes directories and links in the staging area, and removes `leftovers` of objects that are
+    /// not in the snapshot.
     ///
     /// Modes and times of directories are set here if the snapshot appears as a `whole`: but for
     /// the top, which could not be renamed once it is read-only.
-    fn complete_staging(&self, resumed: bool, whole: bool) -> Result<(), Failure> {
-        if resumed {
+    fn complete_staging(&self, leftovers: bool, whole: bool) -> Result<(), Failure> {
+        if leftovers {
             self.prune()?;
         }
         let top = &self.layout.tree;
@@ -244,7 +271,10 @@ impl Publish<'_> {
             }
             let staged = below(&self.layout.tree, &path)?;
             let failed = |e| fatal("prune", &staged, &e);
-            let Ok(meta) = self.tree.meta(&staged) else { continue };
+            if !present(self.tree, &staged).map_err(failed)? {
+                continue;
+            }
+            let meta = self.tree.meta(&staged).map_err(failed)?;
             let listed = next.as_ref().map(|l| &l.entry).filter(|e| e.path == path);
             let keep = match listed.map(|e| &e.kind) {
                 Some(EntryKind::Dir) => meta.kind == Kind::Dir,
@@ -271,7 +301,8 @@ impl Publish<'_> {
     fn make_visible(&self) -> Result<Visible, Failure> {
         let renaming = |e| fatal("publish", self.target, &e);
         let target_dir = self.target.parent().unwrap_or_default();
-        let renamed = if self.target.is_root() || !storage::exists(self.tree, &self.layout.tree) {
+        let staged = present(self.tree, &self.layout.tree).map_err(renaming)?;
+        let renamed = if self.target.is_root() || !staged {
             Err(io::ErrorKind::AlreadyExists.into())
         } else {
             make_parents(self.tree, &target_dir)
@@ -354,7 +385,7 @@ impl Publish<'_> {
 
     /// Whether the object was moved now, not before.
     fn move_object(&self, from: &RelPath, to: &RelPath) -> io::Result<bool> {
-        if !storage::exists(self.tree, from) {
+        if !present(self.tree, from)? {
             // Moved before, or published earlier and unchanged.
             return Ok(false);
         }
@@ -368,7 +399,7 @@ impl Publish<'_> {
 
 /// Makes the directories down to `path` that are missing, for everyone to look into.
 fn make_parents(tree: &dyn Tree, path: &RelPath) -> io::Result<()> {
-    if storage::exists(tree, path) {
+    if present(tree, path)? {
         return Ok(());
     }
     if let Some(parent) = path.parent() {

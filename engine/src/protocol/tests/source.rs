@@ -1,0 +1,1 @@
+//! The source against a hand-made target.
