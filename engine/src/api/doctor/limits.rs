@@ -11,6 +11,9 @@ use crate::base::human;
 /// Descriptors that a busy node wants: sockets, files under way, the index.
 const OPEN_FILES_WANTED: u64 = 4096;
 
+/// What the rings of `io_uring` may take; Linux before 5.12 counts them as locked memory.
+const RINGS_BYTES: u64 = 1 << 20;
+
 /// Open files of one process.
 pub(super) fn open_files() -> Finding {
     judge_open_files(getrlimit(Resource::Nofile).current)
@@ -34,7 +37,7 @@ pub(super) fn judge_open_files(limit: Option<u64>) -> Finding {
     }
 }
 
-/// Memory that may be locked: what `io_uring` and verbs register.
+/// Memory that may be locked: what verbs register, and the rings of `io_uring` on older kernels.
 pub(super) fn locked_memory(slab_bytes: u64) -> Finding {
     judge_locked_memory(getrlimit(Resource::Memlock).current, slab_bytes)
 }
@@ -45,12 +48,15 @@ pub(super) fn judge_locked_memory(limit: Option<u64>, slab_bytes: u64) -> Findin
     };
     let text =
         format!("{} may be locked, the slab has {}", human::bytes(limit), human::bytes(slab_bytes));
-    if limit >= slab_bytes {
-        finding("memlock", Level::Ok, text, "")
-    } else {
-        let text = format!("{text}: buffers cannot be registered with the kernel");
+    if limit < RINGS_BYTES {
         let fix = "ulimit -l unlimited, or LimitMEMLOCK=infinity in the unit";
+        let text = format!("{text}: before Linux 5.12 that is too little for io_uring");
         finding("memlock", Level::Warn, text, fix)
+    } else if limit < slab_bytes {
+        let note = "only RDMA would need more: ulimit -l unlimited, or LimitMEMLOCK=infinity";
+        finding("memlock", Level::Ok, text, note)
+    } else {
+        finding("memlock", Level::Ok, text, "")
     }
 }
 
