@@ -8,7 +8,7 @@ need_build
 cd "$repo"
 changed=$({ git diff --name-only HEAD; git ls-files --others --exclude-standard; } | sort -u)
 packages=() targets=(--bins)
-if grep -qE '^(Cargo|engine/|\.cargo|clippy)' <<<"$changed"; then
+if grep -qE '^(Cargo|engine/|benches/|\.cargo|clippy)' <<<"$changed"; then
     packages=(--workspace) targets=(--lib --bins)
 else
     ! grep -q '^cli/' <<<"$changed" || packages+=(-p portway-cli)

@@ -108,6 +108,7 @@ PORTWAY_HOME=$work/onprem/home "$portway" push --json "$first" cloud:step-1000 \
 push_pid=$!
 if moved=$("$bench" wait-progress "$work/killed.jsonl" "${KILL_PERCENT:-40}" "$push_pid"); then
     kill -KILL "$cloud_pid"
+    killed_ms=$(($(now_ms) - start))
     wait "$cloud_pid" 2>/dev/null || true
     cloud_pid=''
     read -r done_bytes total_bytes <<<"$moved"
@@ -122,9 +123,10 @@ if moved=$("$bench" wait-progress "$work/killed.jsonl" "${KILL_PERCENT:-40}" "$p
     status=0
     wait "$push_pid" || status=$?
     push_pid=''
-    row "$(printf 'step-1000, receiver killed\t%d\t%s\t%s\t\t\t' $(($(now_ms) - start)) \
+    row "$(printf 'step-1000, receiver killed\t%d\t%s\t%s\t\t\t' "$killed_ms" \
         "$total_bytes" "$done_bytes")"
-    say "the sender ended with exit status $status; the same command again"
+    say "the sender ended $(($(now_ms) - start - killed_ms)) ms later with exit status $status;" \
+        "the same command again"
     serve_cloud
 else
     wait "$push_pid" || die "push of $first ended with exit status $?"

@@ -99,9 +99,9 @@ impl Log {
     }
 
     /// Bytes settled (sent, deduplicated or resumed) and bytes in all, by the latest event that
-    /// knows both.
+    /// knows both. While the sources are still being listed the total is not known yet.
     pub(crate) fn progress(&self) -> Option<(u64, u64)> {
-        self.events.iter().rev().find_map(|event| {
+        self.events.iter().rev().filter(|event| event["scan_done"] != false).find_map(|event| {
             let total = event["bytes_total"].as_u64()?;
             let parts = ["bytes_sent", "bytes_deduplicated", "bytes_resumed"];
             let settled = parts.iter().filter_map(|part| event[part].as_u64()).reduce(|a, b| a + b);
@@ -140,6 +140,12 @@ mod tests {
         assert_eq!(log.progress(), Some((7, 10)));
         assert_eq!(log.sent(), Some(4));
         assert!(log.summary().is_none());
+    }
+
+    #[test]
+    fn a_total_that_still_grows_is_none() {
+        let log = log("{\"bytes_done\":5,\"bytes_total\":6,\"scan_done\":false}\n");
+        assert_eq!(log.progress(), None);
     }
 
     #[test]

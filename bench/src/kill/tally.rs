@@ -159,7 +159,7 @@ impl Tally {
         let exits: Vec<String> =
             self.exits.iter().map(|(code, count)| format!("{code}: {count}")).collect();
         row("exit statuses of commands not killed", exits.join(", "));
-        row("most content sent again per kill, by summaries", mib(self.resent_max));
+        row("most content sent again per kill, by last progress lines", mib(self.resent_max));
         let wire =
             if self.wire_is_ours { mib(self.wire_excess_max) } else { "not measured".into() };
         row("most bytes on the wire per kill beyond a calm run", wire);

@@ -204,7 +204,7 @@ sections! {
     }
     /// Files.
     storage: StorageSection {
-        /// How files are read and written: auto takes uring where the kernel allows it.
+        /// How files are read and written: auto takes what was measured to be faster for cached files, the pool.
         backend: Backend = Backend::Auto, Rule::Choice(Backend::WORDS);
     }
     /// What `portway serve` does.

@@ -14,13 +14,15 @@ use std::sync::Arc;
 
 use crate::base::{Digest, FileTime, RelPath, Stamp, TransferId};
 use crate::manifest::record::{self, MAGIC_BYTES};
-use crate::manifest::{ChunkRef, Entry, LIST_CHUNKS_MAX, Object};
+use crate::manifest::{ChunkRef, DecodeError, Entry, LIST_CHUNKS_MAX, Object};
 use crate::storage::records::RecordReader;
 use crate::storage::{File, Meta, Tree};
 
 pub use codec::Record;
 
 const MAGIC: &[u8; MAGIC_BYTES] = b"PWJRNL01";
+/// What the magic of every version begins with.
+const MAGIC_FAMILY: &[u8] = b"PWJRNL";
 /// Bytes that replay reads at a time.
 const REPLAY_BYTES: usize = 1 << 20;
 
@@ -162,6 +164,12 @@ pub enum JournalError {
         /// Byte position.
         position: u64,
     },
+    /// A newer version wrote it; what it says must not be lost.
+    #[error("the journal {path} was written by a newer version of portway")]
+    Newer {
+        /// The journal's path below the root.
+        path: RelPath,
+    },
     /// An earlier append failed.
     #[error("the journal {path} failed before")]
     Broken {
@@ -189,7 +197,7 @@ impl Journal {
         head: &Head,
     ) -> Result<(Self, Replay), JournalError> {
         let io = |source| JournalError::Io { path: path.clone(), source };
-        if let Some(found) = Self::replay(tree, path).map_err(io)? {
+        if let Some(found) = Self::replay(tree, path)? {
             return Ok(found);
         }
         match tree.unlink(path) {
@@ -206,30 +214,31 @@ impl Journal {
         Ok((journal, Replay::nothing(head.clone())))
     }
 
-    /// Opens and replays an existing journal; `None` if there is none with a readable head.
-    pub fn replay(tree: &dyn Tree, path: &RelPath) -> io::Result<Option<(Self, Replay)>> {
+    /// Opens and replays an existing journal, and cuts off a torn tail; `None` if there is none
+    /// with a readable head.
+    pub fn replay(tree: &dyn Tree, path: &RelPath) -> Result<Option<(Self, Replay)>, JournalError> {
+        let io = |source| JournalError::Io { path: path.clone(), source };
         let file = match tree.open_rw(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other?,
+            other => other.map_err(io)?,
         };
-        let mut reader = RecordReader::new(Arc::clone(&file), 0, REPLAY_BYTES);
-        if !reader.magic(MAGIC)? {
-            return Ok(None);
-        }
-        let Some((_, Record::Head(head))) = next(&mut reader)? else { return Ok(None) };
-        let mut replay = Replay::nothing(head);
-        let mut len = reader.position();
-        while let Some((position, record)) = next(&mut reader)? {
-            replay.apply(position, record);
-            len = reader.position();
-        }
-        let found = file.meta()?.len;
-        if found > len {
-            replay.cut_bytes = found - len;
-            file.set_len(len)?;
-            file.sync()?;
+        let Some((replay, len)) = read_all(&file, path)? else { return Ok(None) };
+        if replay.cut_bytes > 0 {
+            file.set_len(len).and_then(|()| file.sync()).map_err(io)?;
         }
         Ok(Some((Self { file, path: path.clone(), len, broken: false }, replay)))
+    }
+
+    /// What an existing journal says, without touching it.
+    pub fn peek(tree: &dyn Tree, path: &RelPath) -> Result<Option<(Self, Replay)>, JournalError> {
+        let file = match tree.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|source| JournalError::Io { path: path.clone(), source })?,
+        };
+        let found = read_all(&file, path)?;
+        // It was opened for reading, so it takes no records.
+        Ok(found
+            .map(|(replay, len)| (Self { file, path: path.clone(), len, broken: true }, replay)))
     }
 
     /// Appends records and makes them durable, all or (after a crash) a prefix of them. Returns
@@ -277,6 +286,31 @@ impl Journal {
         }
         Ok(DoneObject { entry, object, inode, chunks })
     }
+}
+
+/// Replays a journal; gives the length of what is good in it.
+fn read_all(file: &Arc<dyn File>, path: &RelPath) -> Result<Option<(Replay, u64)>, JournalError> {
+    let io = |source| JournalError::Io { path: path.clone(), source };
+    let newer = || JournalError::Newer { path: path.clone() };
+    let mut reader = RecordReader::new(Arc::clone(file), 0, REPLAY_BYTES);
+    if !reader.magic(MAGIC).map_err(io)? {
+        return if reader.magic(MAGIC_FAMILY).map_err(io)? { Err(newer()) } else { Ok(None) };
+    }
+    let Some((_, payload)) = reader.read().map_err(io)? else { return Ok(None) };
+    let Ok(Record::Head(head)) = Record::decode(&payload) else { return Ok(None) };
+    let mut replay = Replay::nothing(head);
+    let mut len = reader.position();
+    while let Some((position, payload)) = reader.read().map_err(io)? {
+        match Record::decode(&payload) {
+            Ok(record) => replay.apply(position, record),
+            // The bytes are whole, so this is no damage.
+            Err(DecodeError::Field { field: "kind" }) => return Err(newer()),
+            Err(_) => break,
+        }
+        len = reader.position();
+    }
+    replay.cut_bytes = file.meta().map_err(io)?.len.saturating_sub(len);
+    Ok(Some((replay, len)))
 }
 
 /// The next record, or `None` where the journal ends or can no longer be read.

@@ -53,14 +53,18 @@ fn covered_paths(root: &Root, fill: bool, stop: &AtomicBool) -> HashSet<u128> {
         let Ok(path) = manifests.join(&name) else { continue };
         let Ok(Some(mut reader)) = ManifestReader::open(&*root.tree, &path) else { continue };
         let target = reader.target().clone();
+        let mut paths = Vec::new();
         while let Ok(Some(listed)) = reader.read() {
             if stop.load(Relaxed) {
                 return covered;
             }
-            if let Ok(path) = target.join_path(&listed.entry.path) {
-                covered.insert(key(&path));
-            }
+            paths.extend(target.join_path(&listed.entry.path).ok().map(|path| key(&path)));
         }
+        if reader.end().is_none() {
+            // A damaged manifest covers nothing: its files are read.
+            continue;
+        }
+        covered.extend(paths);
         if fill {
             super::target::index_published(&*root.tree, &root.index, &target);
         }

@@ -179,7 +179,8 @@ fn windows_that_cannot_hold_a_message_per_connection_are_refused() {
     let error = load("", &[], &flags).expect_err("too small");
     assert!(error.ends_with("which is 49"), "{error}");
     assert!(load("limits.window_mib = 49", &[], &flags).is_ok());
-    assert!(load("limits = { slab_mib = 16, window_mib = 17 }", &[], &[]).is_err());
+    let slab = "limits.slab_mib = 16\nlimits.window_mib = 32";
+    assert!(load(slab, &[], &[]).is_err());
 }
 
 #[test]

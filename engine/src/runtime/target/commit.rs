@@ -132,7 +132,12 @@ impl TargetStore {
         let Some(journal) = ledger.journal.as_mut() else { return Ok(()) };
         match journal.append(&records) {
             Ok(_) => Ok(()),
-            Err(error) => Err(Failure::new("journal", error.to_string())),
+            Err(error) => {
+                // After a failed sync the file may show records that the medium lost: it is never
+                // read again, and the next run begins a new one.
+                let _ = self.tree.unlink(&self.layout.journal);
+                Err(Failure::new("journal", error.to_string()))
+            }
         }
     }
 

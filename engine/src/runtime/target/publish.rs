@@ -102,7 +102,7 @@ pub fn recover_all(tree: &dyn Tree, index: &Index) -> Result<Vec<RelPath>, Failu
 pub(super) fn recover(tree: &dyn Tree, index: &Index, target: &RelPath) -> Result<(), Failure> {
     let layout = Layout::of(target);
     let found = Journal::replay(tree, &layout.journal);
-    let found = found.map_err(|e| fatal("read", &layout.journal, &e))?;
+    let found = found.map_err(|e| Failure::new("journal", e.to_string()))?;
     let Some((_, replay)) = found else { return Ok(()) };
     if replay.publishing.is_none() || replay.head.target != *target {
         return Ok(());
@@ -304,6 +304,7 @@ impl Publish<'_> {
         match first.map(|listed| listed.entry) {
             Some(top) if top.path.is_root() && top.kind == EntryKind::Dir => {
                 let set = self.tree.set_meta(self.target, top.mode, top.mtime);
+                let set = set.and_then(|()| self.tree.sync_dir(self.target));
                 set.map_err(|e| fatal("set the times of", self.target, &e))
             }
             _ => Ok(()),

@@ -130,7 +130,7 @@ impl Dialler<'_> {
             }
             Err(error) => {
                 let index = preamble.index;
-                tracing::warn!(address = %self.address, index, %error, "connection not attached");
+                tracing::debug!(address = %self.address, index, %error, "connection not attached");
             }
         }
     }
