@@ -75,8 +75,8 @@ pub(super) fn judge_uring(probed: io::Result<()>, disabled: Option<u64>) -> Find
         Some(1) => "sysctl -w kernel.io_uring_disabled=0, or set kernel.io_uring_group",
         Some(2) => "sysctl -w kernel.io_uring_disabled=0",
         Some(_) => "allow the io_uring calls in the container's seccomp profile",
-        None => "use Linux 5.6 or newer, or set storage.backend = \"pool\" to say that it is meant",
+        None => "use Linux 5.6 or newer",
     };
-    let text = format!("not available ({error}): files go through a pool of threads");
-    finding("io-uring", Level::Warn, text, fix)
+    let text = format!("not available ({error}); only storage.backend = \"uring\" needs it");
+    finding("io-uring", Level::Ok, text, fix)
 }
