@@ -186,7 +186,8 @@ impl Out {
         match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 let message = format!("standard output cannot be written: {error}");
-                Err(Error::new("output", Exit::Failed, message))
+                Err(Error::new("output", Exit::Failed, message)
+                    .hint("what was asked for is done; only its report is incomplete"))
             }
             _ => Ok(()),
         }

@@ -105,7 +105,8 @@ fn remote_with(text: &OsStr, config: &Config, resolve: Resolve<'_>) -> Result<Re
         Form::Name { node, path } => {
             let name = known(&human::escaped(node), config).map_err(|error| {
                 let local = OsString::from_vec([b"./", text.as_bytes()].concat());
-                let hint = format!("{}; for a local file write {}", error.hint, shown(&local));
+                let stop = if error.hint.ends_with('?') { "" } else { ";" };
+                let hint = format!("{}{stop} for a local file write {}", error.hint, shown(&local));
                 error.hint(hint)
             })?;
             (NodeAddress::Name(name), path)

@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
+use clap::CommandFactory;
 use indicatif::ProgressBar;
 use portway::api::{Error, Exit};
 
-use crate::args::Global;
+use crate::args::{Cli, Global};
 use crate::out::Out;
 
 /// Prints help and version as they are, anything else as an error with a hint.
@@ -19,14 +20,18 @@ pub(crate) fn report(error: &clap::Error) -> ExitCode {
     // The flags were not read, so this one is looked for by hand.
     let json = std::env::args_os().take_while(|arg| arg != "--").any(|arg| arg == "--json");
     let out = Out::new(&Global { json, ..Global::default() }, ProgressBar::hidden());
-    out.error(&told(&error.render().to_string()));
+    let known = Cli::command();
+    let mut words = std::env::args_os().skip(1);
+    let named = words.find_map(|word| Some(known.find_subcommand(&word)?.get_name()));
+    let command = named.map_or_else(String::new, |name| format!("{name} "));
+    out.error(&told(&error.render().to_string(), &command));
     let _ = out.finish();
     ExitCode::from(Exit::Usage as u8)
 }
 
 /// From clap's words: the first paragraph says what is wrong, `tip:` lines say what to do, the usage
 /// line comes last.
-fn told(text: &str) -> Error {
+fn told(text: &str, command: &str) -> Error {
     let mut paragraphs = text.trim().split("\n\n");
     let first = paragraphs.next().unwrap_or_default();
     let message = first.strip_prefix("error: ").unwrap_or(first);
@@ -41,7 +46,7 @@ fn told(text: &str) -> Error {
         }
     }
     if hints.is_empty() {
-        hints.push("portway --help".to_owned());
+        hints.push(format!("portway {command}--help"));
     }
     Error::new("usage", Exit::Usage, message).hint(hints.join("; "))
 }

@@ -28,13 +28,16 @@ pub(super) fn text(file: &str, config: &config::Config) -> String {
     let mut text = format!(
         "# {file}\n# Flags win over the environment, the environment over the file, the file over defaults.\n"
     );
+    let defaults = Settings::default();
     let mut section = "";
     for field in FIELDS {
         if field.section != section {
             section = field.section;
             let _ = write!(text, "\n[{section}]\n");
         }
-        comment(&mut text, field, &format!(" ${}.", field.variable()));
+        let default = defaults.toml(field).map(|value| format!(" Default {value}."));
+        let tail = format!("{} ${}.", default.unwrap_or_default(), field.variable());
+        comment(&mut text, field, &tail);
         let origin = match config.origin(field) {
             Origin::File(line) => format!("file, line {line}"),
             other => other.as_str().to_owned(),
@@ -73,7 +76,7 @@ fn comment(text: &mut String, field: &Field, tail: &str) {
     let _ = writeln!(text, "{line}");
 }
 
-/// The rule and the default as one sentence.
+/// The rule as a sentence.
 fn sentence(rule: Rule) -> String {
     let rule = rule.to_string();
     let mut letters = rule.chars();

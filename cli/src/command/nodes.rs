@@ -36,7 +36,7 @@ fn list(context: &Context<'_>) -> Result<(), Error> {
         let site = node.site.as_ref().map(SiteName::as_str);
         let addresses = addresses(node);
         let tail = site.map_or_else(String::new, |site| format!("  {site}"));
-        context.out.text(&format!("{name:<width$}  {}{tail}", addresses.join(" ")));
+        context.out.text(&format!("{:<width$}  {}{tail}", name.as_str(), addresses.join(" ")));
         context.out.event(&Event::Node { name: name.as_str(), addresses, site });
     }
     if nodes.is_empty() {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use portway::api::{Error, Exit};
-use portway::config::{Config, ServeRecord};
+use portway::config::Config;
 
 use crate::args::Serve;
 use crate::facade::ServeOptions;
@@ -20,12 +20,6 @@ pub(super) async fn run(context: &Context<'_>, args: Serve) -> Result<Exit, Erro
     let server = context.engine(&config)?.serve(options).await?;
 
     let (node, address, admin) = (server.node(), server.listen(), server.admin());
-    let record = ServeRecord { node: node.clone(), address, admin, pid: std::process::id() };
-    record.write(&context.home).map_err(|error| {
-        let file = shown(&context.home.serve_file());
-        Error::new("home", Exit::Failed, format!("{file} cannot be written: {}", told(&error)))
-            .hint("invite and status need it; check who owns the directory")
-    })?;
     context.out.event(&Event::Listening {
         address,
         admin,
@@ -53,15 +47,13 @@ pub(super) async fn run(context: &Context<'_>, args: Serve) -> Result<Exit, Erro
             Err(_) => std::future::pending().await,
         }
     };
-    let ended = tokio::select! {
-        ended = Box::pin(server.run(shutdown)) => ended,
-        () = second => Err(Error::new("interrupted", Exit::Interrupted, "stopped at once")
-            .hint("transfers resume when the node serves again")),
-    };
-    if let Err(error) = record.remove(&context.home) {
-        context.out.warning(&format!("the record of this serve stays: {}", told(&error)));
+    tokio::select! {
+        ended = Box::pin(server.run(shutdown)) => ended?,
+        () = second => {
+            return Err(Error::new("interrupted", Exit::Interrupted, "stopped at once")
+                .hint("transfers resume when the node serves again"));
+        }
     }
-    ended?;
     context.out.event(&Event::Stopped);
     Ok(Exit::Done)
 }

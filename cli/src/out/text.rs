@@ -33,6 +33,9 @@ pub(crate) fn progress(now: &Snapshot, meter: &Meter, bar: bool) -> String {
             push(&mut line, &format!("[{:.<20}]", "#".repeat(full)));
         }
     }
+    if now.files_total == 0 && !line.is_empty() {
+        return line;
+    }
     let more = if now.scan_done { "" } else { "+" };
     push(&mut line, &format!("{} of {}{more}", human::bytes(done), human::bytes(now.bytes_total)));
     push(&mut line, &human::rate(meter.sent_per_s()));

@@ -6,7 +6,7 @@ use std::pin::pin;
 use portway::api::{Error, Exit, Outcome};
 use portway::metrics::Snapshot;
 use tokio::sync::mpsc::Receiver;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::Out;
 use super::progress::Meter;
@@ -21,7 +21,7 @@ pub(crate) async fn watch(
     mut interrupts: Receiver<()>,
 ) -> Result<Outcome, Error> {
     let mut done = pin!(done);
-    let mut ticks = interval(out.interval());
+    let mut ticks = interval_at(Instant::now() + out.interval(), out.interval());
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut meter = Meter::default();
     let mut asked = false;

@@ -67,9 +67,9 @@ fn a_slash_before_the_colon_makes_a_path_local() {
 
 #[test]
 fn what_cannot_be_meant_is_refused_with_a_hint() {
-    assert_snapshot!(read("clodu:a"), @r#"unknown-node Usage: no node "clodu" is known [did you mean cloud?; for a local file write ./clodu:a]"#);
+    assert_snapshot!(read("clodu:a"), @r#"unknown-node Usage: no node "clodu" is known [did you mean cloud? for a local file write ./clodu:a]"#);
     assert_snapshot!(read("Weird:a"), @r#"unknown-node Usage: no node "Weird" is known [known are c, cloud; portway nodes add NAME ADDR:PORT adds one; for a local file write ./Weird:a]"#);
-    assert_snapshot!(read(":a"), @r#"unknown-node Usage: no node "" is known [did you mean c?; for a local file write ./:a]"#);
+    assert_snapshot!(read(":a"), @r#"unknown-node Usage: no node "" is known [did you mean c? for a local file write ./:a]"#);
     assert_snapshot!(read("cloud:../x"), @"address Usage: cloud:../x cannot be a path of a node: a path component is '.' or '..' [name a path below the node's root]");
     assert_snapshot!(read("portway://10.0.0.1/a"), @r#"address Usage: "10.0.0.1" is not an address: an address is ADDR:PORT or HOST:PORT, IPv6 addresses in brackets, port 1 to 65535 [for example portway://10.0.0.2:7717/checkpoints or portway://[fd00::2]:7717/]"#);
     assert_snapshot!(read("portway://nowhere.example:7717/a"), @"resolve Failed: nowhere.example:7717 cannot be resolved: no such name [check the name, or write the address itself]");

@@ -11,8 +11,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::{Finding, Level};
 use crate::base::human;
 
-/// When this version was written, in seconds since 1970, rounded down (2026-01-01): no clock can be before it.
+/// When this version was written, in seconds since 1970, rounded down (2026-01-01): no clock can be
+/// before it.
 const WRITTEN_S: u64 = 1_767_225_600;
+/// Seconds of a day.
+const DAY_S: u64 = 86_400;
 
 /// What the local checks need to know.
 pub struct LocalChecks<'a> {
@@ -79,7 +82,12 @@ fn clock(now: SystemTime, certificate: Option<(SystemTime, SystemTime)>) -> Find
     const SET: &str = "set the clock and keep it set, for example: timedatectl set-ntp true";
     let say = |level, text: String, fix: &str| finding("clock", level, text, fix);
     let away = |later: SystemTime, earlier: SystemTime| {
-        human::seconds(later.duration_since(earlier).unwrap_or_default().as_secs_f64())
+        let seconds = later.duration_since(earlier).unwrap_or_default().as_secs();
+        if seconds < 2 * DAY_S {
+            human::seconds(seconds as f64)
+        } else {
+            format!("{} days", human::count(seconds / DAY_S))
+        }
     };
     if now < UNIX_EPOCH + Duration::from_secs(WRITTEN_S) {
         let text = "the clock is before the time when this version of portway was written";

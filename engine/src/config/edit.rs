@@ -116,8 +116,16 @@ fn edit<T>(
             path: path.clone(),
             detail: error.message().lines().collect::<Vec<_>>().join(", "),
         })?;
+    // Where there is nothing but comments, they are the document's end, and new tables go before it.
+    let comments =
+        document.is_empty().then(|| document.trailing().as_str().unwrap_or("").to_owned());
     let result = change(&path, &mut document)?;
-    write_atomic(&path, document.to_string().as_bytes()).map_err(failed)?;
+    let mut text = document.to_string();
+    if let Some(comments) = comments.filter(|comments| !comments.trim().is_empty()) {
+        let added = text.strip_suffix(comments.as_str()).unwrap_or(&text).trim_start();
+        text = format!("{}\n\n{added}", comments.trim_end());
+    }
+    write_atomic(&path, text.as_bytes()).map_err(failed)?;
     Ok(result)
 }
 
@@ -171,6 +179,13 @@ mod tests {
         assert_eq!(text(&home), "[nodes.a]\naddress = \"1.1.1.1:1\"\n");
         remove_node(&home, &name("a")).expect("removed");
         assert_eq!(text(&home), "");
+    }
+
+    #[test]
+    fn comments_of_an_otherwise_empty_file_stay_at_its_head() {
+        let (_dir, home) = home_with("# mine\n\n");
+        assert!(!add_node(&home, &name("a"), &[endpoint("1.1.1.1:1")]).expect("new"));
+        assert_eq!(text(&home), "# mine\n\n[nodes.a]\naddress = \"1.1.1.1:1\"\n");
     }
 
     #[test]

@@ -285,7 +285,7 @@ choice! {
 choice! {
     /// How files are read and written.
     Backend {
-        /// `uring` where the kernel allows it, otherwise `pool`.
+        /// Whichever was measured to be faster for cached files: `pool`.
         Auto = "auto",
         /// Threads that call `pread` and `pwrite`.
         Pool = "pool",

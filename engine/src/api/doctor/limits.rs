@@ -11,6 +11,9 @@ use crate::base::human;
 /// Descriptors that a busy node wants: sockets, files under way, the index.
 const OPEN_FILES_WANTED: u64 = 4096;
 
+/// What the rings of `io_uring` may take; Linux before 5.12 counts them as locked memory.
+const RINGS_BYTES: u64 = 1 << 20;
+
 /// Open files of one process.
 pub(super) fn open_files() -> Finding {
     judge_open_files(getrlimit(Resource::Nofile).current)
@@ -34,7 +37,7 @@ pub(super) fn judge_open_files(limit: Option<u64>) -> Finding {
     }
 }
 
-/// Memory that may be locked: what `io_uring` and verbs register.
+/// Memory that may be locked: what verbs register, and the rings of `io_uring` on older kernels.
 pub(super) fn locked_memory(slab_bytes: u64) -> Finding {
     judge_locked_memory(getrlimit(Resource::Memlock).current, slab_bytes)
 }
@@ -45,12 +48,15 @@ pub(super) fn judge_locked_memory(limit: Option<u64>, slab_bytes: u64) -> Findin
     };
     let text =
         format!("{} may be locked, the slab has {}", human::bytes(limit), human::bytes(slab_bytes));
-    if limit >= slab_bytes {
-        finding("memlock", Level::Ok, text, "")
-    } else {
-        let text = format!("{text}: buffers cannot be registered with the kernel");
+    if limit < RINGS_BYTES {
         let fix = "ulimit -l unlimited, or LimitMEMLOCK=infinity in the unit";
+        let text = format!("{text}: before Linux 5.12 that is too little for io_uring");
         finding("memlock", Level::Warn, text, fix)
+    } else if limit < slab_bytes {
+        let note = "only RDMA would need more: ulimit -l unlimited, or LimitMEMLOCK=infinity";
+        finding("memlock", Level::Ok, text, note)
+    } else {
+        finding("memlock", Level::Ok, text, "")
     }
 }
 
@@ -69,8 +75,8 @@ pub(super) fn judge_uring(probed: io::Result<()>, disabled: Option<u64>) -> Find
         Some(1) => "sysctl -w kernel.io_uring_disabled=0, or set kernel.io_uring_group",
         Some(2) => "sysctl -w kernel.io_uring_disabled=0",
         Some(_) => "allow the io_uring calls in the container's seccomp profile",
-        None => "use Linux 5.6 or newer, or set storage.backend = \"pool\" to say that it is meant",
+        None => "use Linux 5.6 or newer",
     };
-    let text = format!("not available ({error}): files go through a pool of threads");
-    finding("io-uring", Level::Warn, text, fix)
+    let text = format!("not available ({error}); only storage.backend = \"uring\" needs it");
+    finding("io-uring", Level::Ok, text, fix)
 }

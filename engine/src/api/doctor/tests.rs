@@ -77,7 +77,9 @@ fn limits_below_what_is_wanted_are_told() {
     assert_eq!(level(limits::judge_open_files(Some(1024))), Level::Warn);
     assert_eq!(level(limits::judge_open_files(Some(4096))), Level::Ok);
     assert_eq!(level(limits::judge_open_files(None)), Level::Ok);
-    assert_eq!(level(limits::judge_locked_memory(Some(8 << 20), 128 << 20)), Level::Warn);
+    assert_eq!(level(limits::judge_locked_memory(Some(64 << 10), 128 << 20)), Level::Warn);
+    let some = limits::judge_locked_memory(Some(8 << 20), 128 << 20);
+    assert!(some.level == Level::Ok && some.fix.contains("RDMA"));
     assert_eq!(level(limits::judge_locked_memory(Some(128 << 20), 128 << 20)), Level::Ok);
     assert_eq!(level(limits::judge_locked_memory(None, 128 << 20)), Level::Ok);
 }

@@ -1,0 +1,113 @@
+//! Two nodes on this machine, from the first command to an interrupted transfer.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn portway(home: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portway"));
+    command.env_clear().env("PORTWAY_HOME", home).args(arguments);
+    command
+}
+
+fn run(home: &Path, arguments: &[&str], exit: i32) -> Output {
+    let output = portway(home, arguments).output().expect("the command starts");
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(exit), "{arguments:?}: {words}");
+    output
+}
+
+fn events(output: &Output) -> Vec<Value> {
+    let lines = output.stdout.split(|&c| c == b'\n').filter(|line| !line.is_empty());
+    lines.map(|line| serde_json::from_slice(line).expect("JSON")).collect()
+}
+
+fn signal(child: &Child, name: &str) {
+    let pid = child.id().to_string();
+    let status = Command::new("/bin/kill").args([name, &pid]).status().expect("kill starts");
+    assert!(status.success());
+}
+
+/// A child that is killed if the test ends early.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_first_transfer_between_two_nodes_and_back() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| dir.path().join(name);
+    let path = |name: &str| at(name).to_string_lossy().into_owned();
+    let (onprem, cloud) = (at("h1"), at("h2"));
+    std::fs::create_dir_all(at("root")).expect("made");
+    std::fs::create_dir_all(at("step-1/shards")).expect("made");
+    std::fs::write(at("step-1/model"), vec![7; 3 << 20]).expect("written");
+    std::fs::write(at("step-1/shards/a:b"), "tokens").expect("written");
+
+    run(&onprem, &["init", "--name", "onprem", "--site", "dc", "--tier", "private"], 0);
+    let mut serve = portway(&onprem, &["serve", "--root", &path("root"), "--json"]);
+    serve.args(["--listen", "127.0.0.1:0", "--quiet"]).stdout(Stdio::piped());
+    let mut serve = Running(serve.spawn().expect("serve starts"));
+    let mut said = BufReader::new(serve.0.stdout.take().expect("piped")).lines();
+    let listening: Value =
+        serde_json::from_str(&said.next().expect("a line").expect("read")).expect("JSON");
+    assert_eq!(listening["event"], "listening");
+    assert_eq!(listening["node"], "onprem");
+    let address = listening["address"].as_str().expect("an address").to_owned();
+
+    let invite = ["invite", "--name", "cloud", "--site", "eu", "--tier", "public", "--quiet"];
+    let token = run(&onprem, &invite, 0).stdout;
+    let mut join = portway(&cloud, &["join", "-"]);
+    let mut join = join.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("join starts");
+    join.stdin.take().expect("piped").write_all(&token).expect("written");
+    assert!(join.wait().expect("ended").success());
+
+    let pushed = events(&run(&cloud, &["push", "--json", &path("step-1"), "onprem:ck/"], 0));
+    let summary = pushed.last().expect("events");
+    assert_eq!(summary["event"], "summary");
+    assert_eq!(summary["verified"], true);
+    assert_eq!(summary["files"], 2);
+    let bytes = |key: &str| summary[key].as_u64().expect("a number");
+    let ways = bytes("bytes_sent") + bytes("bytes_deduplicated") + bytes("bytes_resumed");
+    assert_eq!(bytes("bytes_total"), ways);
+    assert_eq!(std::fs::read(at("root/ck/step-1/shards/a:b")).expect("arrived"), b"tokens");
+
+    let url = format!("portway://{address}/ck/step-1");
+    run(&cloud, &["pull", &url, &path("back")], 0);
+    assert_eq!(std::fs::read(at("back/model")).expect("arrived"), vec![7; 3 << 20]);
+    let verified = events(&run(&cloud, &["verify", "--json", "onprem:ck/step-1"], 0));
+    assert_eq!(verified[0]["bad_total"], 0);
+    let listed = events(&run(&cloud, &["ls", "--json", "onprem:ck"], 0));
+    assert_eq!(listed[0]["name"], "step-1");
+    let planned = events(&run(&cloud, &["plan", "--json", &path("step-1"), "onprem:ck2"], 0));
+    assert_eq!(planned[0]["bytes_to_send"], 0);
+    let status = events(&run(&onprem, &["status", "--json"], 0));
+    assert_eq!(status[0]["node"], "onprem");
+    run(&cloud, &["pull", "onprem:missing", &path("nothing")], 1);
+
+    signal(&serve.0, "-TERM");
+    assert_eq!(serve.0.wait().expect("ended").code(), Some(0));
+    let last = said.last().expect("a line").expect("read");
+    assert_eq!(last, r#"{"event":"stopped"}"#);
+    run(&onprem, &["status"], 1);
+
+    // Nobody answers now: the transfer waits, and one interrupt ends it where it can resume.
+    let mut waiting = portway(&cloud, &["push", "--json", &path("step-1"), "onprem:ck3"]);
+    let waiting = waiting.env("PORTWAY_PROGRESS_MS", "10").stdout(Stdio::piped());
+    let mut waiting = Running(waiting.stderr(Stdio::null()).spawn().expect("push starts"));
+    let mut said = BufReader::new(waiting.0.stdout.take().expect("piped")).lines();
+    let progress = said.find(|line| line.as_ref().is_ok_and(|line| line.contains("\"progress\"")));
+    assert!(progress.is_some());
+    signal(&waiting.0, "-INT");
+    let last = said.last().expect("a line").expect("read");
+    let last: Value = serde_json::from_str(&last).expect("JSON");
+    assert_eq!((last["event"].as_str(), last["exit"].as_u64()), (Some("error"), Some(5)));
+    assert_eq!(waiting.0.wait().expect("ended").code(), Some(5));
+}
