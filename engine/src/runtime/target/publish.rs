@@ -296,8 +296,10 @@ impl Publish<'_> {
             Err(error) => return Err(renaming(error)),
         }
         let Layout { manifest, published, .. } = self.layout;
+        // Its own time of change says since when it holds, so that has to be durable too.
         self.tree
             .rename(manifest, published, true)
+            .and_then(|()| self.tree.open(published)?.sync())
             .and_then(|()| self.tree.sync_dir(&manifests_path()))
             .map_err(|e| fatal("publish", published, &e))
     }
@@ -306,10 +308,11 @@ impl Publish<'_> {
         let first = self.manifest()?.read();
         let first = first.map_err(|e| fatal("read", &self.layout.manifest, &e))?;
         match first.map(|listed| listed.entry) {
-            Some(top) if top.path.is_root() && top.kind == EntryKind::Dir => {
-                let set = self.tree.set_meta(self.target, top.mode, top.mtime);
-                set.map_err(|e| fatal("set the times of", self.target, &e))
-            }
+            Some(top) if top.path.is_root() && top.kind == EntryKind::Dir => self
+                .tree
+                .set_meta(self.target, top.mode, top.mtime)
+                .and_then(|()| self.tree.sync_dir(self.target))
+                .map_err(|e| fatal("set the times of", self.target, &e)),
             _ => Ok(()),
         }
     }
