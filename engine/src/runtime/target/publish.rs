@@ -9,12 +9,12 @@ use std::io;
 use super::commit::index_chunks;
 use super::{Layout, TargetStore, below, key_of, manifests_path, staging_path, sync_ancestors};
 use crate::base::{Digest, RelPath};
-use crate::index::{FileChunks, Index};
+use crate::index::{BaseId, FileChunks, Index};
 use crate::journal::{Journal, Record};
 use crate::manifest::{Entry, EntryKind};
 use crate::protocol::Failure;
 use crate::runtime::fatal;
-use crate::runtime::manifest_file::{DirStack, ManifestReader};
+use crate::runtime::manifest_file::{DirStack, Listed, ManifestReader};
 use crate::storage::{self, Kind, Tree};
 
 impl TargetStore {
@@ -45,11 +45,8 @@ impl TargetStore {
             let record = Record::Publishing { root, entries };
             journal.append(&[record]).map_err(|e| Failure::new("journal", e.to_string()))?;
         }
-        publish.make_visible()?;
-        if let Some(base) = self.base {
-            let _ = self.index.move_base(base, &self.target);
-            let _ = self.index.flush();
-        }
+        publish.make_visible(&self.index)?;
+        let _ = self.index.flush();
         ledger.journal = None;
         ledger.manifest = None;
         drop(ledger);
@@ -101,7 +98,7 @@ pub(super) fn recover(tree: &dyn Tree, index: &Index, target: &RelPath) -> Resul
     // Without its manifest the last rename was done: only the cleaning is left.
     let staged = present(tree, &layout.manifest);
     if staged.map_err(|e| fatal("look at", &layout.manifest, &e))? {
-        Publish { tree, layout: &layout, target }.make_visible()?;
+        Publish { tree, layout: &layout, target }.make_visible(index)?;
         index_published(tree, index, target);
     }
     clean_up(tree, &layout).map_err(|e| fatal("remove", &layout.staging, &e))
@@ -111,16 +108,11 @@ pub(super) fn recover(tree: &dyn Tree, index: &Index, target: &RelPath) -> Resul
 pub(super) fn index_published(tree: &dyn Tree, index: &Index, target: &RelPath) {
     let path = Layout::of(target).published;
     let Ok(Some(mut reader)) = ManifestReader::open(tree, &path) else { return };
-    let Ok(base) = index.add_base(target) else { return };
+    let mut all = Moved::to(index, target);
     while let Ok(Some(listed)) = reader.read() {
-        if !listed.chunks.is_empty() {
-            let chunks = index_chunks(&listed.chunks);
-            let path = listed.entry.path;
-            if index.insert(base, &[FileChunks { path, chunks: &chunks }]).is_err() {
-                return;
-            }
-        }
+        all.add(&listed);
     }
+    all.flush();
 }
 
 /// Whether there is anything at `path`; where that cannot be told it is an error, and never a no.
@@ -131,6 +123,43 @@ pub(super) fn present(tree: &dyn Tree, path: &RelPath) -> io::Result<bool> {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(false),
             _ => Err(error),
         },
+    }
+}
+
+/// The objects of a staging area on their way to a base that was there before. The index is a
+/// cache, so failures only cost finding less.
+struct Moved<'a> {
+    index: &'a Index,
+    to: Option<BaseId>,
+    files: Vec<(RelPath, Vec<(Digest, u64, u32)>)>,
+    chunks: usize,
+}
+
+impl<'a> Moved<'a> {
+    /// Chunks that go to the index at a time.
+    const CHUNKS: usize = 8192;
+
+    fn to(index: &'a Index, target: &RelPath) -> Self {
+        Self { index, to: index.add_base(target).ok(), files: Vec::new(), chunks: 0 }
+    }
+
+    fn add(&mut self, listed: &Listed) {
+        if !listed.chunks.is_empty() {
+            self.chunks += listed.chunks.len();
+            self.files.push((listed.entry.path.clone(), index_chunks(&listed.chunks)));
+        }
+        if self.chunks >= Self::CHUNKS {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        let files = std::mem::take(&mut self.files);
+        let files: Vec<FileChunks<'_>> =
+            files.iter().map(|(path, chunks)| FileChunks { path: path.clone(), chunks }).collect();
+        self.chunks = 0;
+        let Some(to) = self.to else { return };
+        let _ = self.index.insert(to, &files);
     }
 }
 
@@ -150,7 +179,7 @@ impl Publish<'_> {
     /// Calls `each` for every entry in order, and `leave` for every directory that is left.
     fn walk(
         &self,
-        mut each: impl FnMut(&Entry) -> Result<(), Failure>,
+        mut each: impl FnMut(&Listed) -> Result<(), Failure>,
         mut leave: impl FnMut(&Entry) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let mut reader = self.manifest()?;
@@ -159,7 +188,7 @@ impl Publish<'_> {
         while let Some(listed) = reader.read().map_err(damaged)? {
             let entry = &listed.entry;
             dirs.leave(&entry.path).iter().try_for_each(&mut leave)?;
-            each(entry)?;
+            each(&listed)?;
             if entry.kind == EntryKind::Dir {
                 dirs.enter(entry);
             }
@@ -175,7 +204,7 @@ impl Publish<'_> {
             return Ok(());
         }
         self.walk(
-            |entry| {
+            |Listed { entry, .. }| {
                 let path = below(self.target, &entry.path)?;
                 let in_the_way = entry.kind != EntryKind::Dir && self.is_full_dir(&path)?;
                 if in_the_way {
@@ -232,7 +261,7 @@ impl Publish<'_> {
         }
         let top = &self.layout.tree;
         self.walk(
-            |entry| {
+            |Listed { entry, .. }| {
                 let path = below(top, &entry.path)?;
                 let made = match &entry.kind {
                     EntryKind::File { .. } => Ok(()),
@@ -296,7 +325,7 @@ impl Publish<'_> {
     }
 
     /// Renames the staged snapshot, or its objects, to where they are seen.
-    fn make_visible(&self) -> Result<(), Failure> {
+    fn make_visible(&self, index: &Index) -> Result<(), Failure> {
         let renaming = |e| fatal("publish", self.target, &e);
         let target_dir = self.target.parent().unwrap_or_default();
         let staged = present(self.tree, &self.layout.tree).map_err(renaming)?;
@@ -310,9 +339,15 @@ impl Publish<'_> {
             Ok(()) => {
                 self.set_top_meta()?;
                 sync_ancestors(self.tree, self.target).map_err(renaming)?;
+                let base = index.add_base(&self.layout.tree);
+                let _ = base.and_then(|base| index.move_base(base, self.target));
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                self.merge()?;
+                let mut moved = Moved::to(index, self.target);
+                self.merge(&mut moved)?;
+                moved.flush();
+                let base = index.add_base(&self.layout.tree);
+                let _ = base.and_then(|base| index.drop_base(base));
                 self.tree.sync_all().map_err(renaming)?;
             }
             Err(error) => return Err(renaming(error)),
@@ -340,16 +375,20 @@ impl Publish<'_> {
     }
 
     /// Replaces object by object. Done over, it does only what is left.
-    fn merge(&self) -> Result<(), Failure> {
+    fn merge(&self, moved: &mut Moved<'_>) -> Result<(), Failure> {
         self.walk(
-            |entry| {
+            |listed| {
+                let entry = &listed.entry;
                 let from = below(&self.layout.tree, &entry.path)?;
                 let to = below(self.target, &entry.path)?;
-                let moved = match &entry.kind {
-                    EntryKind::Dir => make_dir(self.tree, &to),
+                let done = match &entry.kind {
+                    EntryKind::Dir => make_dir(self.tree, &to).map(|()| false),
                     _ => self.move_object(&from, &to),
                 };
-                moved.map_err(|e| fatal("publish", &to, &e))
+                if done.map_err(|e| fatal("publish", &to, &e))? {
+                    moved.add(listed);
+                }
+                Ok(())
             },
             |dir| {
                 let path = below(self.target, &dir.path)?;
@@ -359,15 +398,16 @@ impl Publish<'_> {
         )
     }
 
-    fn move_object(&self, from: &RelPath, to: &RelPath) -> io::Result<()> {
+    /// Whether there was something left to move.
+    fn move_object(&self, from: &RelPath, to: &RelPath) -> io::Result<bool> {
         if !present(self.tree, from)? {
             // Moved before, or published earlier and unchanged.
-            return Ok(());
+            return Ok(false);
         }
         if self.tree.meta(to).is_ok_and(|meta| meta.kind == Kind::Dir) {
             self.tree.rmdir(to)?;
         }
-        self.tree.rename(from, to, true)
+        self.tree.rename(from, to, true).map(|()| true)
     }
 }
 
