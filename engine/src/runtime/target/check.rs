@@ -4,7 +4,7 @@ use std::io;
 
 use super::{Origin, StoreOptions, TargetStore, below, same_inode};
 use crate::base::{FileTime, RelPath, Seq};
-use crate::manifest::Entry;
+use crate::manifest::{Entry, EntryKind};
 use crate::protocol::Checked;
 use crate::runtime::manifest_file::{Listed, ManifestReader};
 use crate::storage::{self, Kind, Tree};
@@ -57,7 +57,8 @@ impl TargetStore {
         for (seq, entry) in (first..).zip(entries) {
             let old = self.old_entry(&entry.path);
             if !entry.is_file() {
-                if old.is_none_or(|old| old.entry != *entry) {
+                let known = old.is_some_and(|old| old.entry == *entry);
+                if !known || !self.is_there(entry) {
                     self.inner().changed = true;
                 }
                 continue;
@@ -78,6 +79,21 @@ impl TargetStore {
             answers.push((seq, checked));
         }
         answers
+    }
+
+    /// Whether a directory or link is at the target just as announced.
+    fn is_there(&self, entry: &Entry) -> bool {
+        let Ok(path) = below(&self.target, &entry.path) else { return false };
+        let Ok(meta) = self.tree.meta(&path) else { return false };
+        let same = match &entry.kind {
+            EntryKind::Dir => meta.kind == Kind::Dir && meta.mode & 0o777 == entry.mode,
+            EntryKind::Symlink(text) => {
+                meta.kind == Kind::Symlink
+                    && self.tree.read_link(&path).is_ok_and(|there| there == *text)
+            }
+            EntryKind::File { .. } => false,
+        };
+        same && meta.mtime == entry.mtime
     }
 
     fn old_entry(&self, path: &RelPath) -> Option<Listed> {

@@ -9,7 +9,7 @@ use std::io;
 use super::commit::index_chunks;
 use super::{Layout, TargetStore, below, key_of, manifests_path, staging_path, sync_ancestors};
 use crate::base::{Digest, RelPath};
-use crate::index::{FileChunks, Index};
+use crate::index::{BaseId, FileChunks, Index};
 use crate::journal::{Journal, Record};
 use crate::manifest::{Entry, EntryKind};
 use crate::protocol::Failure;
@@ -29,12 +29,7 @@ impl TargetStore {
                 .map_err(|e| fatal("remove", &self.layout.staging, &e));
         }
         manifest.finish(root, entries).map_err(|e| fatal("write", &self.layout.manifest, &e))?;
-        let publish = Publish {
-            tree: &*self.tree,
-            index: &self.index,
-            layout: &self.layout,
-            target: &self.target,
-        };
+        let publish = Publish { tree: &*self.tree, layout: &self.layout, target: &self.target };
         publish.refuse_what_is_in_the_way()?;
         let there = present(&*self.tree, &self.target);
         let whole = !there.map_err(|e| fatal("look at", &self.target, &e))?;
@@ -50,15 +45,8 @@ impl TargetStore {
             let record = Record::Publishing { root, entries };
             journal.append(&[record]).map_err(|e| Failure::new("journal", e.to_string()))?;
         }
-        let visible = publish.make_visible()?;
-        if let Some(base) = self.base {
-            // After a merge its objects are known at the target, which has other objects too.
-            let _ = match visible {
-                Visible::Whole => self.index.move_base(base, &self.target),
-                Visible::Merged => self.index.drop_base(base),
-            };
-            let _ = self.index.flush();
-        }
+        publish.make_visible(&self.index)?;
+        let _ = self.index.flush();
         ledger.journal = None;
         ledger.manifest = None;
         drop(ledger);
@@ -72,9 +60,6 @@ impl TargetStore {
             && inner.old.as_ref().is_some_and(|old| old.at_end() && old.entries == entries)
     }
 }
-
-/// Files that are added to the index at a time.
-const INDEX_FILES: usize = 256;
 
 /// Removes a transfer's staging area.
 pub fn clean_up(tree: &dyn Tree, layout: &Layout) -> io::Result<()> {
@@ -113,7 +98,7 @@ pub(super) fn recover(tree: &dyn Tree, index: &Index, target: &RelPath) -> Resul
     // Without its manifest the last rename was done: only the cleaning is left.
     let staged = present(tree, &layout.manifest);
     if staged.map_err(|e| fatal("look at", &layout.manifest, &e))? {
-        Publish { tree, index, layout: &layout, target }.make_visible()?;
+        Publish { tree, layout: &layout, target }.make_visible(index)?;
         index_published(tree, index, target);
     }
     clean_up(tree, &layout).map_err(|e| fatal("remove", &layout.staging, &e))
@@ -123,27 +108,11 @@ pub(super) fn recover(tree: &dyn Tree, index: &Index, target: &RelPath) -> Resul
 pub fn index_published(tree: &dyn Tree, index: &Index, target: &RelPath) {
     let path = Layout::of(target).published;
     let Ok(Some(mut reader)) = ManifestReader::open(tree, &path) else { return };
-    let Ok(base) = index.add_base(target) else { return };
+    let mut all = Moved::to(index, target);
     while let Ok(Some(listed)) = reader.read() {
-        if !listed.chunks.is_empty() {
-            let chunks = index_chunks(&listed.chunks);
-            let path = listed.entry.path;
-            if index.insert(base, &[FileChunks { path, chunks: &chunks }]).is_err() {
-                return;
-            }
-        }
+        all.add(&listed);
     }
-}
-
-/// An object that a merge moved, and its chunks as the index takes them.
-type Moved = (RelPath, Vec<(Digest, u64, u32)>);
-
-/// How a snapshot became visible.
-enum Visible {
-    /// By one rename.
-    Whole,
-    /// Object by object.
-    Merged,
+    all.flush();
 }
 
 /// Whether there is anything at `path`; where that cannot be told it is an error, and never a no.
@@ -157,9 +126,45 @@ pub(super) fn present(tree: &dyn Tree, path: &RelPath) -> io::Result<bool> {
     }
 }
 
+/// The objects of a staging area on their way to a base that was there before. The index is a
+/// cache, so failures only cost finding less.
+struct Moved<'a> {
+    index: &'a Index,
+    to: Option<BaseId>,
+    files: Vec<(RelPath, Vec<(Digest, u64, u32)>)>,
+    chunks: usize,
+}
+
+impl<'a> Moved<'a> {
+    /// Chunks that go to the index at a time.
+    const CHUNKS: usize = 8192;
+
+    fn to(index: &'a Index, target: &RelPath) -> Self {
+        Self { index, to: index.add_base(target).ok(), files: Vec::new(), chunks: 0 }
+    }
+
+    fn add(&mut self, listed: &Listed) {
+        if !listed.chunks.is_empty() {
+            self.chunks += listed.chunks.len();
+            self.files.push((listed.entry.path.clone(), index_chunks(&listed.chunks)));
+        }
+        if self.chunks >= Self::CHUNKS {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        let files = std::mem::take(&mut self.files);
+        let files: Vec<FileChunks<'_>> =
+            files.iter().map(|(path, chunks)| FileChunks { path: path.clone(), chunks }).collect();
+        self.chunks = 0;
+        let Some(to) = self.to else { return };
+        let _ = self.index.insert(to, &files);
+    }
+}
+
 struct Publish<'a> {
     tree: &'a dyn Tree,
-    index: &'a Index,
     layout: &'a Layout,
     target: &'a RelPath,
 }
@@ -193,6 +198,7 @@ impl Publish<'_> {
 
     /// A directory that is not empty is never replaced by a file or link.
     fn refuse_what_is_in_the_way(&self) -> Result<(), Failure> {
+        self.refuse_a_file_above()?;
         let there = present(self.tree, self.target);
         if !there.map_err(|e| fatal("look at", self.target, &e))? {
             return Ok(());
@@ -209,6 +215,27 @@ impl Publish<'_> {
             },
             |_| Ok(()),
         )
+    }
+
+    /// Nor is a file or link on the way to the target path, or at it if it needs to be a directory:
+    /// found out later, it would stop the snapshot half-way.
+    fn refuse_a_file_above(&self) -> Result<(), Failure> {
+        let first = self.manifest()?.read();
+        let first = first.map_err(|e| fatal("read", &self.layout.manifest, &e))?;
+        let has_top = first.is_none_or(|listed| listed.entry.path.is_root());
+        let mut dir = if has_top { self.target.parent() } else { Some(self.target.clone()) };
+        while let Some(path) = dir {
+            match self.tree.meta(&path) {
+                Ok(meta) if meta.kind != Kind::Dir => {
+                    let detail = format!("{path} is a {} and would become a directory", meta.kind);
+                    return Err(Failure::new("in-the-way", detail));
+                }
+                Ok(_) => return Ok(()),
+                Err(_) => present(self.tree, &path).map_err(|e| fatal("look at", &path, &e))?,
+            };
+            dir = path.parent();
+        }
+        Ok(())
     }
 
     /// Whether `path` is a directory with something in it.
@@ -298,7 +325,7 @@ impl Publish<'_> {
     }
 
     /// Renames the staged snapshot, or its objects, to where they are seen.
-    fn make_visible(&self) -> Result<Visible, Failure> {
+    fn make_visible(&self, index: &Index) -> Result<(), Failure> {
         let renaming = |e| fatal("publish", self.target, &e);
         let target_dir = self.target.parent().unwrap_or_default();
         let staged = present(self.tree, &self.layout.tree).map_err(renaming)?;
@@ -308,68 +335,58 @@ impl Publish<'_> {
             make_parents(self.tree, &target_dir)
                 .and_then(|()| self.tree.rename(&self.layout.tree, self.target, false))
         };
-        let visible = match renamed {
+        match renamed {
             Ok(()) => {
                 self.set_top_meta()?;
                 sync_ancestors(self.tree, self.target).map_err(renaming)?;
-                Visible::Whole
+                let base = index.add_base(&self.layout.tree);
+                let _ = base.and_then(|base| index.move_base(base, self.target));
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                self.merge()?;
+                let mut moved = Moved::to(index, self.target);
+                self.merge(&mut moved)?;
+                moved.flush();
+                let base = index.add_base(&self.layout.tree);
+                let _ = base.and_then(|base| index.drop_base(base));
                 self.tree.sync_all().map_err(renaming)?;
-                Visible::Merged
             }
             Err(error) => return Err(renaming(error)),
-        };
+        }
         let Layout { manifest, published, .. } = self.layout;
+        // Its own time of change says since when it holds, so that has to be durable too.
         self.tree
             .rename(manifest, published, true)
+            .and_then(|()| self.tree.open(published)?.sync())
             .and_then(|()| self.tree.sync_dir(&manifests_path()))
-            .map_err(|e| fatal("publish", published, &e))?;
-        Ok(visible)
+            .map_err(|e| fatal("publish", published, &e))
     }
 
     fn set_top_meta(&self) -> Result<(), Failure> {
         let first = self.manifest()?.read();
         let first = first.map_err(|e| fatal("read", &self.layout.manifest, &e))?;
         match first.map(|listed| listed.entry) {
-            Some(top) if top.path.is_root() && top.kind == EntryKind::Dir => {
-                let set = self.tree.set_meta(self.target, top.mode, top.mtime);
-                let set = set.and_then(|()| self.tree.sync_dir(self.target));
-                set.map_err(|e| fatal("set the times of", self.target, &e))
-            }
+            Some(top) if top.path.is_root() && top.kind == EntryKind::Dir => self
+                .tree
+                .set_meta(self.target, top.mode, top.mtime)
+                .and_then(|()| self.tree.sync_dir(self.target))
+                .map_err(|e| fatal("set the times of", self.target, &e)),
             _ => Ok(()),
         }
     }
 
     /// Replaces object by object. Done over, it does only what is left.
-    fn merge(&self) -> Result<(), Failure> {
-        let base = self.index.add_base(self.target).ok();
-        let mut moved: Vec<Moved> = Vec::new();
-        let index = |moved: &mut Vec<Moved>| {
-            let files: Vec<_> = moved
-                .iter()
-                .map(|(path, chunks)| FileChunks { path: path.clone(), chunks })
-                .collect();
-            if let Some(base) = base {
-                let _ = self.index.insert(base, &files);
-            }
-            moved.clear();
-        };
+    fn merge(&self, moved: &mut Moved<'_>) -> Result<(), Failure> {
         self.walk(
             |listed| {
                 let entry = &listed.entry;
                 let from = below(&self.layout.tree, &entry.path)?;
                 let to = below(self.target, &entry.path)?;
-                let failed = |e| fatal("publish", &to, &e);
-                if entry.kind == EntryKind::Dir {
-                    return make_dir(self.tree, &to).map_err(failed);
-                }
-                if self.move_object(&from, &to).map_err(failed)? && !listed.chunks.is_empty() {
-                    moved.push((entry.path.clone(), index_chunks(&listed.chunks)));
-                    if moved.len() >= INDEX_FILES {
-                        index(&mut moved);
-                    }
+                let done = match &entry.kind {
+                    EntryKind::Dir => make_dir(self.tree, &to).map(|()| false),
+                    _ => self.move_object(&from, &to),
+                };
+                if done.map_err(|e| fatal("publish", &to, &e))? {
+                    moved.add(listed);
                 }
                 Ok(())
             },
@@ -378,12 +395,10 @@ impl Publish<'_> {
                 let set = self.tree.set_meta(&path, dir.mode, dir.mtime);
                 set.map_err(|e| fatal("set the times of", &path, &e))
             },
-        )?;
-        index(&mut moved);
-        Ok(())
+        )
     }
 
-    /// Whether the object was moved now, not before.
+    /// Whether there was something left to move.
     fn move_object(&self, from: &RelPath, to: &RelPath) -> io::Result<bool> {
         if !present(self.tree, from)? {
             // Moved before, or published earlier and unchanged.
@@ -392,8 +407,7 @@ impl Publish<'_> {
         if self.tree.meta(to).is_ok_and(|meta| meta.kind == Kind::Dir) {
             self.tree.rmdir(to)?;
         }
-        self.tree.rename(from, to, true)?;
-        Ok(true)
+        self.tree.rename(from, to, true).map(|()| true)
     }
 }
 

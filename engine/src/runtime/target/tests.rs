@@ -235,6 +235,12 @@ fn on_both(test: impl Fn(Node)) {
     test(Node::new(OsTree::open(dir.path()).unwrap()));
 }
 
+fn on_both_indexed(test: impl Fn(Node)) {
+    test(Node::indexed(MemoryTree::new(1)));
+    let dir = tempfile::tempdir().unwrap();
+    test(Node::indexed(OsTree::open(dir.path()).unwrap()));
+}
+
 #[test]
 fn a_snapshot_appears_with_content_modes_and_times() {
     on_both(|node| {
@@ -304,5 +310,141 @@ fn a_disk_error_is_not_taken_for_a_missing_file() {
             assert_eq!(node.picture("m"), expected.picture("m"), "{op:?} {nth}");
             assert!(node.staging_is_empty(), "{op:?} {nth}");
         }
+    }
+}
+
+#[test]
+fn modes_and_times_of_a_published_snapshot_survive_a_power_loss() {
+    for seed in 0..60 {
+        let tree = MemoryTree::new(1);
+        let node = Node::new(tree.clone());
+        let mut items = small_tree();
+        items[0].entry.mode = 0o750;
+        for to in ["m", "models/m"] {
+            node.push(to, &items).unwrap();
+            let before = node.picture(to);
+            tree.crash(seed);
+            assert_eq!(node.picture(to), before, "seed {seed}");
+        }
+        // Over what is there.
+        items.push(file("zz", "more", 2));
+        node.push("m", &items).unwrap();
+        let before = node.picture("m");
+        tree.crash(seed);
+        assert_eq!(node.picture("m"), before, "seed {seed}");
+        let answers = node.push("m", &items).unwrap();
+        let known = answers.iter().all(|answer| matches!(answer, Checked::Published(_)));
+        assert!(known, "seed {seed}: {answers:?}");
+    }
+}
+
+#[test]
+fn a_target_below_a_file_or_link_is_refused_before_anything_is_final() {
+    on_both(|node| {
+        node.tree.create(&path("f")).unwrap();
+        node.tree.symlink(b"elsewhere", &path("l")).unwrap();
+        for to in ["f/m", "l/m", "f/m/n"] {
+            for _ in 0..2 {
+                assert_eq!(node.push(to, &small_tree()).unwrap_err().code, "in-the-way", "{to}");
+            }
+        }
+        node.tree.unlink(&path("f")).unwrap();
+        node.push("f/m", &small_tree()).unwrap();
+        assert_eq!(node.content("f/m/z").unwrap(), "z");
+    });
+}
+
+#[test]
+fn a_full_directory_is_not_replaced_by_a_file_and_an_empty_one_is() {
+    on_both(|node| {
+        node.push("m", &[dir(""), dir("a"), file("a/x", "x", 1), dir("e")]).unwrap();
+        let before = node.picture("m");
+        let over_full = [dir(""), file("a", "file", 2)];
+        assert_eq!(node.push("m", &over_full).unwrap_err().code, "in-the-way");
+        assert_eq!(node.picture("m"), before);
+        node.push("m", &[dir(""), file("e", "file", 2)]).unwrap();
+        assert_eq!(node.content("m/e").unwrap(), "file");
+        assert_eq!(node.content("m/a/x").unwrap(), "x", "what is not in the snapshot stays");
+        // Several sources have no common top, so a file at the target path stays in the way.
+        node.push("one", &[file("", "one", 1)]).unwrap();
+        let apart = [dir("a"), file("b", "b", 1)];
+        assert_eq!(node.push("one", &apart).unwrap_err().code, "in-the-way");
+        assert_eq!(node.content("one").unwrap(), "one");
+    });
+}
+
+#[test]
+fn a_single_file_is_published_as_the_target_path_itself() {
+    on_both(|node| {
+        node.push("d/one", &[file("", "first", 1)]).unwrap();
+        assert_eq!(node.content("d/one").unwrap(), "first");
+        node.push("d/one", &[file("", "second", 2)]).unwrap();
+        assert_eq!(node.picture("d/one"), ["d/one 640 1600000000 second"]);
+        assert!(node.staging_is_empty());
+    });
+}
+
+#[test]
+fn what_was_published_before_is_found_after_a_part_was_replaced() {
+    on_both_indexed(|node| {
+        node.push("m", &[dir(""), file("kept", "kept content", 1), file("new", "v1", 1)]).unwrap();
+        node.push("m", &[dir(""), file("kept", "kept content", 1), file("new", "v2", 2)]).unwrap();
+        let store = node.open("other").unwrap();
+        let copies =
+            [dir(""), file("a", "kept content", 3), file("b", "v2", 3), file("c", "lost", 3)];
+        let entries: Vec<Entry> = copies.iter().map(|item| item.entry.clone()).collect();
+        store.check(0, &entries);
+        for (seq, item) in (0..).zip(&copies).skip(1) {
+            for (piece, _) in pieces(seq, &item.content) {
+                let found = store.resolve(&[(0, piece)]).unwrap();
+                let expected = if seq == 3 { Finding::Missing } else { Finding::Deduplicated };
+                assert_eq!(found[0].1, Ok(expected), "{}", item.entry.path);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_second_push_of_the_unchanged_touches_nothing() {
+    on_both(|node| {
+        node.push("m", &small_tree()).unwrap();
+        let before = node.times("m");
+        let answers = node.push("m", &small_tree()).unwrap();
+        assert!(answers.iter().all(|answer| matches!(answer, Checked::Published(_))));
+        assert_eq!(node.times("m"), before);
+    });
+}
+
+#[test]
+fn what_was_changed_or_removed_at_the_target_is_put_right_by_the_next_push() {
+    let damage: [(&str, fn(&dyn Tree)); 6] = [
+        ("link removed", |tree| tree.unlink(&path("m/a/y")).unwrap()),
+        ("link changed", |tree| {
+            tree.unlink(&path("m/a/y")).unwrap();
+            tree.symlink(b"zz", &path("m/a/y")).unwrap();
+        }),
+        ("directory removed", |tree| tree.rmdir(&path("m/empty")).unwrap()),
+        ("mode of a directory", |tree| {
+            let mtime = tree.meta(&path("m/a")).unwrap().mtime;
+            tree.set_meta(&path("m/a"), 0o700, mtime).unwrap();
+        }),
+        ("file removed", |tree| tree.unlink(&path("m/z")).unwrap()),
+        ("file changed", |tree| {
+            let file = tree.open_rw(&path("m/a/x")).unwrap();
+            let meta = file.meta().unwrap();
+            file.write_at(b"!", 0).unwrap();
+            file.set_meta(meta.mode, meta.mtime).unwrap();
+        }),
+    ];
+    for (what, damage) in damage {
+        let test = |node: Node| {
+            node.push("m", &small_tree()).unwrap();
+            let before = node.picture("m");
+            damage(&*node.tree);
+            node.push("m", &small_tree()).unwrap();
+            assert_eq!(node.picture("m"), before, "{what}");
+        };
+        // The system keeps times in ticks, and only the time of the inode's change tells this one.
+        if what == "file changed" { test(Node::new(MemoryTree::new(1))) } else { on_both(test) }
     }
 }
