@@ -1,9 +1,9 @@
 //! What is durable in a staging area: an append-only file of checksummed records.
 //!
 //! A record is appended only after the bytes that it speaks of were synced. A torn or damaged tail
-//! is cut off at replay. The journal is trusted as far as it can be checked: chunks of unfinished
-//! objects are read and verified before they count, finished objects must still be the same inode
-//! with the same times. `docs/journal.md` argues the failure cases.
+//! is cut off when the journal is taken up. The journal is trusted as far as it can be checked:
+//! chunks of unfinished objects are read and verified before they count, finished objects must
+//! still be the same inode with the same times. `docs/journal.md` argues the failure cases.
 
 mod codec;
 
@@ -80,7 +80,7 @@ pub struct Replay {
     pub head: Head,
     /// The snapshot was complete and being made visible: roll forward.
     pub publishing: Option<(Digest, u64)>,
-    /// Bytes of a torn or damaged tail that were cut off.
+    /// Bytes of a torn or damaged tail, which is cut off when the journal is opened to write.
     pub cut_bytes: u64,
     hasher: RandomState,
     /// Keyed hash of the path to the position of the record. A record is read and compared before
@@ -189,7 +189,10 @@ impl Journal {
         head: &Head,
     ) -> Result<(Self, Replay), JournalError> {
         let io = |source| JournalError::Io { path: path.clone(), source };
-        if let Some(found) = Self::replay(tree, path).map_err(io)? {
+        let parent = path.parent().unwrap_or_default();
+        if let Some(found) = Self::take_up(tree, path).map_err(io)? {
+            // Whoever made it may have died before its name was durable.
+            tree.sync_dir(&parent).map_err(io)?;
             return Ok(found);
         }
         match tree.unlink(path) {
@@ -201,17 +204,36 @@ impl Journal {
         let mut bytes = MAGIC.to_vec();
         record::push(&mut bytes, &Record::Head(head.clone()).encode());
         journal.write(&bytes)?;
-        let parent = path.parent().unwrap_or_default();
         tree.sync_dir(&parent).map_err(io)?;
         Ok((journal, Replay::nothing(head.clone())))
     }
 
-    /// Opens and replays an existing journal; `None` if there is none with a readable head.
-    pub fn replay(tree: &dyn Tree, path: &RelPath) -> io::Result<Option<(Self, Replay)>> {
+    /// Opens and replays an existing journal, and cuts off its torn tail.
+    fn take_up(tree: &dyn Tree, path: &RelPath) -> io::Result<Option<(Self, Replay)>> {
         let file = match tree.open_rw(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
+        let Some((journal, replay)) = Self::replay_file(file, path)? else { return Ok(None) };
+        if replay.cut_bytes > 0 {
+            journal.file.set_len(journal.len)?;
+            journal.file.sync()?;
+        }
+        Ok(Some((journal, replay)))
+    }
+
+    /// Replays an existing journal, which may be in use, to look at it; it takes no records.
+    /// `None` if there is none with a readable head.
+    pub fn replay(tree: &dyn Tree, path: &RelPath) -> io::Result<Option<(Self, Replay)>> {
+        let file = match tree.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let found = Self::replay_file(file, path)?;
+        Ok(found.map(|(journal, replay)| (Self { broken: true, ..journal }, replay)))
+    }
+
+    fn replay_file(file: Arc<dyn File>, path: &RelPath) -> io::Result<Option<(Self, Replay)>> {
         let mut reader = RecordReader::new(Arc::clone(&file), 0, REPLAY_BYTES);
         if !reader.magic(MAGIC)? {
             return Ok(None);
@@ -219,16 +241,32 @@ impl Journal {
         let Some((_, Record::Head(head))) = next(&mut reader)? else { return Ok(None) };
         let mut replay = Replay::nothing(head);
         let mut len = reader.position();
+        // A finished object counts once all of its list is there.
+        let mut unlisted: Option<(u64, Record, u32)> = None;
         while let Some((position, record)) = next(&mut reader)? {
-            replay.apply(position, record);
-            len = reader.position();
+            let lists = match &record {
+                Record::Done { lists, .. } => *lists,
+                _ => 0,
+            };
+            unlisted = match (unlisted.take(), record) {
+                (None, record) if lists > 0 => Some((position, record, lists)),
+                (None, record) => {
+                    replay.apply(position, record);
+                    None
+                }
+                (Some((at, done, 1)), Record::List(_)) => {
+                    replay.apply(at, done);
+                    None
+                }
+                (Some((at, done, left)), Record::List(_)) => Some((at, done, left - 1)),
+                // Not what this program writes.
+                (Some(_), _) => break,
+            };
+            if unlisted.is_none() {
+                len = reader.position();
+            }
         }
-        let found = file.meta()?.len;
-        if found > len {
-            replay.cut_bytes = found - len;
-            file.set_len(len)?;
-            file.sync()?;
-        }
+        replay.cut_bytes = file.meta()?.len.saturating_sub(len);
         Ok(Some((Self { file, path: path.clone(), len, broken: false }, replay)))
     }
 
@@ -251,8 +289,11 @@ impl Journal {
         }
         let written = self.file.write_at(bytes, self.len).and_then(|()| self.file.sync());
         if let Err(source) = written {
-            // What reached the medium is unknown, so nothing may be appended behind it.
+            // What reached the medium is unknown, so nothing may be appended behind it: not by this
+            // journal, and not by the next one, which would find it in the cache and take it for
+            // durable.
             self.broken = true;
+            let _ = self.file.set_len(self.len);
             return Err(JournalError::Io { path: self.path.clone(), source });
         }
         self.len += bytes.len() as u64;
