@@ -1,9 +1,9 @@
 //! What is durable in a staging area: an append-only file of checksummed records.
 //!
 //! A record is appended only after the bytes that it speaks of were synced. A torn or damaged tail
-//! is cut off at replay. The journal is trusted as far as it can be checked: chunks of unfinished
-//! objects are read and verified before they count, finished objects must still be the same inode
-//! with the same times. `docs/journal.md` argues the failure cases.
+//! is cut off when the journal is taken up. The journal is trusted as far as it can be checked:
+//! chunks of unfinished objects are read and verified before they count, finished objects must
+//! still be the same inode with the same times. `docs/journal.md` argues the failure cases.
 
 mod codec;
 
@@ -82,7 +82,7 @@ pub struct Replay {
     pub head: Head,
     /// The snapshot was complete and being made visible: roll forward.
     pub publishing: Option<(Digest, u64)>,
-    /// Bytes of a torn or damaged tail that were cut off.
+    /// Bytes of a torn or damaged tail, which is cut off when the journal is opened to write.
     pub cut_bytes: u64,
     hasher: RandomState,
     /// Keyed hash of the path to the position of the record. A record is read and compared before
@@ -197,7 +197,10 @@ impl Journal {
         head: &Head,
     ) -> Result<(Self, Replay), JournalError> {
         let io = |source| JournalError::Io { path: path.clone(), source };
-        if let Some(found) = Self::replay(tree, path)? {
+        let parent = path.parent().unwrap_or_default();
+        if let Some(found) = Self::take_up(tree, path)? {
+            // Whoever made it may have died before its name was durable.
+            tree.sync_dir(&parent).map_err(io)?;
             return Ok(found);
         }
         match tree.unlink(path) {
@@ -209,14 +212,12 @@ impl Journal {
         let mut bytes = MAGIC.to_vec();
         record::push(&mut bytes, &Record::Head(head.clone()).encode());
         journal.write(&bytes)?;
-        let parent = path.parent().unwrap_or_default();
         tree.sync_dir(&parent).map_err(io)?;
         Ok((journal, Replay::nothing(head.clone())))
     }
 
-    /// Opens and replays an existing journal, and cuts off a torn tail; `None` if there is none
-    /// with a readable head.
-    pub fn replay(tree: &dyn Tree, path: &RelPath) -> Result<Option<(Self, Replay)>, JournalError> {
+    /// Opens and replays an existing journal, and cuts off its torn tail.
+    fn take_up(tree: &dyn Tree, path: &RelPath) -> Result<Option<(Self, Replay)>, JournalError> {
         let io = |source| JournalError::Io { path: path.clone(), source };
         let file = match tree.open_rw(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -229,14 +230,14 @@ impl Journal {
         Ok(Some((Self { file, path: path.clone(), len, broken: false }, replay)))
     }
 
-    /// What an existing journal says, without touching it.
-    pub fn peek(tree: &dyn Tree, path: &RelPath) -> Result<Option<(Self, Replay)>, JournalError> {
+    /// Replays an existing journal, which may be in use, to look at it; it takes no records.
+    /// `None` if there is none with a readable head.
+    pub fn replay(tree: &dyn Tree, path: &RelPath) -> Result<Option<(Self, Replay)>, JournalError> {
         let file = match tree.open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(|source| JournalError::Io { path: path.clone(), source })?,
         };
         let found = read_all(&file, path)?;
-        // It was opened for reading, so it takes no records.
         Ok(found
             .map(|(replay, len)| (Self { file, path: path.clone(), len, broken: true }, replay)))
     }
@@ -260,8 +261,11 @@ impl Journal {
         }
         let written = self.file.write_at(bytes, self.len).and_then(|()| self.file.sync());
         if let Err(source) = written {
-            // What reached the medium is unknown, so nothing may be appended behind it.
+            // What reached the medium is unknown, so nothing may be appended behind it: not by this
+            // journal, and not by the next one, which would find it in the cache and take it for
+            // durable.
             self.broken = true;
+            let _ = self.file.set_len(self.len);
             return Err(JournalError::Io { path: self.path.clone(), source });
         }
         self.len += bytes.len() as u64;
@@ -296,18 +300,36 @@ fn read_all(file: &Arc<dyn File>, path: &RelPath) -> Result<Option<(Replay, u64)
     if !reader.magic(MAGIC).map_err(io)? {
         return if reader.magic(MAGIC_FAMILY).map_err(io)? { Err(newer()) } else { Ok(None) };
     }
-    let Some((_, payload)) = reader.read().map_err(io)? else { return Ok(None) };
-    let Ok(Record::Head(head)) = Record::decode(&payload) else { return Ok(None) };
+    let Some((_, Record::Head(head))) = next(&mut reader).map_err(io)? else { return Ok(None) };
     let mut replay = Replay::nothing(head);
     let mut len = reader.position();
+    // A finished object counts once all of its list is there.
+    let mut unlisted: Option<(u64, Record, u32)> = None;
     while let Some((position, payload)) = reader.read().map_err(io)? {
-        match Record::decode(&payload) {
-            Ok(record) => replay.apply(position, record),
+        let record = match Record::decode(&payload) {
+            Ok(record) => record,
             // The bytes are whole, so this is no damage.
             Err(DecodeError::Field { field: "kind" }) => return Err(newer()),
             Err(_) => break,
+        };
+        let lists = if let Record::Done { lists, .. } = &record { *lists } else { 0 };
+        unlisted = match (unlisted.take(), record) {
+            (None, record) if lists > 0 => Some((position, record, lists)),
+            (None, record) => {
+                replay.apply(position, record);
+                None
+            }
+            (Some((at, done, 1)), Record::List(_)) => {
+                replay.apply(at, done);
+                None
+            }
+            (Some((at, done, left)), Record::List(_)) => Some((at, done, left - 1)),
+            // Not what this program writes.
+            (Some(_), _) => break,
+        };
+        if unlisted.is_none() {
+            len = reader.position();
         }
-        len = reader.position();
     }
     replay.cut_bytes = file.meta().map_err(io)?.len.saturating_sub(len);
     Ok(Some((replay, len)))

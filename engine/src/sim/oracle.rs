@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::workload::{Version, content, look, walk};
 use super::world::{Check, Outcome, World};
 use crate::base::limits::LEASE_BYTES;
-use crate::base::{Digest, Extent, RelPath, Seq};
+use crate::base::{Digest, Extent, FileTime, RelPath, Seq};
 use crate::chunk::{Cuts, Cutter};
 use crate::journal::Journal;
 use crate::manifest::{ChunkRef, Entry, EntryKind, ListHasher, RootHasher, stamp_of};
@@ -41,10 +41,8 @@ impl World {
             }
         }
         if self.transfer.fresh {
-            // Sources without a common top have none in the manifest, but show one.
-            let top = u64::from(self.work.roots.iter().all(|(_, place)| !place.is_root()));
             match self.transfer.entries {
-                Some(entries) if entries + top == count => {}
+                Some(entries) if entries == count => {}
                 entries => {
                     return Err(format!(
                         "{count} entries of a new snapshot are visible, not {entries:?}"
@@ -217,6 +215,15 @@ impl World {
         for (path, _) in self.work.listing().map_err(io("list the source"))? {
             let Some(placed) = self.work.placed(&path) else { continue };
             expected.insert(placed, path);
+        }
+        if self.work.roots.iter().all(|(_, place)| !place.is_root()) {
+            // Several sources have a top of their own, as new as the newest of them.
+            let mut mtime = FileTime::default();
+            for (path, _) in &self.work.roots {
+                mtime = mtime.max(self.work.tree.meta(path).map_err(io("look"))?.mtime);
+            }
+            let (path, kind) = (RelPath::root(), EntryKind::Dir);
+            root.push(&Entry { path, kind, mode: 0o755, mtime }, None);
         }
         for (placed, path) in expected {
             let meta = self.work.tree.meta(&path).map_err(io("look"))?;

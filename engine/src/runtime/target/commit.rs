@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::{Origin, TargetStore};
-use crate::base::Seq;
+use crate::base::{Digest, Seq};
 use crate::index::FileChunks;
 use crate::journal::{Inode, Record, done_records};
 use crate::manifest::{ChunkRef, LIST_CHUNKS_MAX};
@@ -53,9 +53,22 @@ impl TargetStore {
     /// Sets length, mode and times of an object that is complete; returns the file if it is open.
     fn finish(&self, object: &CommitObject) -> Result<Option<Arc<dyn File>>, Trouble> {
         let (seq, round, entry) = (object.seq, object.round, &object.entry);
-        let finished = self.inner().staged.get(&seq).is_some_and(|s| s.finished.is_some());
-        if finished {
-            return Ok(None);
+        let failure = |detail: &str| {
+            let detail = format!("cannot make {} durable: {detail}", entry.path);
+            Trouble::Object(Failure::new("sync-failed", detail))
+        };
+        let state = self
+            .inner()
+            .staged
+            .get(&seq)
+            .filter(|s| s.round == round)
+            .map(|s| (s.lost, s.finished.is_some()));
+        match state {
+            // The machine drops this answer.
+            None => return Err(failure("it was started over")),
+            Some((true, _)) => return Err(failure("an earlier sync failed")),
+            Some((false, true)) => return Ok(None),
+            Some((false, false)) => {}
         }
         let Some((file, _)) = self.staged_file(seq, round)? else { return Ok(None) };
         if object.finish.is_none() {
@@ -65,7 +78,7 @@ impl TargetStore {
         file.set_len(entry.len()).map_err(failed)?;
         file.set_meta(entry.mode, entry.mtime).map_err(failed)?;
         let inode = Inode::from(&file.meta().map_err(failed)?);
-        self.close(seq, Some(inode));
+        self.close(seq, &file, inode);
         Ok(Some(file))
     }
 
@@ -94,6 +107,11 @@ impl TargetStore {
         };
         if let Err(error) = synced {
             self.inner().dirty_dirs.extend(dirs);
+            if whole {
+                // It covered also what was placed since the commit was asked for, and the system
+                // tells of it only once.
+                self.lose_all();
+            }
             for (object, (_, _, result)) in job.objects.iter().zip(outcome) {
                 if result.is_ok() {
                     let detail = format!("cannot make {} durable: {error}", object.entry.path);
@@ -121,7 +139,6 @@ impl TargetStore {
                     }
                 }
                 Some((content, list)) => {
-                    // Started over meanwhile: the machine drops this answer.
                     let inode = self.inner().staged.get(seq).and_then(|s| s.finished);
                     let Some(inode) = inode else { continue };
                     records.extend(done_records(entry, *content, inode, list));
@@ -205,7 +222,10 @@ impl TargetStore {
     }
 }
 
+/// A chunk list as the index takes it: digest, offset and length of each chunk.
+pub(super) type IndexList = Vec<(Digest, u64, u32)>;
+
 /// A chunk list as the index takes it.
-pub(super) fn index_chunks(chunks: &[ChunkRef]) -> Vec<(crate::base::Digest, u64, u32)> {
+pub(super) fn index_chunks(chunks: &[ChunkRef]) -> IndexList {
     chunks.iter().map(|c| (c.digest, c.offset, c.len)).collect()
 }

@@ -183,7 +183,7 @@ impl TargetStore {
             |error: crate::journal::JournalError| Failure::new("journal", error.to_string());
         let (journal, mut replay, manifest, base);
         if options.plan {
-            let found = Journal::peek(&*tree, &layout.journal).map_err(journal_failed)?;
+            let found = Journal::replay(&*tree, &layout.journal).map_err(journal_failed)?;
             (journal, replay) = match found {
                 Some((journal, replay)) => (Some(journal), replay),
                 None => (None, Replay::nothing(head.clone())),

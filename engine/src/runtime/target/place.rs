@@ -111,7 +111,7 @@ impl TargetStore {
             // A small file came whole: finish it while it is open.
             file.set_meta(entry.mode, entry.mtime).map_err(failed)?;
             let inode = Inode::from(&file.meta().map_err(failed)?);
-            self.close(stretch.seq, Some(inode));
+            self.close(stretch.seq, &file, inode);
         }
         Ok(())
     }

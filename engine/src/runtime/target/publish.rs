@@ -6,7 +6,7 @@
 
 use std::io;
 
-use super::commit::index_chunks;
+use super::commit::{IndexList, index_chunks};
 use super::{Layout, TargetStore, below, key_of, manifests_path, staging_path, sync_ancestors};
 use crate::base::{Digest, RelPath};
 use crate::index::{BaseId, FileChunks, Index};
@@ -131,7 +131,7 @@ pub(super) fn present(tree: &dyn Tree, path: &RelPath) -> io::Result<bool> {
 struct Moved<'a> {
     index: &'a Index,
     to: Option<BaseId>,
-    files: Vec<(RelPath, Vec<(Digest, u64, u32)>)>,
+    files: Vec<(RelPath, IndexList)>,
     chunks: usize,
 }
 

@@ -25,11 +25,13 @@ pub(super) struct Staged {
     file: Option<Arc<dyn File>>,
     /// Length, mode and times are set.
     pub(super) finished: Option<Inode>,
+    /// A sync failed that covered what was written, so that it may be gone.
+    pub(super) lost: bool,
 }
 
 impl Staged {
     pub(super) fn new(round: u32, entry: Entry, partial: HashMap<u64, (u32, Digest)>) -> Self {
-        Self { round, entry, partial, begun: false, file: None, finished: None }
+        Self { round, entry, partial, begun: false, file: None, finished: None, lost: false }
     }
 }
 
@@ -101,11 +103,19 @@ impl TargetStore {
         }
     }
 
-    /// Lets go of an object's open file; it can be opened again.
-    pub(super) fn close(&self, seq: Seq, finished: Option<Inode>) {
-        if let Some(staged) = self.inner().staged.get_mut(&seq) {
+    /// Lets go of an object's open file, which has its length, mode and times. Nothing happens if
+    /// the object was started over meanwhile and has another one.
+    pub(super) fn close(&self, seq: Seq, file: &Arc<dyn File>, inode: Inode) {
+        if let Some(staged) = self.inner().staged.get_mut(&seq)
+            && staged.file.as_ref().is_some_and(|open| Arc::ptr_eq(open, file))
+        {
             staged.file = None;
-            staged.finished = finished;
+            staged.finished = Some(inode);
         }
+    }
+
+    /// A sync failed that may have covered any file: what was written so far does not count.
+    pub(super) fn lose_all(&self) {
+        self.inner().staged.values_mut().for_each(|staged| staged.lost |= staged.begun);
     }
 }

@@ -6,8 +6,12 @@ use rustix::io::Errno;
 
 use super::*;
 use crate::base::{FileTime, Stamp};
+use crate::journal::Record;
 use crate::manifest::{ChunkRef, Entry, EntryKind, ListHasher, Object, RootHasher};
-use crate::protocol::{Checked, CommitJob, CommitObject, PlacePiece, PlaceResult, SettledObject};
+use crate::protocol::{
+    Checked, CommitJob, CommitObject, Finding, PlacePiece, PlaceResult, SettledObject,
+};
+use crate::runtime::manifest_file::ManifestReader;
 use crate::storage::memory::{Fault, Op};
 use crate::storage::{Kind, MemoryTree, OsTree};
 use crate::wire::Piece;
@@ -447,4 +451,80 @@ fn what_was_changed_or_removed_at_the_target_is_put_right_by_the_next_push() {
         // The system keeps times in ticks, and only the time of the inode's change tells this one.
         if what == "file changed" { test(Node::new(MemoryTree::new(1))) } else { on_both(test) }
     }
+}
+
+/// Commits one object, and finishes it if asked to.
+fn commit_one(store: &TargetStore, seq: Seq, round: u32, item: &Item, whole: bool) -> CommitJob {
+    let (object, chunks) = list_of(&item.content);
+    let list = Arc::new(chunks.clone());
+    let entry = item.entry.clone();
+    let finish = whole.then_some((object, list));
+    let _ = store;
+    CommitJob { objects: vec![CommitObject { seq, round, entry, chunks, finish }] }
+}
+
+fn place_all(store: &TargetStore, seq: Seq, round: u32, item: &Item) {
+    for (piece, part) in pieces(seq, &item.content) {
+        let piece = Piece { round, ..piece };
+        let place = PlacePiece { index: 0, piece, skip: false };
+        assert_eq!(store.place(&[place], &part).unwrap()[0].1, PlaceResult::Placed);
+    }
+}
+
+/// Places a whole small file in one stretch.
+fn place_at_once(store: &TargetStore, seq: Seq, item: &Item) {
+    let place = |(piece, _)| PlacePiece { index: 0, piece, skip: false };
+    let places: Vec<PlacePiece> = pieces(seq, &item.content).into_iter().map(place).collect();
+    let placed = store.place(&places, &item.content).unwrap();
+    assert!(placed.iter().all(|(_, result)| *result == PlaceResult::Placed));
+}
+
+#[test]
+fn a_failed_sync_of_everything_fails_also_what_no_commit_has_taken_yet() {
+    let tree = MemoryTree::new(1);
+    let node = Node::new(tree.clone());
+    let items = [dir(""), file("a", "committed with", 1), file("b", "placed meanwhile", 1)];
+    let store = node.open("m").unwrap();
+    let entries: Vec<Entry> = items.iter().map(|item| item.entry.clone()).collect();
+    store.check(0, &entries);
+    place_at_once(&store, 1, &items[1]);
+    place_at_once(&store, 2, &items[2]);
+    tree.inject(Fault { op: Op::SyncAll, after: 0, errno: Errno::IO });
+    let job = commit_one(&store, 1, 0, &items[1], true);
+    assert!(store.commit(&job).unwrap()[0].2.is_err());
+    // The system has told of the loss once; it will not tell again.
+    let job = commit_one(&store, 2, 0, &items[2], true);
+    assert_eq!(store.commit(&job).unwrap()[0].2.as_ref().unwrap_err().code, "sync-failed");
+    // Written anew, both become durable.
+    for seq in [1, 2] {
+        let item = &items[seq as usize];
+        store.reset(seq, 0, &item.entry);
+        place_at_once(&store, seq, item);
+        let job = commit_one(&store, seq, 0, item, true);
+        store.commit(&job).unwrap()[0].2.clone().unwrap();
+    }
+    drop(store);
+    tree.crash(1);
+    let store = node.open("m").unwrap();
+    let answers = store.check(0, &entries);
+    assert!(answers.iter().all(|(_, answer)| matches!(answer, Checked::Resumed(_))));
+}
+
+#[test]
+fn a_late_commit_of_an_earlier_reading_does_not_take_the_new_one_away() {
+    let node = Node::new(MemoryTree::new(1));
+    let (old, new) = (file("a", "the old content", 1), file("a", "the new content!", 2));
+    let store = node.open("m").unwrap();
+    store.check(0, &[old.entry.clone()]);
+    place_all(&store, 0, 0, &old);
+    let late = commit_one(&store, 0, 0, &old, true);
+    store.reset(0, 1, &new.entry);
+    place_all(&store, 0, 1, &new);
+    assert!(store.commit(&late).unwrap()[0].2.is_err());
+    let job = commit_one(&store, 0, 1, &new, true);
+    store.commit(&job).unwrap()[0].2.clone().unwrap();
+    drop(store);
+    let store = node.open("m").unwrap();
+    let answer = store.check(0, &[new.entry.clone()])[0].1;
+    assert_eq!(answer, Checked::Resumed(list_of(&new.content).0));
 }
