@@ -1,6 +1,8 @@
 //! Two nodes of one trust domain on loopback, in one process.
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
+pub mod raw;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -88,6 +90,25 @@ impl Pair {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// A third node's home, of the same domain, that knows `cloud`.
+    pub async fn third(&self, name: &str) -> Home {
+        let home = Home::at(self.path(&format!("home-{name}")));
+        let (node, site) = (name.parse().unwrap(), "lab".parse().unwrap());
+        let token = engine(&self.onprem.home).invite(node, site, Tier::Public).await.unwrap();
+        Engine::join(&home, &config(&home), &token).await.expect("joined");
+        let cloud = Endpoint::Address(self.cloud.address);
+        add_node(&home, &"cloud".parse().unwrap(), &[cloud]).unwrap();
+        home
+    }
+
+    /// The cloud node stops, `meanwhile` is done to its root, and it comes back where it was.
+    pub async fn restart_cloud(&mut self, meanwhile: impl FnOnce(&Path)) {
+        self.cloud.stop().await;
+        meanwhile(&self.cloud.root);
+        let (home, root) = (self.cloud.home.clone(), self.cloud.root.clone());
+        self.cloud = Node::serve(&home, &root, self.cloud.address).await;
     }
 
     pub async fn push(&self, source: &Path, target: &str) -> Result<Outcome, Error> {

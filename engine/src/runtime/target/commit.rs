@@ -9,7 +9,7 @@ use crate::index::FileChunks;
 use crate::journal::{Inode, Record, done_records};
 use crate::manifest::{ChunkRef, LIST_CHUNKS_MAX};
 use crate::protocol::{CommitJob, CommitObject, Failure, SettledObject};
-use crate::runtime::{Trouble, fatal, trouble};
+use crate::runtime::{OWN_DIR, Trouble, fatal, trouble};
 use crate::storage::File;
 
 /// Up to this many files are synced one by one; more are synced with their file system.
@@ -132,7 +132,7 @@ impl TargetStore {
         let Some(journal) = ledger.journal.as_mut() else { return Ok(()) };
         match journal.append(&records) {
             Ok(_) => Ok(()),
-            Err(error) => Err(Failure::new("journal", error.to_string())),
+            Err(error) => Err(super::journal_failure(&error)),
         }
     }
 
@@ -162,6 +162,13 @@ impl TargetStore {
     /// Appends settled objects to the manifest, in order.
     pub fn settle(&self, objects: &[SettledObject]) -> Result<(), Failure> {
         for settled in objects {
+            let path = super::below(&self.target, &settled.entry.path)?;
+            if path.components().next() == Some(OWN_DIR) {
+                // Without its manifest nothing is published, whatever is queued behind this.
+                self.ledger().manifest = None;
+                let detail = format!("{path} is portway's own");
+                return Err(Failure::new("unsafe-path", detail));
+            }
             let origin = self.inner().origins.remove(&settled.seq);
             let chunks = match (&settled.list, origin) {
                 (Some(list), _) => Arc::clone(list),
@@ -175,7 +182,7 @@ impl TargetStore {
                             self.index_again(settled, &done.chunks);
                             Arc::new(done.chunks)
                         }
-                        Some(Err(error)) => return Err(Failure::new("journal", error.to_string())),
+                        Some(Err(error)) => return Err(super::journal_failure(&error)),
                         None => Arc::default(),
                     }
                 }

@@ -45,7 +45,7 @@ impl TargetStore {
         let journal = ledger.journal.as_mut();
         if let Some(journal) = journal {
             let record = Record::Publishing { root, entries };
-            journal.append(&[record]).map_err(|e| Failure::new("journal", e.to_string()))?;
+            journal.append(&[record]).map_err(|e| super::journal_failure(&e))?;
         }
         let visible = publish.make_visible()?;
         if let Some(base) = self.base {
