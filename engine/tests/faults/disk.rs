@@ -196,15 +196,15 @@ async fn f30_a_damaged_journal_or_staged_file_is_never_believed() {
     let mut pair = Pair::new().await;
     let source = pair.path("source");
     write(&source.join("a"), &noise(1, 3 << 20));
-    write(&source.join("b"), &noise(2, 96 << 20));
+    write(&source.join("b"), &noise(2, 48 << 20));
     for (round, how) in HOW.into_iter().chain(["content", "foreign"]).enumerate() {
         let target = format!("run-{how}");
         // Different content each time, or it would be found in the earlier targets.
-        write(&source.join("b"), &noise(100 + round as u64, 96 << 20));
+        write(&source.join("b"), &noise(100 + round as u64, 48 << 20));
         let engine = engine(&pair.onprem.home);
         let to = crate::common::remote("cloud", &target);
         let transfer = engine.push(vec![source.clone()], to, Default::default());
-        while transfer.progress().bytes_sent < 20 << 20 {
+        while transfer.progress().bytes_sent < 8 << 20 {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
         transfer.interrupt();

@@ -12,9 +12,9 @@ async fn f17_a_node_that_stops_in_mid_transfer_and_comes_back_is_found_again() {
     let mut pair = Pair::new().await;
     let source = pair.path("source");
     for i in 0..4 {
-        write(&source.join(format!("part{i}")), &noise(i, 48 << 20));
+        write(&source.join(format!("part{i}")), &noise(i, 32 << 20));
     }
-    let total = 4 * (48_u64 << 20);
+    let total = 4 * (32_u64 << 20);
     let engine = engine(&pair.onprem.home);
     let transfer = engine.push(vec![source.clone()], remote("cloud", "run"), Default::default());
     for stops in 1..=2_u64 {
@@ -47,10 +47,10 @@ async fn f17_a_node_that_stops_in_mid_transfer_and_comes_back_is_found_again() {
 async fn f2_an_interrupted_push_goes_on_with_the_next_command() {
     let pair = Pair::new().await;
     let source = pair.path("source");
-    write(&source.join("large"), &noise(5, 128 << 20));
+    write(&source.join("large"), &noise(5, 64 << 20));
     let first = engine(&pair.onprem.home);
     let transfer = first.push(vec![source.clone()], remote("cloud", "run"), Default::default());
-    while transfer.progress().bytes_sent < 24 << 20 {
+    while transfer.progress().bytes_sent < 10 << 20 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     transfer.interrupt();

@@ -117,7 +117,7 @@ async fn push_and(
 
 /// A large file that is read first, then small ones, further from the front than any read ahead.
 fn long_way(source: &Path) {
-    write(&source.join("a-first"), &noise(1, 160 << 20));
+    write(&source.join("a-first"), &noise(1, 8 << 20));
     for i in 0..50 {
         write(&source.join(format!("z{i:02}")), &noise(100 + i, 3 << 20));
     }
@@ -160,7 +160,7 @@ async fn f12_f7_f8_what_vanishes_or_turns_unreadable_fails_alone_and_the_rest_is
 async fn f12_a_push_whose_every_file_vanished_publishes_nothing() {
     let pair = Pair::new().await;
     let source = pair.path("source");
-    write(&source.join("only"), &noise(1, 160 << 20));
+    write(&source.join("only"), &noise(1, 144 << 20));
     // It is open and goes on being readable; but it is no longer what was announced.
     let ended = push_and(&pair, &source, || fs::remove_file(source.join("only")).unwrap()).await;
     match ended {

@@ -44,7 +44,9 @@ impl TargetStore {
         self.add_to_index(job, &outcome);
         for (object, (_, _, result)) in job.objects.iter().zip(&outcome) {
             if object.finish.is_some() && result.is_ok() {
-                self.inner().staged.remove(&object.seq);
+                let mut inner = self.inner();
+                inner.staged.remove(&object.seq);
+                inner.finished += 1;
             }
         }
         Ok(outcome)
@@ -169,6 +171,7 @@ impl TargetStore {
                 let detail = format!("{path} is portway's own");
                 return Err(Failure::new("unsafe-path", detail));
             }
+            self.inner().settled += u64::from(settled.list.is_some());
             let origin = self.inner().origins.remove(&settled.seq);
             let chunks = match (&settled.list, origin) {
                 (Some(list), _) => Arc::clone(list),

@@ -142,6 +142,10 @@ struct Inner {
     dirty_dirs: BTreeSet<RelPath>,
     /// Something in this snapshot is not just as the old manifest has it.
     changed: bool,
+    /// Objects whose staged files were finished here, and how many of them were settled: others
+    /// failed, and what is staged of them must not be seen.
+    finished: u64,
+    settled: u64,
 }
 
 /// What only commits and publishing touch, one at a time.
@@ -219,6 +223,8 @@ impl TargetStore {
             old,
             dirty_dirs: BTreeSet::new(),
             changed: false,
+            finished: 0,
+            settled: 0,
         };
         let ledger = Mutex::new(Ledger { journal, manifest });
         let (target, inner) = (target.clone(), Mutex::new(inner));

@@ -37,7 +37,7 @@ impl TargetStore {
         };
         publish.refuse_what_is_in_the_way()?;
         let whole = !storage::exists(&*self.tree, &self.target);
-        publish.complete_staging(self.resumed, whole)?;
+        publish.complete_staging(self.has_leftovers(), whole)?;
         if !self.options.planted.publish_before_sync && !self.options.planted.no_dir_sync {
             let synced = self.tree.sync_all();
             synced.map_err(|e| fatal("make durable", &self.layout.staging, &e))?;
@@ -60,6 +60,13 @@ impl TargetStore {
         ledger.manifest = None;
         drop(ledger);
         clean_up(&*self.tree, &self.layout).map_err(|e| fatal("remove", &self.layout.staging, &e))
+    }
+
+    /// Something may be staged that is not in the manifest: of an earlier run, or of an object
+    /// that failed.
+    fn has_leftovers(&self) -> bool {
+        let inner = self.inner();
+        self.resumed || !inner.staged.is_empty() || inner.finished != inner.settled
     }
 
     /// Every entry is just as the old manifest has it, and no other was there.
@@ -197,12 +204,13 @@ impl Publish<'_> {
         )
     }
 
-    /// Makes directories and links in the staging area, and removes what an earlier run left.
+    /// Makes directories and links in the staging area, and removes `leftovers` that the
+    /// manifest does not have.
     ///
     /// Modes and times of directories are set here if the snapshot appears as a `whole`: but for
     /// the top, which could not be renamed once it is read-only.
-    fn complete_staging(&self, resumed: bool, whole: bool) -> Result<(), Failure> {
-        if resumed {
+    fn complete_staging(&self, leftovers: bool, whole: bool) -> Result<(), Failure> {
+        if leftovers {
             self.prune()?;
         }
         let top = &self.layout.tree;
