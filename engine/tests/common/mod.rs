@@ -6,6 +6,7 @@ pub mod raw;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use portway::api::{Engine, Error, NodeAddress, Outcome, Remote, ServeOptions, TransferOptions};
 use portway::base::{RelPath, Tier};
@@ -35,7 +36,17 @@ impl Node {
         fs::create_dir_all(root).unwrap();
         let options =
             ServeOptions { root: root.to_owned(), listen, admin: Some(([127, 0, 0, 1], 0).into()) };
-        let server = engine(home).serve(options).await.expect("a server");
+        let begun = Instant::now();
+        let server = loop {
+            match engine(home).serve(options.clone()).await {
+                // A node that comes back may find its port held for a moment: by what is left of
+                // itself, or by a client of another test.
+                Err(error) if error.code == "listen" && begun.elapsed().as_secs() < 20 => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                served => break served.expect("a server"),
+            }
+        };
         let address = server.listen();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(server.run(async move {
