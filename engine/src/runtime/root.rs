@@ -105,7 +105,7 @@ pub struct Writer<'a> {
     /// Turns true when a newer session of the same peer takes over.
     pub cancel: watch::Receiver<bool>,
     _gone: watch::Sender<()>,
-    _lock: File,
+    lock: Option<File>,
 }
 
 impl Writers {
@@ -128,7 +128,7 @@ impl Writers {
                             key,
                             cancel: cancelled,
                             _gone: gone,
-                            _lock: lock,
+                            lock: Some(lock),
                         });
                     }
                     Some(older) if older.owner == owner => {
@@ -147,6 +147,8 @@ impl Writers {
 impl Drop for Writer<'_> {
     fn drop(&mut self) {
         let mut active = self.writers.active.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever finds the path free must find its lock free too.
+        drop(self.lock.take());
         active.remove(&self.key);
     }
 }

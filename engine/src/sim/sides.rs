@@ -156,8 +156,8 @@ impl World {
         self.schedule(delay, Event::SourceJob(job));
     }
 
-    pub(super) fn source_job(&mut self, job: SourceJob) -> Check {
-        let Some(session) = &mut self.session else { return Ok(()) };
+    pub(super) fn source_job(&mut self, job: SourceJob) {
+        let Some(session) = &mut self.session else { return };
         let input = match job {
             SourceJob::Scan(max) => match session.source.files.scan(max) {
                 Ok(found) => SourceInput::Scanned {
@@ -194,7 +194,6 @@ impl World {
         self.note("source job", calls);
         let delay = self.work_delay();
         self.schedule(delay, Event::SourceIn(input));
-        Ok(())
     }
 
     fn send_data(&mut self, header: &DataHeader) -> Check {

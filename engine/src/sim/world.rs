@@ -226,7 +226,10 @@ impl World {
             Event::ToSource(frame) => self.source_in(SourceInput::Frame(frame)),
             Event::ToTarget(frame) => self.target_in(TargetInput::Frame(frame)),
             Event::Data(header, content) => self.arrived(&header, content),
-            Event::SourceJob(job) => self.source_job(job),
+            Event::SourceJob(job) => {
+                self.source_job(job);
+                Ok(())
+            }
             Event::SourceIn(input) => self.source_in(input),
             Event::TargetJob(job) => self.target_job(None, job),
             Event::Step(lane) => self.step(lane),

@@ -8,9 +8,12 @@
     reason = "helpers of several test binaries, each of which uses some"
 )]
 
+pub mod raw;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use portway::api::{Engine, Error, NodeAddress, Outcome, Remote, ServeOptions, TransferOptions};
 use portway::base::{RelPath, Tier};
@@ -40,7 +43,17 @@ impl Node {
         fs::create_dir_all(root).unwrap();
         let options =
             ServeOptions { root: root.to_owned(), listen, admin: Some(([127, 0, 0, 1], 0).into()) };
-        let server = engine(home).serve(options).await.expect("a server");
+        let begun = Instant::now();
+        let server = loop {
+            match engine(home).serve(options.clone()).await {
+                // A node that comes back may find its port held for a moment: by what is left of
+                // itself, or by a client of another test.
+                Err(error) if error.code == "listen" && begun.elapsed().as_secs() < 20 => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                served => break served.expect("a server"),
+            }
+        };
         let address = server.listen();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(server.run(async move {
@@ -95,6 +108,25 @@ impl Pair {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// A third node's home, of the same domain, that knows `cloud`.
+    pub async fn third(&self, name: &str) -> Home {
+        let home = Home::at(self.path(&format!("home-{name}")));
+        let (node, site) = (name.parse().unwrap(), "lab".parse().unwrap());
+        let token = engine(&self.onprem.home).invite(node, site, Tier::Public).await.unwrap();
+        Engine::join(&home, &config(&home), &token).await.expect("joined");
+        let cloud = Endpoint::Address(self.cloud.address);
+        add_node(&home, &"cloud".parse().unwrap(), &[cloud]).unwrap();
+        home
+    }
+
+    /// The cloud node stops, `meanwhile` is done to its root, and it comes back where it was.
+    pub async fn restart_cloud(&mut self, meanwhile: impl FnOnce(&Path)) {
+        self.cloud.stop().await;
+        meanwhile(&self.cloud.root);
+        let (home, root) = (self.cloud.home.clone(), self.cloud.root.clone());
+        self.cloud = Node::serve(&home, &root, self.cloud.address).await;
     }
 
     pub async fn push(&self, source: &Path, target: &str) -> Result<Outcome, Error> {

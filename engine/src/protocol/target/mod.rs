@@ -289,6 +289,8 @@ pub struct Target {
     /// Directories whose contents may still be announced, outermost first.
     parents: Vec<RelPath>,
     last_path: Option<RelPath>,
+    /// The snapshot is one file or link: nothing lies below it.
+    single: bool,
     entries_done: Option<u32>,
     /// Files whose content is not all placed yet.
     open_files: usize,
@@ -316,6 +318,7 @@ impl Target {
             window: Window::default(),
             parents: Vec::new(),
             last_path: None,
+            single: false,
             entries_done: None,
             open_files: 0,
             now: Instant::default(),
@@ -465,7 +468,10 @@ impl Target {
             }
             files += u64::from(entry.is_file());
             self.open_files += usize::from(entry.is_file());
-            self.bytes_total += entry.len();
+            let Some(bytes_total) = self.bytes_total.checked_add(entry.len()) else {
+                return self.violation("more content than can be counted");
+            };
+            self.bytes_total = bytes_total;
             let state = if entry.is_file() {
                 State::Checking
             } else {
@@ -498,24 +504,17 @@ impl Target {
             if self.parents.is_empty() && !parent.is_root() {
                 return Err("its directory was not announced");
             }
-            if parent.is_root() && self.single_file() {
+            if self.single {
                 return Err("the snapshot is a single file");
             }
         }
         if entry.kind == EntryKind::Dir {
             self.parents.push(entry.path.clone());
+        } else if entry.path.is_root() {
+            self.single = true;
         }
         self.last_path = Some(entry.path.clone());
         Ok(())
-    }
-
-    fn single_file(&self) -> bool {
-        // Only a root entry sorts before every other path.
-        self.window.base() == 0
-            && self
-                .window
-                .front()
-                .is_some_and(|s| s.entry.path.is_root() && s.entry.kind != EntryKind::Dir)
     }
 
     fn checked(&mut self, answers: Vec<(Seq, Checked)>) {
@@ -565,12 +564,21 @@ impl Target {
         let fits = round == slot.round + 1 && entry.path == slot.entry.path && entry.is_file();
         match slot.state {
             State::Failed => {}
-            State::Open | State::Closing if fits => self.begin_anew(seq, round, entry),
-            State::Open | State::Closing => {
-                self.violation(format!("object {seq} is started over wrongly"));
-            }
             State::Checking | State::Done(_) => {
                 self.violation(format!("object {seq} is started over out of turn"));
+            }
+            State::Open | State::Closing if !fits => {
+                self.violation(format!("object {seq} is started over wrongly"));
+            }
+            State::Open | State::Closing => {
+                let others = self.bytes_total.saturating_sub(slot.entry.len());
+                match others.checked_add(entry.len()) {
+                    Some(bytes_total) => {
+                        self.bytes_total = bytes_total;
+                        self.begin_anew(seq, round, entry);
+                    }
+                    None => self.violation("more content than can be counted"),
+                }
             }
         }
     }
@@ -579,7 +587,6 @@ impl Target {
         self.forget_content(seq);
         self.runs.forgive(seq);
         let Some(slot) = self.window.slot_mut(seq) else { return };
-        self.bytes_total = (self.bytes_total + entry.len()).saturating_sub(slot.entry.len());
         let tries = slot.tries;
         self.open_files += usize::from(slot.state == State::Closing);
         *slot = Slot::new(entry.clone(), State::Open);

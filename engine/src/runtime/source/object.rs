@@ -1,14 +1,34 @@
 //! Reading one object: every byte once, cut and digested while it is hot.
 
 use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{ReadTrouble, entry_of};
 use crate::base::limits::RUN_PIECES_MAX;
-use crate::base::{Digest, Extent, RelPath, Seq};
+use crate::base::{Digest, Extent, FileTime, RelPath, Seq};
 use crate::chunk::{Cuts, Cutter};
 use crate::manifest::{ChunkRef, Entry, ListHasher, Object};
 use crate::storage::{File, Tree};
 use crate::wire::Piece;
+
+/// Within this time two changes of a file may carry the same time stamp: twice the longest tick
+/// (`CONFIG_HZ` of 100) that a kernel stamps files by.
+const TICK: Duration = Duration::from_millis(20);
+
+/// Waits until a change from now on must show in a file's times: one that came in the same tick as
+/// the last change would leave no trace, and a mix of both would pass for the file.
+fn outlast_tick(changed: FileTime) {
+    let (Ok(now), Ok(secs)) =
+        (SystemTime::now().duration_since(UNIX_EPOCH), u64::try_from(changed.secs))
+    else {
+        return;
+    };
+    let age = now.checked_sub(Duration::new(secs, changed.nanos));
+    if let Some(left) = age.and_then(|age| TICK.checked_sub(age)) {
+        sleep(left);
+    }
+}
 
 /// What one step gave.
 pub(super) struct Step {
@@ -47,6 +67,7 @@ impl ObjectReader {
         if entry_of(entry.path.clone(), &meta, None) != *entry {
             return Err(ReadTrouble::Changed);
         }
+        outlast_tick(meta.ctime);
         let sparse = meta.allocated < meta.len;
         let extent = if sparse { Extent::default() } else { Extent { offset: 0, len: meta.len } };
         Ok(Self {

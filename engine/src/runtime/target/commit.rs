@@ -9,7 +9,7 @@ use crate::index::FileChunks;
 use crate::journal::{Inode, Record, done_records};
 use crate::manifest::{ChunkRef, LIST_CHUNKS_MAX};
 use crate::protocol::{CommitJob, CommitObject, Failure, SettledObject};
-use crate::runtime::{Trouble, fatal, trouble};
+use crate::runtime::{OWN_DIR, Trouble, fatal, trouble};
 use crate::storage::File;
 
 /// Up to this many files are synced one by one; more are synced with their file system.
@@ -44,7 +44,9 @@ impl TargetStore {
         self.add_to_index(job, &outcome);
         for (object, (_, _, result)) in job.objects.iter().zip(&outcome) {
             if object.finish.is_some() && result.is_ok() {
-                self.inner().staged.remove(&object.seq);
+                let mut inner = self.inner();
+                inner.staged.remove(&object.seq);
+                inner.finished += 1;
             }
         }
         Ok(outcome)
@@ -150,10 +152,13 @@ impl TargetStore {
         match journal.append(&records) {
             Ok(_) => Ok(()),
             Err(error) => {
-                // After a failed sync the file may show records that the medium lost: it is never
-                // read again, and the next run begins a new one.
-                let _ = self.tree.unlink(&self.layout.journal);
-                Err(Failure::new("journal", error.to_string()))
+                let failure = super::journal_failure(&error);
+                if failure.code != "no-space" {
+                    // After a failed sync the file may show records that the medium lost: it is
+                    // never read again, and the next run begins a new one.
+                    let _ = self.tree.unlink(&self.layout.journal);
+                }
+                Err(failure)
             }
         }
     }
@@ -184,6 +189,14 @@ impl TargetStore {
     /// Appends settled objects to the manifest, in order.
     pub fn settle(&self, objects: &[SettledObject]) -> Result<(), Failure> {
         for settled in objects {
+            let path = super::below(&self.target, &settled.entry.path)?;
+            if path.components().next() == Some(OWN_DIR) {
+                // Without its manifest nothing is published, whatever is queued behind this.
+                self.ledger().manifest = None;
+                let detail = format!("{path} is portway's own");
+                return Err(Failure::new("unsafe-path", detail));
+            }
+            self.inner().settled += u64::from(settled.list.is_some());
             let origin = self.inner().origins.remove(&settled.seq);
             let chunks = match (&settled.list, origin) {
                 (Some(list), _) => Arc::clone(list),
@@ -197,7 +210,7 @@ impl TargetStore {
                             self.index_again(settled, &done.chunks);
                             Arc::new(done.chunks)
                         }
-                        Some(Err(error)) => return Err(Failure::new("journal", error.to_string())),
+                        Some(Err(error)) => return Err(super::journal_failure(&error)),
                         None => Arc::default(),
                     }
                 }

@@ -20,10 +20,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::manifest_file::ManifestWriter;
-use super::{OWN_DIR, fatal};
+use super::{OWN_DIR, Trouble, fatal, trouble};
 use crate::base::{Digest, RelPath, Seq, TransferId};
 use crate::index::{BaseId, Index};
-use crate::journal::{Head, Inode, Journal, Replay};
+use crate::journal::{Head, Inode, Journal, JournalError, Replay};
 use crate::manifest::ChunkRef;
 use crate::protocol::Failure;
 use crate::storage::{self, Tree};
@@ -142,6 +142,10 @@ struct Inner {
     dirty_dirs: BTreeSet<RelPath>,
     /// Something in this snapshot is not just as the old manifest has it.
     changed: bool,
+    /// Objects whose staged files were finished here, and how many of them were settled: others
+    /// failed, and what is staged of them must not be seen.
+    finished: u64,
+    settled: u64,
 }
 
 /// What only commits and publishing touch, one at a time.
@@ -179,8 +183,7 @@ impl TargetStore {
             target: target.clone(),
             source: options.source.clone(),
         };
-        let journal_failed =
-            |error: crate::journal::JournalError| Failure::new("journal", error.to_string());
+        let journal_failed = |error| journal_failure(&error);
         let (journal, mut replay, manifest, base);
         if options.plan {
             let found = Journal::replay(&*tree, &layout.journal).map_err(journal_failed)?;
@@ -220,6 +223,8 @@ impl TargetStore {
             old,
             dirty_dirs: BTreeSet::new(),
             changed: false,
+            finished: 0,
+            settled: 0,
         };
         let ledger = Mutex::new(Ledger { journal, manifest });
         let (target, inner) = (target.clone(), Mutex::new(inner));
@@ -247,6 +252,17 @@ impl TargetStore {
     /// Path of an entry in the staging area.
     fn staged_path(&self, path: &RelPath) -> Result<RelPath, Failure> {
         below(&self.layout.tree, path)
+    }
+}
+
+/// A journal that cannot be written for want of space is no broken one.
+fn journal_failure(error: &JournalError) -> Failure {
+    match error {
+        JournalError::Io { path, source } => match trouble("write", path, source) {
+            Trouble::Node(failure) => failure,
+            Trouble::Object(_) => Failure::new("journal", error.to_string()),
+        },
+        _ => Failure::new("journal", error.to_string()),
     }
 }
 

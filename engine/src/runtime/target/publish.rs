@@ -33,9 +33,7 @@ impl TargetStore {
         publish.refuse_what_is_in_the_way()?;
         let there = present(&*self.tree, &self.target);
         let whole = !there.map_err(|e| fatal("look at", &self.target, &e))?;
-        // What is still staged belongs to objects that failed.
-        let leftovers = self.resumed || !self.inner().staged.is_empty();
-        publish.complete_staging(leftovers, whole)?;
+        publish.complete_staging(self.has_leftovers(), whole)?;
         if !self.options.planted.publish_before_sync && !self.options.planted.no_dir_sync {
             let synced = self.tree.sync_all();
             synced.map_err(|e| fatal("make durable", &self.layout.staging, &e))?;
@@ -43,7 +41,7 @@ impl TargetStore {
         let journal = ledger.journal.as_mut();
         if let Some(journal) = journal {
             let record = Record::Publishing { root, entries };
-            journal.append(&[record]).map_err(|e| Failure::new("journal", e.to_string()))?;
+            journal.append(&[record]).map_err(|e| super::journal_failure(&e))?;
         }
         publish.make_visible(&self.index)?;
         let _ = self.index.flush();
@@ -51,6 +49,13 @@ impl TargetStore {
         ledger.manifest = None;
         drop(ledger);
         clean_up(&*self.tree, &self.layout).map_err(|e| fatal("remove", &self.layout.staging, &e))
+    }
+
+    /// Something may be staged that is not in the manifest: of an earlier run, or of an object
+    /// that failed.
+    fn has_leftovers(&self) -> bool {
+        let inner = self.inner();
+        self.resumed || !inner.staged.is_empty() || inner.finished != inner.settled
     }
 
     /// Every entry is just as the old manifest has it, and no other was there.

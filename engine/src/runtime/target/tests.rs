@@ -6,12 +6,10 @@ use rustix::io::Errno;
 
 use super::*;
 use crate::base::{FileTime, Stamp};
-use crate::journal::Record;
 use crate::manifest::{ChunkRef, Entry, EntryKind, ListHasher, Object, RootHasher};
 use crate::protocol::{
     Checked, CommitJob, CommitObject, Finding, PlacePiece, PlaceResult, SettledObject,
 };
-use crate::runtime::manifest_file::ManifestReader;
 use crate::storage::memory::{Fault, Op};
 use crate::storage::{Kind, MemoryTree, OsTree};
 use crate::wire::Piece;
@@ -421,7 +419,8 @@ fn a_second_push_of_the_unchanged_touches_nothing() {
 
 #[test]
 fn what_was_changed_or_removed_at_the_target_is_put_right_by_the_next_push() {
-    let damage: [(&str, fn(&dyn Tree)); 6] = [
+    type Damage = (&'static str, fn(&dyn Tree));
+    let damage: [Damage; 6] = [
         ("link removed", |tree| tree.unlink(&path("m/a/y")).unwrap()),
         ("link changed", |tree| {
             tree.unlink(&path("m/a/y")).unwrap();
@@ -515,7 +514,7 @@ fn a_late_commit_of_an_earlier_reading_does_not_take_the_new_one_away() {
     let node = Node::new(MemoryTree::new(1));
     let (old, new) = (file("a", "the old content", 1), file("a", "the new content!", 2));
     let store = node.open("m").unwrap();
-    store.check(0, &[old.entry.clone()]);
+    store.check(0, std::slice::from_ref(&old.entry));
     place_all(&store, 0, 0, &old);
     let late = commit_one(&store, 0, 0, &old, true);
     store.reset(0, 1, &new.entry);
@@ -525,6 +524,6 @@ fn a_late_commit_of_an_earlier_reading_does_not_take_the_new_one_away() {
     store.commit(&job).unwrap()[0].2.clone().unwrap();
     drop(store);
     let store = node.open("m").unwrap();
-    let answer = store.check(0, &[new.entry.clone()])[0].1;
+    let answer = store.check(0, std::slice::from_ref(&new.entry))[0].1;
     assert_eq!(answer, Checked::Resumed(list_of(&new.content).0));
 }
