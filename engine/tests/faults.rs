@@ -1,5 +1,12 @@
 //! What goes wrong at disks, sources and peers, over real files and loopback QUIC.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot set up its scene fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::items_after_statements,
+    clippy::default_trait_access,
+    clippy::needless_for_each,
+    reason = "a test that cannot set up its scene fails, and reads top down"
+)]
 
 mod common;
 

@@ -1,5 +1,12 @@
 //! A peer with a valid certificate that keeps to no rule: refused, and nothing becomes visible.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot set up its scene fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::items_after_statements,
+    clippy::default_trait_access,
+    clippy::needless_for_each,
+    reason = "a test that cannot set up its scene fails, and reads top down"
+)]
 
 mod common;
 

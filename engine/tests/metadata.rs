@@ -3,7 +3,9 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::items_after_statements,
-    reason = "a test that cannot set up its scene fails"
+    clippy::default_trait_access,
+    clippy::needless_for_each,
+    reason = "a test that cannot set up its scene fails, and reads top down"
 )]
 
 mod common;

@@ -1,5 +1,12 @@
 //! Who is not of the trust domain does not get past TLS, and an invitation admits one node once.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot set up its scene fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::items_after_statements,
+    clippy::default_trait_access,
+    clippy::needless_for_each,
+    reason = "a test that cannot set up its scene fails, and reads top down"
+)]
 
 mod common;
 

@@ -21,8 +21,6 @@ use crate::storage::{File, Meta, Tree};
 pub use codec::Record;
 
 const MAGIC: &[u8; MAGIC_BYTES] = b"PWJRNL01";
-/// What the magic of every version begins with.
-const MAGIC_FAMILY: &[u8] = b"PWJRNL";
 /// Bytes that replay reads at a time.
 const REPLAY_BYTES: usize = 1 << 20;
 
@@ -298,7 +296,7 @@ fn read_all(file: &Arc<dyn File>, path: &RelPath) -> Result<Option<(Replay, u64)
     let newer = || JournalError::Newer { path: path.clone() };
     let mut reader = RecordReader::new(Arc::clone(file), 0, REPLAY_BYTES);
     if !reader.magic(MAGIC).map_err(io)? {
-        return if reader.magic(MAGIC_FAMILY).map_err(io)? { Err(newer()) } else { Ok(None) };
+        return Ok(None);
     }
     let Some((_, Record::Head(head))) = next(&mut reader).map_err(io)? else { return Ok(None) };
     let mut replay = Replay::nothing(head);

@@ -434,7 +434,7 @@ impl Target {
                     return;
                 }
                 if self.window.slot(seq).is_some_and(|slot| !slot.entry.is_file()) {
-                    return self.violation(format!("object {seq} failed and is no file"));
+                    return self.violation(format!("object {seq} is not a file and cannot fail"));
                 }
                 self.fail(seq, Failure { code, detail }, false);
             }
