@@ -44,7 +44,8 @@ impl World {
             // Sources without a common top have none in the manifest, but show one.
             let top = u64::from(self.work.roots.iter().all(|(_, place)| !place.is_root()));
             match self.transfer.entries {
-                Some(entries) if entries + top == count => {}
+                // Later sessions may add to it.
+                Some(entries) if entries + top == count => self.transfer.fresh = false,
                 entries => {
                     return Err(format!(
                         "{count} entries of a new snapshot are visible, not {entries:?}"

@@ -100,8 +100,23 @@ pub(super) fn recover(tree: &dyn Tree, index: &Index, target: &RelPath) -> Resul
     if staged.map_err(|e| fatal("look at", &layout.manifest, &e))? {
         Publish { tree, layout: &layout, target }.make_visible(index)?;
         index_published(tree, index, target);
+    } else {
+        // Whoever did the last rename may have died before it was durable.
+        keep_manifest(tree, &layout.published)
+            .map_err(|e| fatal("publish", &layout.published, &e))?;
     }
     clean_up(tree, &layout).map_err(|e| fatal("remove", &layout.staging, &e))
+}
+
+/// Makes a published manifest durable. Its own time of change says since when it holds, so that has
+/// to be durable too.
+fn keep_manifest(tree: &dyn Tree, published: &RelPath) -> io::Result<()> {
+    match tree.open(published) {
+        // Removed by hand; it is only missed by whoever looks for it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?.sync()?,
+    }
+    tree.sync_dir(&manifests_path())
 }
 
 /// Adds what a published manifest says to the index; a cache, so failures only cost finding less.
@@ -353,11 +368,9 @@ impl Publish<'_> {
             Err(error) => return Err(renaming(error)),
         }
         let Layout { manifest, published, .. } = self.layout;
-        // Its own time of change says since when it holds, so that has to be durable too.
         self.tree
             .rename(manifest, published, true)
-            .and_then(|()| self.tree.open(published)?.sync())
-            .and_then(|()| self.tree.sync_dir(&manifests_path()))
+            .and_then(|()| keep_manifest(self.tree, published))
             .map_err(|e| fatal("publish", published, &e))
     }
 

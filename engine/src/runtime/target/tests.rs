@@ -528,3 +528,24 @@ fn a_late_commit_of_an_earlier_reading_does_not_take_the_new_one_away() {
     let answer = store.check(0, &[new.entry.clone()])[0].1;
     assert_eq!(answer, Checked::Resumed(list_of(&new.content).0));
 }
+
+#[test]
+fn a_publication_that_was_interrupted_is_durable_once_it_was_rolled_forward() {
+    let before = [dir(""), file("a", "old content", 1), file("b", "old b", 1)];
+    let after = [dir(""), file("a", "new content", 2), file("b", "new b", 2), link("l", "a")];
+    for op in [Op::Sync, Op::SyncDir, Op::SyncAll, Op::Rename] {
+        for nth in 0..20 {
+            for seed in 0..4 {
+                let tree = MemoryTree::new(1);
+                let node = Node::new(tree.clone());
+                node.push("m", &before).unwrap();
+                tree.inject(Fault { op, after: nth, errno: Errno::IO });
+                while node.push("m", &after).is_err() {}
+                tree.crash(seed);
+                let answers = node.push("m", &after).unwrap();
+                let known = |answer: &Checked| matches!(answer, Checked::Published(_));
+                assert!(answers.iter().all(known), "{op:?} {nth} {seed}: {answers:?}");
+            }
+        }
+    }
+}
