@@ -101,8 +101,8 @@ pub(super) fn recover(tree: &dyn Tree, index: &Index, target: &RelPath) -> Resul
         Publish { tree, layout: &layout, target }.make_visible(index)?;
         index_published(tree, index, target);
     } else {
-        // Whoever did the last rename may have died before it was durable.
-        keep_manifest(tree, &layout.published)
+        // Whoever did the last rename may have died before it, or its time, was durable.
+        renew_manifest(tree, &layout.published)
             .map_err(|e| fatal("publish", &layout.published, &e))?;
     }
     clean_up(tree, &layout).map_err(|e| fatal("remove", &layout.staging, &e))
@@ -111,12 +111,19 @@ pub(super) fn recover(tree: &dyn Tree, index: &Index, target: &RelPath) -> Resul
 /// Makes a published manifest durable. Its own time of change says since when it holds, so that has
 /// to be durable too.
 fn keep_manifest(tree: &dyn Tree, published: &RelPath) -> io::Result<()> {
-    match tree.open(published) {
+    tree.open(published)?.sync()?;
+    tree.sync_dir(&manifests_path())
+}
+
+/// Makes a published manifest durable that holds from now on.
+fn renew_manifest(tree: &dyn Tree, published: &RelPath) -> io::Result<()> {
+    let meta = match tree.meta(published) {
         // Removed by hand; it is only missed by whoever looks for it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other?.sync()?,
-    }
-    tree.sync_dir(&manifests_path())
+        other => other?,
+    };
+    tree.set_meta(published, meta.mode, meta.mtime)?;
+    keep_manifest(tree, published)
 }
 
 /// Adds what a published manifest says to the index; a cache, so failures only cost finding less.
