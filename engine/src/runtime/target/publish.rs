@@ -14,7 +14,7 @@ use crate::journal::{Journal, Record};
 use crate::manifest::{Entry, EntryKind};
 use crate::protocol::Failure;
 use crate::runtime::fatal;
-use crate::runtime::manifest_file::{DirStack, Listed, ManifestReader};
+use crate::runtime::manifest_file::{DirStack, Listed, ManifestEnd, ManifestReader};
 use crate::storage::{self, Kind, Tree};
 
 impl TargetStore {
@@ -92,13 +92,23 @@ pub(super) fn recover(tree: &dyn Tree, index: &Index, target: &RelPath) -> Resul
     let found = Journal::replay(tree, &layout.journal);
     let found = found.map_err(|e| fatal("read", &layout.journal, &e))?;
     let Some((_, replay)) = found else { return Ok(()) };
-    if replay.publishing.is_none() || replay.head.target != *target {
+    let Some((root, entries)) = replay.publishing else { return Ok(()) };
+    if replay.head.target != *target {
         return Ok(());
     }
     // Without its manifest the last rename was done: only the cleaning is left.
     let staged = present(tree, &layout.manifest);
     if staged.map_err(|e| fatal("look at", &layout.manifest, &e))? {
-        Publish { tree, layout: &layout, target }.make_visible(index)?;
+        let publish = Publish { tree, layout: &layout, target };
+        if !publish.manifest_is(root, entries)? {
+            // Nothing can be rolled forward by a manifest that was damaged since. Without the
+            // record it is a transfer like any other: what is staged is announced and checked anew.
+            return tree
+                .unlink(&layout.journal)
+                .and_then(|()| tree.sync_dir(&layout.staging))
+                .map_err(|e| fatal("remove", &layout.journal, &e));
+        }
+        publish.make_visible(index)?;
         index_published(tree, index, target);
     } else {
         // Whoever did the last rename may have died before it, or its time, was durable.
@@ -196,6 +206,21 @@ impl Publish<'_> {
         let path = &self.layout.manifest;
         let reader = ManifestReader::open(self.tree, path).map_err(|e| fatal("read", path, &e))?;
         reader.ok_or_else(|| Failure::new("manifest", "the staged manifest is gone"))
+    }
+
+    /// Whether the staged manifest is whole, and the one of this snapshot.
+    fn manifest_is(&self, root: Digest, entries: u64) -> Result<bool, Failure> {
+        let read = || -> io::Result<Option<ManifestEnd>> {
+            let opened = ManifestReader::open(self.tree, &self.layout.manifest)?;
+            let Some(mut reader) = opened else { return Ok(None) };
+            while reader.read()?.is_some() {}
+            Ok(reader.end())
+        };
+        match read() {
+            Ok(end) => Ok(end == Some(ManifestEnd { root, entries })),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(false),
+            Err(error) => Err(fatal("read", &self.layout.manifest, &error)),
+        }
     }
 
     /// Calls `each` for every entry in order, and `leave` for every directory that is left.
