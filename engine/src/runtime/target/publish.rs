@@ -15,7 +15,7 @@ use crate::manifest::{Entry, EntryKind};
 use crate::protocol::Failure;
 use crate::runtime::fatal;
 use crate::runtime::manifest_file::{DirStack, Listed, ManifestEnd, ManifestReader};
-use crate::storage::{self, Kind, Tree};
+use crate::storage::{self, Kind, Meta, Tree};
 
 impl TargetStore {
     /// Makes the settled snapshot visible.
@@ -360,6 +360,7 @@ impl Publish<'_> {
             if !keep {
                 storage::remove_all(self.tree, &staged).map_err(failed)?;
             } else if meta.kind == Kind::Dir {
+                open_up(self.tree, &staged, &meta).map_err(failed)?;
                 let mut below_it: Vec<RelPath> = Vec::new();
                 for (name, _) in self.tree.list(&staged).map_err(failed)? {
                     below_it.extend(path.join(&name).ok());
@@ -427,7 +428,9 @@ impl Publish<'_> {
                 let from = below(&self.layout.tree, &entry.path)?;
                 let to = below(self.target, &entry.path)?;
                 let done = match &entry.kind {
-                    EntryKind::Dir => make_dir(self.tree, &to).map(|()| false),
+                    EntryKind::Dir => make_dir(self.tree, &to)
+                        .and_then(|()| self.open_staged(&from))
+                        .map(|()| false),
                     _ => self.move_object(&from, &to),
                 };
                 if done.map_err(|e| fatal("publish", &to, &e))? {
@@ -441,6 +444,13 @@ impl Publish<'_> {
                 set.map_err(|e| fatal("set the times of", &path, &e))
             },
         )
+    }
+
+    fn open_staged(&self, dir: &RelPath) -> io::Result<()> {
+        match self.tree.meta(dir) {
+            Ok(meta) if meta.kind == Kind::Dir => open_up(self.tree, dir, &meta),
+            _ => Ok(()),
+        }
     }
 
     /// Whether there was something left to move.
@@ -469,10 +479,18 @@ fn make_parents(tree: &dyn Tree, path: &RelPath) -> io::Result<()> {
     tree.set_meta(path, 0o755, mtime)
 }
 
+/// Lets the owner work in a directory; its own mode is set when it is left.
+pub(super) fn open_up(tree: &dyn Tree, path: &RelPath, meta: &Meta) -> io::Result<()> {
+    if meta.mode & 0o700 == 0o700 {
+        return Ok(());
+    }
+    tree.set_meta(path, meta.mode | 0o700, meta.mtime)
+}
+
 /// Makes a directory; a file or link in its place goes.
 fn make_dir(tree: &dyn Tree, path: &RelPath) -> io::Result<()> {
     match tree.meta(path) {
-        Ok(meta) if meta.kind == Kind::Dir => return Ok(()),
+        Ok(meta) if meta.kind == Kind::Dir => return open_up(tree, path, &meta),
         Ok(_) => tree.unlink(path)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
