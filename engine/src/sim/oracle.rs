@@ -42,7 +42,8 @@ impl World {
         }
         if self.transfer.fresh {
             match self.transfer.entries {
-                Some(entries) if entries == count => {}
+                // Later sessions may add to it.
+                Some(entries) if entries == count => self.transfer.fresh = false,
                 entries => {
                     return Err(format!(
                         "{count} entries of a new snapshot are visible, not {entries:?}"

@@ -24,12 +24,14 @@ fn script(world: &mut World, step: &mut &'static str) -> Check {
     *step = "first transfer";
     let faults = some_faults(&mut world.rng);
     let outcome = transfer(world, &to, faults)?;
-    let mut pure = !faults.kills && !faults.power && !faults.disk;
+    // The index is a cache: it may be lost with the power, and keeps one place of a chunk, which
+    // may be gone after a change though the chunk is elsewhere too.
+    let mut indexed = !faults.kills && !faults.power && !faults.disk && !faults.changes;
     if world.rng.chance(60) {
         world.work.change(&mut world.rng).map_err(|e| format!("no change: {e}"))?;
         *step = "second transfer";
         let faults = some_faults(&mut world.rng);
-        pure &= !faults.kills && !faults.power && !faults.disk;
+        indexed = false;
         transfer(world, &to, faults)?;
     } else if faults.power && matches!(outcome, Outcome::Published(..)) {
         *step = "power loss after publishing";
@@ -44,7 +46,7 @@ fn script(world: &mut World, step: &mut &'static str) -> Check {
         world.rest_and_lose_power();
         world.check_published(&outcome)?;
         world.check_same(&outcome)?;
-        pure = false;
+        indexed = false;
     }
     *step = "transfer of the unchanged";
     unchanged(world, &to)?;
@@ -53,7 +55,7 @@ fn script(world: &mut World, step: &mut &'static str) -> Check {
     let outcome = transfer(world, &copy, Faults::default())?;
     world.check_same(&outcome)?;
     match outcome {
-        Outcome::Published(published, _) if pure && published.numbers.sent > 0 => {
+        Outcome::Published(published, _) if indexed && published.numbers.sent > 0 => {
             Err(format!("{} bytes were sent that are there", published.numbers.sent))
         }
         _ => Ok(()),
@@ -74,10 +76,11 @@ fn unchanged(world: &mut World, to: &RelPath) -> Check {
     let (read, times) = (world.work.bytes_read().map_err(failed)?, world.touched()?);
     let outcome = world.transfer(to, Faults::default())?;
     if world.work.bytes_read().map_err(failed)? != read {
-        return Err("unchanged files were read".to_owned());
+        return Err(format!("unchanged files were read: {outcome:?}"));
     }
-    if world.touched()? != times {
-        return Err("unchanged files were touched".to_owned());
+    let now = world.touched()?;
+    if let Some((then, now)) = times.iter().zip(&now).find(|(then, now)| then != now) {
+        return Err(format!("unchanged, and yet touched: {then:?} {now:?}"));
     }
     world.check_published(&outcome)?;
     world.check_same(&outcome)

@@ -191,6 +191,9 @@ pub fn remove_all(tree: &dyn Tree, path: &RelPath) -> io::Result<()> {
     if meta.kind != Kind::Dir {
         return tree.unlink(path);
     }
+    if meta.mode & 0o700 != 0o700 {
+        tree.set_meta(path, meta.mode | 0o700, meta.mtime)?;
+    }
     for (name, _) in tree.list(path)? {
         let below = path.join(&name).map_err(io::Error::other)?;
         remove_all(tree, &below)?;

@@ -135,7 +135,7 @@ pub enum TargetInput {
         /// Length of the content.
         bytes: usize,
     },
-    /// A `Check` is done: an answer for every file of it.
+    /// A `Check` is done: an answer for every file of it, and none if there is none.
     Checked(Vec<(Seq, Checked)>),
     /// A `Resolve` is done: an answer for every piece of it, or a failure of its object.
     Resolved {
@@ -292,6 +292,8 @@ pub struct Target {
     /// The snapshot is one file or link: nothing lies below it.
     single: bool,
     entries_done: Option<u32>,
+    /// Checks that are not answered.
+    checks: usize,
     /// Files whose content is not all placed yet.
     open_files: usize,
     now: Instant,
@@ -320,6 +322,7 @@ impl Target {
             last_path: None,
             single: false,
             entries_done: None,
+            checks: 0,
             open_files: 0,
             now: Instant::default(),
             runs: Runs::new(credit_bytes),
@@ -487,6 +490,7 @@ impl Target {
         }
         self.files_total += files;
         if !entries.is_empty() {
+            self.checks += 1;
             self.out.push_back(TargetAction::Check { first, entries });
         }
     }
@@ -518,6 +522,7 @@ impl Target {
     }
 
     fn checked(&mut self, answers: Vec<(Seq, Checked)>) {
+        self.checks = self.checks.saturating_sub(1);
         let mut verdicts = Vec::with_capacity(answers.len());
         for (seq, checked) in answers {
             let Some(slot) = self.window.slot_mut(seq) else { continue };
@@ -688,6 +693,10 @@ impl Target {
         else {
             return;
         };
+        if self.checks > 0 {
+            // Directories and links wait for nothing, but whether they changed is to be known.
+            return;
+        }
         let root = self.root.finish();
         if root != theirs {
             let detail = format!("the source's root is {theirs}, what was received has {root}");

@@ -222,3 +222,19 @@ fn a_directory_or_link_never_fails_alone() {
     // An entry below a directory that is not published could not be either.
     assert!(bench.violation().is_some());
 }
+
+#[test]
+fn nothing_is_published_before_the_last_check_is_done() {
+    let mut bench = Bench::new(1 << 20);
+    bench.frame(Frame::Entries { first: 0, entries: vec![dir("d")] });
+    bench.frame(Frame::EntriesEnd { entries: 1, skipped: 0 });
+    let mut root = crate::manifest::RootHasher::default();
+    root.push(&dir("d"), None);
+    bench.frame(Frame::Root { root: root.finish() });
+    let publishes = |bench: &Bench| {
+        bench.actions.iter().filter(|a| matches!(a, TargetAction::Publish { .. })).count()
+    };
+    assert_eq!(publishes(&bench), 0);
+    bench.tell(TargetInput::Checked(Vec::new()));
+    assert_eq!(publishes(&bench), 1);
+}

@@ -14,8 +14,8 @@ use crate::journal::{Journal, Record};
 use crate::manifest::{Entry, EntryKind};
 use crate::protocol::Failure;
 use crate::runtime::fatal;
-use crate::runtime::manifest_file::{DirStack, Listed, ManifestReader};
-use crate::storage::{self, Kind, Tree};
+use crate::runtime::manifest_file::{DirStack, Listed, ManifestEnd, ManifestReader};
+use crate::storage::{self, Kind, Meta, Tree};
 
 impl TargetStore {
     /// Makes the settled snapshot visible.
@@ -97,16 +97,48 @@ pub(super) fn recover(tree: &dyn Tree, index: &Index, target: &RelPath) -> Resul
     let found = Journal::replay(tree, &layout.journal);
     let found = found.map_err(|e| Failure::new("journal", e.to_string()))?;
     let Some((_, replay)) = found else { return Ok(()) };
-    if replay.publishing.is_none() || replay.head.target != *target {
+    let Some((root, entries)) = replay.publishing else { return Ok(()) };
+    if replay.head.target != *target {
         return Ok(());
     }
     // Without its manifest the last rename was done: only the cleaning is left.
     let staged = present(tree, &layout.manifest);
     if staged.map_err(|e| fatal("look at", &layout.manifest, &e))? {
-        Publish { tree, layout: &layout, target }.make_visible(index)?;
+        let publish = Publish { tree, layout: &layout, target };
+        if !publish.manifest_is(root, entries)? {
+            // Nothing can be rolled forward by a manifest that was damaged since. Without the
+            // record it is a transfer like any other: what is staged is announced and checked anew.
+            return tree
+                .unlink(&layout.journal)
+                .and_then(|()| tree.sync_dir(&layout.staging))
+                .map_err(|e| fatal("remove", &layout.journal, &e));
+        }
+        publish.make_visible(index)?;
         index_published(tree, index, target);
+    } else {
+        // Whoever did the last rename may have died before it, or its time, was durable.
+        renew_manifest(tree, &layout.published)
+            .map_err(|e| fatal("publish", &layout.published, &e))?;
     }
     clean_up(tree, &layout).map_err(|e| fatal("remove", &layout.staging, &e))
+}
+
+/// Makes a published manifest durable. Its own time of change says since when it holds, so that has
+/// to be durable too.
+fn keep_manifest(tree: &dyn Tree, published: &RelPath) -> io::Result<()> {
+    tree.open(published)?.sync()?;
+    tree.sync_dir(&manifests_path())
+}
+
+/// Makes a published manifest durable that holds from now on.
+fn renew_manifest(tree: &dyn Tree, published: &RelPath) -> io::Result<()> {
+    let meta = match tree.meta(published) {
+        // Removed by hand; it is only missed by whoever looks for it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    tree.set_meta(published, meta.mode, meta.mtime)?;
+    keep_manifest(tree, published)
 }
 
 /// Adds what a published manifest says to the index; a cache, so failures only cost finding less.
@@ -179,6 +211,21 @@ impl Publish<'_> {
         let path = &self.layout.manifest;
         let reader = ManifestReader::open(self.tree, path).map_err(|e| fatal("read", path, &e))?;
         reader.ok_or_else(|| Failure::new("manifest", "the staged manifest is gone"))
+    }
+
+    /// Whether the staged manifest is whole, and the one of this snapshot.
+    fn manifest_is(&self, root: Digest, entries: u64) -> Result<bool, Failure> {
+        let read = || -> io::Result<Option<ManifestEnd>> {
+            let opened = ManifestReader::open(self.tree, &self.layout.manifest)?;
+            let Some(mut reader) = opened else { return Ok(None) };
+            while reader.read()?.is_some() {}
+            Ok(reader.end())
+        };
+        match read() {
+            Ok(end) => Ok(end == Some(ManifestEnd { root, entries })),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(false),
+            Err(error) => Err(fatal("read", &self.layout.manifest, &error)),
+        }
     }
 
     /// Calls `each` for every entry in order, and `leave` for every directory that is left.
@@ -318,6 +365,7 @@ impl Publish<'_> {
             if !keep {
                 storage::remove_all(self.tree, &staged).map_err(failed)?;
             } else if meta.kind == Kind::Dir {
+                open_up(self.tree, &staged, &meta).map_err(failed)?;
                 let mut below_it: Vec<RelPath> = Vec::new();
                 for (name, _) in self.tree.list(&staged).map_err(failed)? {
                     below_it.extend(path.join(&name).ok());
@@ -358,11 +406,9 @@ impl Publish<'_> {
             Err(error) => return Err(renaming(error)),
         }
         let Layout { manifest, published, .. } = self.layout;
-        // Its own time of change says since when it holds, so that has to be durable too.
         self.tree
             .rename(manifest, published, true)
-            .and_then(|()| self.tree.open(published)?.sync())
-            .and_then(|()| self.tree.sync_dir(&manifests_path()))
+            .and_then(|()| keep_manifest(self.tree, published))
             .map_err(|e| fatal("publish", published, &e))
     }
 
@@ -387,7 +433,9 @@ impl Publish<'_> {
                 let from = below(&self.layout.tree, &entry.path)?;
                 let to = below(self.target, &entry.path)?;
                 let done = match &entry.kind {
-                    EntryKind::Dir => make_dir(self.tree, &to).map(|()| false),
+                    EntryKind::Dir => make_dir(self.tree, &to)
+                        .and_then(|()| self.open_staged(&from))
+                        .map(|()| false),
                     _ => self.move_object(&from, &to),
                 };
                 if done.map_err(|e| fatal("publish", &to, &e))? {
@@ -401,6 +449,13 @@ impl Publish<'_> {
                 set.map_err(|e| fatal("set the times of", &path, &e))
             },
         )
+    }
+
+    fn open_staged(&self, dir: &RelPath) -> io::Result<()> {
+        match self.tree.meta(dir) {
+            Ok(meta) if meta.kind == Kind::Dir => open_up(self.tree, dir, &meta),
+            _ => Ok(()),
+        }
     }
 
     /// Whether there was something left to move.
@@ -429,10 +484,18 @@ fn make_parents(tree: &dyn Tree, path: &RelPath) -> io::Result<()> {
     tree.set_meta(path, 0o755, mtime)
 }
 
+/// Lets the owner work in a directory; its own mode is set when it is left.
+pub(super) fn open_up(tree: &dyn Tree, path: &RelPath, meta: &Meta) -> io::Result<()> {
+    if meta.mode & 0o700 == 0o700 {
+        return Ok(());
+    }
+    tree.set_meta(path, meta.mode | 0o700, meta.mtime)
+}
+
 /// Makes a directory; a file or link in its place goes.
 fn make_dir(tree: &dyn Tree, path: &RelPath) -> io::Result<()> {
     match tree.meta(path) {
-        Ok(meta) if meta.kind == Kind::Dir => return Ok(()),
+        Ok(meta) if meta.kind == Kind::Dir => return open_up(tree, path, &meta),
         Ok(_) => tree.unlink(path)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),

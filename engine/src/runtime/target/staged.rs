@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::TargetStore;
+use super::publish::open_up;
 use crate::base::{Digest, RelPath, Seq};
 use crate::journal::Inode;
 use crate::manifest::Entry;
@@ -75,27 +76,40 @@ impl TargetStore {
     /// Makes a new staged file; what an earlier run left in its way goes.
     fn make(&self, path: &RelPath) -> io::Result<Arc<dyn File>> {
         match self.tree.create(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 storage::remove_all(&*self.tree, path)?;
                 return self.tree.create(path);
             }
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
-            other => return other,
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound
+                | io::ErrorKind::NotADirectory
+                | io::ErrorKind::PermissionDenied => {}
+                _ => return Err(error),
+            },
+            made => return made,
         }
         self.make_dirs(&path.parent().unwrap_or_default())?;
-        self.tree.create(path)
+        match self.tree.create(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                storage::remove_all(&*self.tree, path)?;
+                self.tree.create(path)
+            }
+            made => made,
+        }
     }
 
-    /// Makes the staging directories down to `path`, in place of files that are in the way.
-    pub(super) fn make_dirs(&self, path: &RelPath) -> io::Result<()> {
+    /// Makes the staging directories down to `path`, in place of files that are in the way. An
+    /// interrupted publication may have left them without permission to write.
+    fn make_dirs(&self, path: &RelPath) -> io::Result<()> {
+        if self.tree.meta(path).is_err()
+            && let Some(parent) = path.parent()
+        {
+            self.make_dirs(&parent)?;
+        }
         match self.tree.meta(path) {
-            Ok(meta) if meta.kind == Kind::Dir => return Ok(()),
+            Ok(meta) if meta.kind == Kind::Dir => return open_up(&*self.tree, path, &meta),
             Ok(_) => self.tree.unlink(path)?,
-            Err(_) => {
-                let Some(parent) = path.parent() else { return Ok(()) };
-                self.make_dirs(&parent)?;
-            }
+            Err(_) => {}
         }
         match self.tree.mkdir(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),

@@ -527,3 +527,142 @@ fn a_late_commit_of_an_earlier_reading_does_not_take_the_new_one_away() {
     let answer = store.check(0, std::slice::from_ref(&new.entry))[0].1;
     assert_eq!(answer, Checked::Resumed(list_of(&new.content).0));
 }
+
+#[test]
+fn a_publication_that_was_interrupted_is_durable_once_it_was_rolled_forward() {
+    let before = [dir(""), file("a", "old content", 1), file("b", "old b", 1)];
+    let after = [dir(""), file("a", "new content", 2), file("b", "new b", 2), link("l", "a")];
+    for op in [Op::Sync, Op::SyncDir, Op::SyncAll, Op::Rename] {
+        for nth in 0..20 {
+            for seed in 0..4 {
+                let tree = MemoryTree::new(1);
+                let node = Node::new(tree.clone());
+                node.push("m", &before).unwrap();
+                tree.inject(Fault { op, after: nth, errno: Errno::IO });
+                while node.push("m", &after).is_err() {}
+                tree.crash(seed);
+                let answers = node.push("m", &after).unwrap();
+                let known = |answer: &Checked| matches!(answer, Checked::Published(_));
+                assert!(answers.iter().all(known), "{op:?} {nth} {seed}: {answers:?}");
+            }
+        }
+    }
+}
+
+/// Every call of a kind fails once, and with it the push that makes it: then the power does.
+fn fail_and_crash(before: &[Item], after: &[Item], allowed: impl Fn(&Node) -> bool) {
+    const OPS: [Op; 12] = [
+        Op::Create,
+        Op::Mkdir,
+        Op::Symlink,
+        Op::Rename,
+        Op::Unlink,
+        Op::Rmdir,
+        Op::SetMeta,
+        Op::SyncDir,
+        Op::SyncAll,
+        Op::Write,
+        Op::SetLen,
+        Op::Sync,
+    ];
+    let expected = Node::new(MemoryTree::new(2));
+    if !before.is_empty() {
+        expected.push("d/m", before).unwrap();
+    }
+    expected.push("d/m", after).unwrap();
+    for op in OPS {
+        for nth in 0.. {
+            let tree = MemoryTree::new(1);
+            let node = Node::new(tree.clone());
+            if !before.is_empty() {
+                node.push("d/m", before).unwrap();
+            }
+            tree.inject(Fault { op, after: nth, errno: Errno::IO });
+            let through = node.push("d/m", after).is_ok();
+            tree.crash(u64::from(nth));
+            assert!(allowed(&node), "{op:?} {nth}: {:?}", node.picture("d/m"));
+            recover_all(&*node.tree, &node.index).unwrap();
+            assert!(allowed(&node), "{op:?} {nth}: {:?}", node.picture("d/m"));
+            node.push("d/m", after).unwrap();
+            assert_eq!(node.picture("d/m"), expected.picture("d/m"), "{op:?} {nth}");
+            assert!(node.staging_is_empty(), "{op:?} {nth}");
+            if through {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_new_snapshot_is_there_whole_or_not_at_all_wherever_it_is_interrupted() {
+    let items = small_tree();
+    let whole = Node::new(MemoryTree::new(2));
+    whole.push("d/m", &items).unwrap();
+    let names = |node: &Node| {
+        let lines = node.picture("d/m").into_iter();
+        // The top gets its mode and time right after the rename.
+        let below = lines.filter(|line| !line.starts_with("d/m "));
+        below.collect::<Vec<_>>()
+    };
+    let whole = names(&whole);
+    fail_and_crash(&[], &items, |node| names(node).is_empty() || names(node) == whole);
+}
+
+#[test]
+fn each_object_of_a_merge_is_the_old_or_the_new_one_wherever_it_is_interrupted() {
+    let mut after = small_tree();
+    after[2] = file("a/x", "x has another content", 2);
+    after.push(file("zz", "more", 2));
+    let allowed = [None, Some("the content of x"), Some("x has another content")];
+    fail_and_crash(&small_tree(), &after, |node| {
+        allowed[1..].contains(&node.content("d/m/a/x").as_deref())
+            && node.content("d/m/z").as_deref() == Some("z")
+            && [None, Some("more")].contains(&node.content("d/m/zz").as_deref())
+    });
+}
+
+#[test]
+fn a_damaged_manifest_does_not_stop_what_was_being_published_for_good() {
+    let items = small_tree();
+    let probe = Node::new(MemoryTree::new(1));
+    probe.push("m", &items).unwrap();
+    let expected = probe.picture("m");
+    let layout = Layout::of(&path("m"));
+    for offset in (0..400).step_by(7) {
+        let tree = MemoryTree::new(1);
+        let node = Node::new(tree.clone());
+        // The rename of the snapshot fails, after the record that it is final.
+        tree.inject(Fault { op: Op::Rename, after: 0, errno: Errno::IO });
+        node.push("m", &items).unwrap_err();
+        let (_, replay) = Journal::replay(&tree, &layout.journal).unwrap().unwrap();
+        assert!(replay.publishing.is_some());
+        if tree.flip(&layout.manifest, offset).is_err() {
+            break;
+        }
+        node.push("m", &items).unwrap();
+        assert_eq!(node.picture("m"), expected, "{offset}");
+        assert!(node.staging_is_empty());
+    }
+}
+
+#[test]
+fn directories_without_write_permission_are_published_resumed_and_published_over() {
+    on_both(|node| {
+        let mut items = vec![dir(""), dir("ro"), dir("ro/in"), file("ro/in/x", "one", 1)];
+        items[1].entry.mode = 0o555;
+        items[2].entry.mode = 0o500;
+        // What an interrupted publication leaves in the staging area.
+        let layout = Layout::of(&path("m"));
+        storage::mkdir_all(&*node.tree, &layout.tree.join(b"ro").unwrap()).unwrap();
+        let ro = layout.tree.join(b"ro").unwrap();
+        node.tree.set_meta(&ro, 0o555, FileTime::default()).unwrap();
+        node.push("m", &items).unwrap();
+        items[3] = file("ro/in/x", "two", 2);
+        items.push(file("ro/y", "y", 2));
+        node.push("m", &items).unwrap();
+        assert_eq!(node.content("m/ro/in/x").unwrap(), "two");
+        assert_eq!(node.tree.meta(&path("m/ro")).unwrap().mode, 0o555);
+        assert_eq!(node.tree.meta(&path("m/ro/in")).unwrap().mode, 0o500);
+        assert!(node.staging_is_empty());
+    });
+}
