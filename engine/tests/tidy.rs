@@ -32,9 +32,10 @@ fn workspace() -> PathBuf {
 fn rust_files(dir: &Path, out: &mut Vec<(String, String)>) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for path in entries.map(|e| e.expect("an entry").path()) {
-        if path.is_dir() && path.file_name().is_some_and(|n| n != "target" && n != ".git") {
+        let ours = path != workspace().join("target") && path != workspace().join(".git");
+        if path.is_dir() && ours {
             rust_files(&path, out);
-        } else if path.extension().is_some_and(|e| e == "rs") {
+        } else if ours && path.extension().is_some_and(|e| e == "rs") {
             let name = path.strip_prefix(workspace()).expect("below the workspace");
             let text = fs::read_to_string(&path).expect("UTF-8");
             out.push((name.to_string_lossy().into_owned(), text));

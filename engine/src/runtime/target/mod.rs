@@ -15,6 +15,7 @@ mod commit;
 mod place;
 mod publish;
 mod staged;
+mod visible;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

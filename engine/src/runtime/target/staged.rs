@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::TargetStore;
-use super::publish::open_up;
+use super::visible::open_up;
 use crate::base::{Digest, RelPath, Seq};
 use crate::journal::Inode;
 use crate::manifest::Entry;
