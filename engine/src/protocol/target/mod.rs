@@ -233,7 +233,7 @@ pub enum TargetEnd {
 pub struct PlantedMachine {
     /// Credit of what was committed does not come back.
     pub lost_credit: bool,
-    /// Publish as often as there is a reason to look.
+    /// Publish twice.
     pub duplicate_publish: bool,
 }
 
@@ -701,12 +701,15 @@ impl Target {
             let failure = Failure::new("nothing-to-publish", detail);
             return self.stop(Stop::Violation(failure));
         }
-        self.publishing = !self.planted.duplicate_publish;
+        self.publishing = true;
         if self.task == Task::Plan {
             return self.published(Ok(()));
         }
         let entries = self.root.entries();
         self.out.push_back(TargetAction::Publish { root, entries });
+        if self.planted.duplicate_publish {
+            self.out.push_back(TargetAction::Publish { root, entries });
+        }
     }
 
     fn is_plan(&self) -> bool {
