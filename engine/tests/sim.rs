@@ -4,6 +4,8 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use portway::protocol::PlantedMachine;
+use portway::runtime::target::Planted;
 use portway::sim::{Options, Tally, Violation, run};
 
 fn number(name: &str, default: u64) -> u64 {
@@ -58,4 +60,57 @@ fn nothing_goes_wrong_whatever_fails() {
         println!("  {violation}");
     }
     assert!(violations.is_empty(), "seed {} replays the first", violations[0].seed);
+}
+
+#[test]
+fn a_seed_replays_exactly() {
+    for seed in 0..40 {
+        let (once, again) = (run(seed, Options::default()), run(seed, Options::default()));
+        assert_eq!(once, again, "seed {seed}");
+    }
+}
+
+/// The simulation notices a defect within `seeds` seeds.
+fn is_caught(seeds: u64, options: Options) {
+    let (_, violations) = run_all(0, seeds, options);
+    let Some(first) = violations.iter().min_by_key(|v| v.seed) else {
+        panic!("{options:?} is not noticed within {seeds} seeds");
+    };
+    println!("{} of {seeds} seeds notice it; {first}", violations.len());
+}
+
+fn store(planted: Planted) -> Options {
+    Options { store: planted, ..Options::default() }
+}
+
+#[test]
+fn a_journal_that_runs_ahead_of_the_data_is_caught() {
+    is_caught(400, store(Planted { journal_before_sync: true, ..Planted::default() }));
+}
+
+#[test]
+fn names_that_are_not_synced_are_caught() {
+    is_caught(150, store(Planted { no_dir_sync: true, ..Planted::default() }));
+}
+
+#[test]
+fn chunks_that_are_not_verified_are_caught() {
+    is_caught(150, store(Planted { no_digest_check: true, ..Planted::default() }));
+}
+
+#[test]
+fn publishing_what_is_not_durable_is_caught() {
+    is_caught(150, store(Planted { publish_before_sync: true, ..Planted::default() }));
+}
+
+#[test]
+fn credit_that_does_not_come_back_is_caught() {
+    let machine = PlantedMachine { lost_credit: true, ..PlantedMachine::default() };
+    is_caught(150, Options { machine, ..Options::default() });
+}
+
+#[test]
+fn publishing_twice_is_caught() {
+    let machine = PlantedMachine { duplicate_publish: true, ..PlantedMachine::default() };
+    is_caught(150, Options { machine, ..Options::default() });
 }

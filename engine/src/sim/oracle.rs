@@ -112,6 +112,39 @@ impl World {
         Ok(())
     }
 
+    /// After a death: what the journal calls finished is on the medium.
+    pub(super) fn check_journal(&mut self) -> Check {
+        let layout = Layout::of(&self.transfer.to);
+        let replayed =
+            Journal::replay(&self.tree, &layout.journal).map_err(|e| format!("replay: {e}"))?;
+        let Some((journal, replay)) = replayed else { return Ok(()) };
+        if replay.publishing.is_some() || self.tree.meta(&layout.tree).is_err() {
+            return Ok(());
+        }
+        for (path, kind) in walk(&self.tree, &layout.tree).map_err(io("walk the staging area"))? {
+            let Some(below) = path.strip(&layout.tree).filter(|_| kind == Kind::File) else {
+                continue;
+            };
+            let Some(Ok(done)) = replay.done_at(&below).map(|at| journal.done(at)) else {
+                continue;
+            };
+            let meta = self.tree.meta(&path).map_err(io("look"))?;
+            if meta.ino != done.inode.ino || done.entry.path != below {
+                // An earlier reading; its file has given way to another.
+                continue;
+            }
+            let bytes = content(&self.tree, &path).map_err(io("read"))?;
+            let durable = |chunk: &ChunkRef| {
+                let part = bytes.get(chunk.offset as usize..chunk.end() as usize);
+                part.is_some_and(|part| Digest::of(part) == chunk.digest)
+            };
+            if bytes.len() as u64 != done.inode.len || !done.chunks.iter().all(durable) {
+                return Err(format!("the journal has {below} as finished, and it is not durable"));
+            }
+        }
+        Ok(())
+    }
+
     /// After a transfer: what was published is what its manifest says, and the numbers add up.
     pub(super) fn check_published(&mut self, outcome: &Outcome) -> Check {
         let Outcome::Published(published, _) = outcome else { return Ok(()) };

@@ -19,6 +19,8 @@ struct Fate {
     calls: u64,
     /// Calls that are still made before the process is killed.
     dies_in: Option<u64>,
+    /// The same for calls that make something durable.
+    dies_in_syncs: Option<u64>,
     faults: Vec<Fault>,
     met: u64,
     hook: Option<(u64, Hook)>,
@@ -48,6 +50,11 @@ impl Life {
         self.fate().dies_in = Some(calls);
     }
 
+    /// Kills the process just before it makes something durable for the `syncs`-th time from now.
+    pub(super) fn kill_in_syncs(&self, syncs: u64) {
+        self.fate().dies_in_syncs = Some(syncs);
+    }
+
     pub(super) fn add_fault(&self, fault: Fault) {
         self.fate().faults.push(fault);
     }
@@ -58,6 +65,7 @@ impl Life {
         fate.faults.clear();
         fate.hook = None;
         fate.dies_in = None;
+        fate.dies_in_syncs = None;
         std::mem::take(&mut fate.met)
     }
 
@@ -88,12 +96,14 @@ impl Life {
     fn enter(&self, tree: &MemoryTree, op: Op) -> io::Result<()> {
         let (hook, fault) = {
             let mut fate = self.fate();
-            if fate.dead || fate.dies_in == Some(0) {
+            let syncs = matches!(op, Op::Sync | Op::SyncAll | Op::SyncDir);
+            if fate.dead || fate.dies_in == Some(0) || (syncs && fate.dies_in_syncs == Some(0)) {
                 fate.dead = true;
                 return Err(io::Error::other("the process was killed"));
             }
             fate.calls += 1;
             fate.dies_in = fate.dies_in.map(|calls| calls - 1);
+            fate.dies_in_syncs = fate.dies_in_syncs.map(|left| left - u64::from(syncs));
             let due = fate.faults.iter().position(|f| f.op == op && f.after == 0);
             for fault in fate.faults.iter_mut().filter(|f| f.op == op) {
                 fault.after = fault.after.saturating_sub(1);

@@ -95,7 +95,7 @@ fn some_faults(rng: &mut Rng) -> Faults {
     let one = |rng: &mut Rng| rng.chance(40);
     Faults {
         network: one(rng),
-        corruption: rng.chance(20),
+        corruption: rng.chance(30),
         kills: one(rng),
         power: one(rng),
         disk: rng.chance(30),

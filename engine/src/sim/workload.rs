@@ -301,10 +301,12 @@ impl Workload {
         let Some(at) = rng.pick(&files).cloned() else { return Ok(None) };
         let mut rng = Rng::new(rng.next());
         let (versions, placed) = (self.versions.clone(), self.placed(&at));
+        // Without its only file there is no source to come back to.
+        let may_go = self.roots.iter().all(|(source, _)| *source != at);
         Ok(Some(Box::new(move |tree: &MemoryTree| {
             // The file may be gone by now, which is a change too.
             let done = match rng.below(12) {
-                0 => tree.unlink(&at),
+                0 if may_go => tree.unlink(&at),
                 1 => replace(&mut rng, tree, &at),
                 _ => edit(&mut rng, tree, &at),
             };

@@ -155,7 +155,7 @@ impl World {
 
     /// Runs a transfer to its end.
     pub(super) fn transfer(&mut self, to: &RelPath, faults: Faults) -> Check<Outcome> {
-        let budget = if faults.any() { self.rng.between(1, 6) as u32 } else { 0 };
+        let budget = if faults.any() { self.rng.between(1, 9) as u32 } else { 0 };
         self.transfer = Transfer {
             to: to.clone(),
             fresh: self.tree.meta(to).is_err(),
@@ -181,8 +181,12 @@ impl World {
             self.event(event)?;
             self.check_bounds()?;
             let shown = self.process.as_ref().is_some_and(|p| p.life.take_shown());
-            if shown || std::mem::take(&mut self.look) {
+            let died = std::mem::take(&mut self.look);
+            if shown || died {
                 self.check_visible()?;
+            }
+            if died {
+                self.check_journal()?;
             }
         }
         self.queue.clear();
@@ -323,8 +327,8 @@ impl World {
             corrupt,
             duplicate,
             corrupted: 0,
-            wire_ns: [MS / 10, 5 * MS, 60 * MS][self.rng.below(3) as usize],
-            work_ns: [MS / 10, 3 * MS, 40 * MS][self.rng.below(3) as usize],
+            wire_ns: [MS / 10, 5 * MS, 60 * MS, 300 * MS][self.rng.below(4) as usize],
+            work_ns: [MS / 10, 3 * MS, 40 * MS, 150 * MS][self.rng.below(4) as usize],
             power,
         });
         self.pump_source()?;
@@ -347,7 +351,7 @@ impl World {
         }
         self.transfer.budget -= 1;
         let mut power = false;
-        let mut kinds = vec![0];
+        let mut kinds = if self.rng.chance(15) { vec![0] } else { Vec::new() };
         kinds.extend(faults.network.then_some(1));
         kinds.extend(faults.kills.then_some(2));
         kinds.extend(faults.power.then_some(3));
@@ -358,9 +362,12 @@ impl World {
             }
             Some(kind @ (2 | 3)) => {
                 power = kind == 3;
-                let calls = self.rng.spread(3000);
-                if let Some(process) = &self.process {
-                    process.life.kill_in(calls);
+                let (at_sync, syncs) = (self.rng.chance(50), self.rng.spread(30));
+                let calls = self.rng.spread(1000);
+                match &self.process {
+                    Some(process) if at_sync => process.life.kill_in_syncs(syncs),
+                    Some(process) => process.life.kill_in(calls),
+                    None => {}
                 }
             }
             _ => {}
@@ -378,7 +385,7 @@ impl World {
             let calls = self.rng.spread(150);
             self.source_life.hook_in(calls, hook);
         }
-        let corrupt = if faults.corruption { [0, 2, 20][self.rng.below(3) as usize] } else { 0 };
+        let corrupt = if faults.corruption { [2, 10, 40][self.rng.below(3) as usize] } else { 0 };
         let duplicate = if faults.network { [0, 5, 30][self.rng.below(3) as usize] } else { 0 };
         Ok((corrupt, duplicate, power))
     }

@@ -207,6 +207,6 @@ pub enum TargetEnd {
 pub struct PlantedMachine {
     /// Credit of what was committed does not come back.
     pub lost_credit: bool,
-    /// Publish as often as there is a reason to look.
+    /// Publish twice.
     pub duplicate_publish: bool,
 }

@@ -511,12 +511,15 @@ impl Target {
             let failure = Failure::new("nothing-to-publish", detail);
             return self.stop(Stop::Violation(failure));
         }
-        self.publishing = !self.planted.duplicate_publish;
+        self.publishing = true;
         if self.task == Task::Plan {
             return self.published(Ok(()));
         }
         let entries = self.root.entries();
         self.out.push_back(TargetAction::Publish { root, entries });
+        if self.planted.duplicate_publish {
+            self.out.push_back(TargetAction::Publish { root, entries });
+        }
     }
 
     fn is_plan(&self) -> bool {

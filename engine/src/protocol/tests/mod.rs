@@ -27,6 +27,11 @@ pub(super) fn dir(name: &str) -> Entry {
     Entry { path: path(name), kind: EntryKind::Dir, mode: 0o755, mtime: FileTime::default() }
 }
 
+pub(super) fn link(name: &str, text: &str) -> Entry {
+    let kind = EntryKind::Symlink(text.as_bytes().to_vec());
+    Entry { path: path(name), kind, mode: 0o777, mtime: FileTime::default() }
+}
+
 /// A piece whose content is named by `content`.
 pub(super) fn piece(seq: Seq, round: u32, offset: u64, len: u32, content: &str) -> Piece {
     Piece { seq, round, offset, len, digest: Digest::of(content.as_bytes()) }

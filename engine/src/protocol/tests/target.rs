@@ -1,11 +1,12 @@
 //! The target against a hand-made source.
 
 use super::*;
+use crate::base::limits::ENTRY_WINDOW;
 use crate::protocol::{
     Checked, CommitJob, Failure, Finding, PlaceResult, Stop, Target, TargetAction, TargetEnd,
     TargetInput, Task,
 };
-use crate::wire::{Bitmap, DataHeader, Frame};
+use crate::wire::{Bitmap, DataHeader, Frame, Known, Numbers, PieceRange, Verdict};
 
 /// A target and the actions that it has asked for and that nobody looked at yet.
 struct Bench {
@@ -237,4 +238,309 @@ fn nothing_is_published_before_the_last_check_is_done() {
     assert_eq!(publishes(&bench), 0);
     bench.tell(TargetInput::Checked(Vec::new()));
     assert_eq!(publishes(&bench), 1);
+}
+
+/// What a target must take for a violation, after the entries `d`, `d/f` (20 bytes) and `g` (10
+/// bytes) were announced and needed.
+#[test]
+fn frames_that_break_the_protocol_end_the_session() {
+    let [a, b] = [piece(1, 0, 0, 10, "a"), piece(1, 0, 10, 10, "b")];
+    let whole = end(1, 0, 20, &[a, b]);
+    let entries = |first, names: &[&str]| Frame::Entries {
+        first,
+        entries: names.iter().map(|name| file(name, 1)).collect(),
+    };
+    let offer = |run, pieces: &[Piece], ends: &[End]| Frame::Offer {
+        run,
+        pieces: pieces.to_vec(),
+        ends: ends.to_vec(),
+    };
+    let restart = |seq, round, entry| Frame::Restart { seq, round, entry };
+    let root = Frame::Root { root: Digest::default() };
+    let verdict = Verdict { seq: 1, known: Known::Need };
+    let cases: Vec<(&str, Vec<Frame>)> = vec![
+        ("entries out of turn", vec![entries(4, &["h"])]),
+        ("entries out of order", vec![entries(3, &["e"])]),
+        ("the same entry twice", vec![entries(3, &["g"])]),
+        ("an entry below no directory", vec![entries(3, &["x/y"])]),
+        ("an entry below a file", vec![entries(3, &["g/y"])]),
+        ("an entry below a directory that is past", vec![entries(3, &["h", "d/z"])]),
+        ("entries after their end", vec![ends(3), entries(3, &["h"])]),
+        ("another number of entries", vec![ends(4)]),
+        ("two ends", vec![ends(3), ends(3)]),
+        ("a root before the end", vec![root.clone()]),
+        ("two roots", vec![ends(3), root.clone(), root]),
+        ("a run twice", vec![offer(0, &[a], &[]), offer(0, &[b], &[])]),
+        ("a run of our own numbers", vec![offer(1 << 63, &[a], &[])]),
+        ("a piece of nothing", vec![offer(0, &[piece(9, 0, 0, 1, "x")], &[])]),
+        ("a piece of a directory", vec![offer(0, &[piece(1, 0, 0, 0, "x")], &[])]),
+        ("a piece of a reading to come", vec![offer(0, &[piece(1, 1, 0, 1, "x")], &[])]),
+        ("a piece that passes the end", vec![offer(0, &[piece(1, 0, 15, 6, "x")], &[])]),
+        ("a piece past all numbers", vec![offer(0, &[piece(1, 0, u64::MAX, 6, "x")], &[])]),
+        ("an empty piece", vec![offer(0, &[piece(1, 0, 3, 0, "x")], &[])]),
+        ("pieces that overlap", vec![offer(0, &[a, piece(1, 0, 9, 2, "x")], &[])]),
+        ("pieces that go back", vec![offer(0, &[b], &[]), offer(1, &[a], &[])]),
+        ("the end of nothing", vec![offer(0, &[], &[end(9, 0, 0, &[])])]),
+        ("an end without its pieces", vec![offer(0, &[a], &[whole])]),
+        ("an end of another length", vec![offer(0, &[a, b], &[end(1, 0, 21, &[a, b])])]),
+        ("two ends of an object", vec![offer(0, &[a, b], &[whole, whole])]),
+        (
+            "a piece after the end",
+            vec![offer(0, &[a], &[end(1, 0, 20, &[a])]), offer(1, &[b], &[])],
+        ),
+        ("a restart of nothing", vec![restart(9, 1, file("x", 1))]),
+        ("a restart that skips a reading", vec![restart(1, 2, file("d/f", 1))]),
+        ("a restart that repeats one", vec![restart(1, 0, file("d/f", 1))]),
+        ("a restart as another path", vec![restart(1, 1, file("d/x", 1))]),
+        ("a restart as a directory", vec![restart(1, 1, dir("d/f"))]),
+        (
+            "a failure of nothing",
+            vec![Frame::Failed { seq: 9, code: String::new(), detail: String::new() }],
+        ),
+        ("verdicts", vec![Frame::Verdicts(vec![verdict])]),
+        ("an answer", vec![Frame::Want { run: 0, wanted: Bitmap::default() }]),
+        ("a request", vec![Frame::Again { run: 0, pieces: vec![a] }]),
+        ("settled", vec![Frame::Settled { below: 0, numbers: Numbers::default() }]),
+    ];
+    for (what, frames) in cases {
+        let mut bench = Bench::new(1 << 20);
+        let announced = [dir("d"), file("d/f", 20), file("g", 10)];
+        bench.frame(Frame::Entries { first: 0, entries: announced.to_vec() });
+        bench.tell(TargetInput::Checked(vec![(1, Checked::Need), (2, Checked::Need)]));
+        let last = frames.len() - 1;
+        for (n, frame) in frames.into_iter().enumerate() {
+            assert_eq!(bench.violation(), None, "{what}: before frame {n}");
+            bench.frame(frame);
+            assert_eq!(bench.violation().is_some(), n == last, "{what}: frame {n}");
+        }
+        // It is told why, once, and nothing follows.
+        let refusals = bench.sent().iter().filter(|f| matches!(f, Frame::Refuse { .. })).count();
+        assert_eq!(refusals, 1, "{what}");
+        bench.later(1000).offer(77, &[a], &[]);
+        assert!(bench.actions.is_empty(), "{what}: {:?}", bench.actions);
+    }
+}
+
+fn ends(entries: u32) -> Frame {
+    Frame::EntriesEnd { entries, skipped: 0 }
+}
+
+#[test]
+fn a_single_file_has_no_entries_beside_it() {
+    let mut bench = Bench::new(1 << 20);
+    bench.frame(Frame::Entries { first: 0, entries: vec![file("", 1), file("a", 1)] });
+    assert!(bench.violation().is_some());
+}
+
+#[test]
+fn more_unsettled_entries_than_the_window_holds_end_the_session() {
+    let mut bench = Bench::new(1 << 20);
+    let mut first = 0;
+    while bench.violation().is_none() {
+        assert!(first <= ENTRY_WINDOW as u32 + 1024);
+        let entries = (first..first + 1024).map(|n| file(&format!("{n:08}"), 1)).collect();
+        bench.frame(Frame::Entries { first, entries });
+        first += 1024;
+    }
+    assert!(first > ENTRY_WINDOW as u32);
+}
+
+#[test]
+fn content_of_another_length_than_its_pieces_ends_the_session() {
+    for bytes in [0, 19, 21] {
+        let (mut bench, _) = two_wanted();
+        bench.data(0, &[0, 1], bytes);
+        assert!(bench.violation().is_some(), "{bytes}");
+        assert!(bench.actions.iter().any(|a| matches!(a, TargetAction::Drop { .. })));
+    }
+    let (mut bench, _) = two_wanted();
+    let header = DataHeader { run: 0, ranges: vec![PieceRange { first: 1, count: 2 }] };
+    bench.tell(TargetInput::Data { ticket: 0, header, bytes: 10 });
+    assert!(bench.violation().is_some(), "a piece that the run does not have");
+}
+
+#[test]
+fn content_that_nobody_wants_is_dropped_and_counted() {
+    let (mut bench, _) = two_wanted();
+    bench.data(99, &[0], 7);
+    assert_eq!(bench.target.numbers().discarded, 7, "of an unknown run");
+    bench.data(0, &[0], 10).data(0, &[0], 10);
+    assert_eq!(bench.target.numbers().discarded, 17, "twice");
+    bench.placed(0, &[0], &PlaceResult::Placed).data(0, &[0, 1], 20);
+    assert_eq!(bench.target.numbers().discarded, 27, "in part");
+    bench.placed(0, &[1], &PlaceResult::Placed);
+    assert_eq!(bench.target.numbers().sent, 20);
+    assert_eq!(bench.violation(), None);
+}
+
+#[test]
+fn wrong_content_is_asked_for_again_and_given_up_after_a_while() {
+    let (mut bench, pieces) = two_wanted();
+    bench.data(0, &[0, 1], 20).placed(0, &[0, 1], &PlaceResult::Wrong);
+    let again = bench.agains();
+    let asked: Vec<Piece> = again.iter().flat_map(|(_, pieces)| pieces.clone()).collect();
+    assert!(pieces.iter().all(|piece| asked.contains(piece)), "{asked:?}");
+    assert_eq!(bench.target.numbers(), Numbers { discarded: 20, ..Numbers::default() });
+    bench.data(again[0].0, &[0], 10).placed(again[0].0, &[0], &PlaceResult::Wrong);
+    assert!(bench.violation().unwrap().contains("digest"));
+}
+
+#[test]
+fn a_link_that_leaves_the_snapshot_fails_alone() {
+    let mut bench = Bench::new(1 << 20);
+    bench.announce(&[link("a", "../x"), link("b", "c"), file("f", 0)]);
+    let failed =
+        |f: &Frame| matches!(f, Frame::Failed { seq: 0, code, .. } if code == "unsafe-link");
+    assert!(bench.sent().iter().any(failed));
+    assert_eq!(bench.target.failed(), 1);
+}
+
+#[test]
+fn a_restart_while_pieces_are_under_way_forgets_them_and_their_credit() {
+    let (mut bench, _) = two_wanted();
+    bench.data(0, &[0, 1], 20).placed(0, &[0], &PlaceResult::Placed);
+    assert_eq!(bench.target.outstanding(), 20);
+    bench.frame(Frame::Restart { seq: 0, round: 1, entry: stamped("f", 10, 1) });
+    assert!(bench.actions.iter().any(|a| matches!(a, TargetAction::Reset { round: 1, .. })));
+    // The other piece was being placed: it comes back and does not count.
+    bench.placed(0, &[1], &PlaceResult::Placed);
+    assert_eq!(bench.target.outstanding(), 0);
+    assert_eq!((bench.target.numbers().sent, bench.target.found().1), (0, 10));
+    // What was offered of the old reading is passed over, the new one is taken.
+    let new = piece(0, 1, 0, 10, "new");
+    bench.offer(1, &[piece(0, 0, 0, 10, "old")], &[]).offer(2, &[new], &[end(0, 1, 10, &[new])]);
+    bench.resolved(2, &[0], Finding::Missing).data(2, &[0], 10);
+    bench.placed(2, &[0], &PlaceResult::Placed);
+    let job = bench.commit();
+    assert_eq!((job.objects[0].round, job.objects[0].finish.is_some()), (1, true));
+    bench.committed(&job);
+    let numbers = bench.target.numbers();
+    assert_eq!((numbers.files, numbers.sent, bench.target.outstanding()), (1, 10, 0));
+    assert_eq!(bench.violation(), None);
+}
+
+#[test]
+fn who_waits_for_a_chunk_of_an_object_that_fails_asks_for_it() {
+    let mut bench = Bench::new(1 << 20);
+    let same = |seq| piece(seq, 0, 0, 10, "same");
+    bench.announce(&[file("a", 10), file("b", 10)]);
+    bench.offer(0, &[same(0)], &[end(0, 0, 10, &[same(0)])]);
+    bench.offer(1, &[same(1)], &[end(1, 0, 10, &[same(1)])]);
+    bench.resolved(0, &[0], Finding::Missing).resolved(1, &[0], Finding::Missing);
+    let none = Bitmap::of([false].into_iter());
+    assert_eq!(bench.wants()[1], (1, none), "it is under way already");
+    bench.data(0, &[0], 10);
+    let failure = Failure::new("io", "cannot write");
+    bench.placed(0, &[0], &PlaceResult::Failed(failure)).resolved(1, &[0], Finding::Missing);
+    let again = bench.agains();
+    assert_eq!(again[0].1, [same(1)]);
+    bench.data(again[0].0, &[0], 10).placed(again[0].0, &[0], &PlaceResult::Placed);
+    let job = bench.commit();
+    bench.committed(&job);
+    let numbers = bench.target.numbers();
+    assert_eq!((numbers.files, numbers.sent), (1, 10));
+}
+
+#[test]
+fn an_object_whose_sync_failed_is_written_anew_and_fails_at_the_third_time() {
+    let (mut bench, pieces) = two_wanted();
+    bench.data(0, &[0, 1], 20).placed(0, &[0, 1], &PlaceResult::Placed);
+    for time in 0..3 {
+        let job = bench.commit();
+        bench.commit_fails(&job);
+        assert_eq!(bench.target.outstanding(), if time < 2 { 20 } else { 0 });
+        assert_eq!(bench.target.numbers().sent, 0);
+        if time == 2 {
+            break;
+        }
+        assert!(bench.actions.iter().any(|a| matches!(a, TargetAction::Reset { round: 0, .. })));
+        let (run, asked) = bench.agains().remove(0);
+        assert_eq!(asked, pieces);
+        bench.data(run, &[0, 1], 20).placed(run, &[0, 1], &PlaceResult::Placed);
+    }
+    assert!(bench.sent().iter().any(|f| matches!(f, Frame::Failed { seq: 0, .. })));
+    assert_eq!(bench.target.numbers().discarded, 60);
+}
+
+#[test]
+fn no_more_is_wanted_than_the_credit_and_it_comes_back_with_the_commit() {
+    let mut bench = Bench::new(25);
+    let entries: Vec<Entry> = (0..9).map(|n| file(&format!("{n}"), 10)).collect();
+    bench.announce(&entries);
+    let mut answered = Vec::new();
+    for seq in 0..9 {
+        let one = piece(seq, 0, 0, 10, &format!("{seq}"));
+        bench.offer(seq.into(), &[one], &[end(seq, 0, 10, &[one])]);
+        bench.resolved(seq.into(), &[0], Finding::Missing);
+        answered.extend(bench.wants());
+    }
+    let mut seen = 0;
+    while bench.target.numbers().files < 9 {
+        assert!(bench.target.outstanding() <= 25);
+        for (run, _) in std::mem::take(&mut answered) {
+            seen += 1;
+            bench.data(run, &[0], 10).placed(run, &[0], &PlaceResult::Placed);
+        }
+        bench.later(1000);
+        let job = bench.commit();
+        bench.committed(&job);
+        answered = bench.wants();
+    }
+    assert_eq!((seen, bench.target.outstanding()), (9, 0));
+}
+
+#[test]
+fn a_run_larger_than_the_credit_moves_alone() {
+    let mut bench = Bench::new(5);
+    let one = piece(0, 0, 0, 10, "x");
+    bench.announce(&[file("f", 10)]).offer(0, &[one], &[]).resolved(0, &[0], Finding::Missing);
+    assert_eq!(bench.wants().len(), 1);
+}
+
+#[test]
+fn a_root_that_differs_is_never_published() {
+    let mut bench = Bench::new(1 << 20);
+    bench.announce(&[file("f", 0)]).offer(0, &[], &[end(0, 0, 0, &[])]);
+    let job = bench.commit();
+    bench.committed(&job).frame(Frame::Root { root: Digest::of(b"another") });
+    assert!(bench.violation().unwrap().contains("root"));
+    assert!(!bench.actions.iter().any(|a| matches!(a, TargetAction::Publish { .. })));
+}
+
+#[test]
+fn nothing_is_published_if_every_file_failed() {
+    let mut bench = Bench::new(1 << 20);
+    bench.announce(&[dir(""), file("f", 1)]);
+    bench.frame(Frame::Failed { seq: 1, code: "io".to_owned(), detail: "no".to_owned() });
+    let mut root = crate::manifest::RootHasher::default();
+    root.push(&dir(""), None);
+    bench.frame(Frame::Root { root: root.finish() });
+    let Some(Stop::Violation(failure)) = bench.stop() else { panic!("{:?}", bench.actions) };
+    assert_eq!(failure.code, "nothing-to-publish");
+}
+
+#[test]
+fn a_plan_counts_what_would_move_and_asks_for_nothing() {
+    let mut bench = Bench::new(1 << 20);
+    bench.target = Target::new(Task::Plan, 1 << 20);
+    let pieces = [piece(1, 0, 0, 10, "a"), piece(1, 0, 10, 10, "b"), piece(1, 0, 20, 5, "c")];
+    bench.frame(Frame::Entries { first: 0, entries: vec![file("a", 7), file("b", 30)] });
+    bench.frame(ends(2));
+    let known = object(7, &[piece(0, 0, 0, 7, "a")]);
+    let answers = vec![(0, Checked::Published(known)), (1, Checked::Need)];
+    bench.tell(TargetInput::Checked(answers));
+    bench.offer(0, &pieces, &[end(1, 0, 30, &pieces)]);
+    let findings = [Finding::Missing, Finding::Deduplicated, Finding::Resumed];
+    let found = findings.into_iter().map(Ok).enumerate().collect();
+    bench.tell(TargetInput::Resolved { run: 0, found });
+    let numbers = Numbers { files: 2, sent: 10, deduplicated: 22, resumed: 5, discarded: 0 };
+    assert_eq!(bench.target.numbers(), numbers, "the last five bytes are a hole");
+    let asked = |a: &TargetAction| {
+        matches!(
+            a,
+            TargetAction::Commit(_) | TargetAction::Settle(_) | TargetAction::Publish { .. }
+        )
+    };
+    assert!(!bench.actions.iter().any(asked), "{:?}", bench.actions);
+    assert_eq!(bench.wants(), [(0, Bitmap::of([false; 3].into_iter()))]);
 }
