@@ -3,13 +3,14 @@
 //! A seed makes a source tree, a script of transfers, and their faults: sessions that are lost,
 //! data that arrives late, twice, in another order or with a wrong byte, processes that are killed
 //! between any two calls to their disk, power losses that keep a part of what was not synced, disks
-//! that fail, files that change while they are read. The machines, the files of both sides,
+//! that fail, own files with flipped bits, files that change while they are read. The machines, the files of both sides,
 //! journal, index and manifests are the real ones. The same seed always does the same.
 
 mod oracle;
 mod process;
 mod rng;
 mod script;
+mod sessions;
 mod sides;
 mod workload;
 mod world;
@@ -41,6 +42,7 @@ struct Faults {
     power: bool,
     disk: bool,
     changes: bool,
+    rot: bool,
 }
 
 impl Faults {

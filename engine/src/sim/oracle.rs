@@ -7,7 +7,7 @@ use super::world::{Check, Outcome, World};
 use crate::base::limits::LEASE_BYTES;
 use crate::base::{Digest, Extent, FileTime, RelPath, Seq};
 use crate::chunk::{Cuts, Cutter};
-use crate::journal::Journal;
+use crate::journal::{DoneObject, Inode, Journal};
 use crate::manifest::{ChunkRef, Entry, EntryKind, ListHasher, RootHasher, stamp_of};
 use crate::protocol::{CommitJob, Failure};
 use crate::runtime::manifest_file::{Listed, ManifestEnd, ManifestReader};
@@ -112,37 +112,46 @@ impl World {
         Ok(())
     }
 
-    /// After a death: what the journal calls finished is on the medium.
+    /// After a death: what the journal calls finished, and the source still has so, is there.
     pub(super) fn check_journal(&mut self) -> Check {
-        let layout = Layout::of(&self.transfer.to);
-        let replayed =
-            Journal::replay(&self.tree, &layout.journal).map_err(|e| format!("replay: {e}"))?;
-        let Some((journal, replay)) = replayed else { return Ok(()) };
-        if replay.publishing.is_some() || self.tree.meta(&layout.tree).is_err() {
+        if self.disks_failed() {
+            // An object may have failed alone later, and then its file goes.
             return Ok(());
         }
-        for (path, kind) in walk(&self.tree, &layout.tree).map_err(io("walk the staging area"))? {
-            let Some(below) = path.strip(&layout.tree).filter(|_| kind == Kind::File) else {
+        let layout = Layout::of(&self.transfer.to);
+        let replayed = Journal::replay(&self.tree, &layout.journal).map_err(|e| e.to_string())?;
+        let Some((journal, replay)) = replayed else { return Ok(()) };
+        if replay.publishing.is_some() {
+            return Ok(());
+        }
+        for (path, kind) in self.work.listing().map_err(io("list the source"))? {
+            let Some(placed) = self.work.placed(&path).filter(|_| kind == Kind::File) else {
                 continue;
             };
-            let Some(Ok(done)) = replay.done_at(&below).map(|at| journal.done(at)) else {
+            let Some(Ok(done)) = replay.done_at(&placed).map(|at| journal.done(at)) else {
                 continue;
             };
-            let meta = self.tree.meta(&path).map_err(io("look"))?;
-            if meta.ino != done.inode.ino || done.entry.path != below {
-                // An earlier reading; its file has given way to another.
-                continue;
-            }
-            let bytes = content(&self.tree, &path).map_err(io("read"))?;
-            let durable = |chunk: &ChunkRef| {
-                let part = bytes.get(chunk.offset as usize..chunk.end() as usize);
-                part.is_some_and(|part| Digest::of(part) == chunk.digest)
-            };
-            if bytes.len() as u64 != done.inode.len || !done.chunks.iter().all(durable) {
-                return Err(format!("the journal has {below} as finished, and it is not durable"));
+            let now = self.work.tree.meta(&path).map_err(io("look"))?;
+            let stamp = stamp_of(now.dev, now.ino, now.len, now.mtime, now.ctime);
+            if done.entry.path == placed && done.entry.stamp() == stamp {
+                self.check_finished(&layout, &done)?;
             }
         }
         Ok(())
+    }
+
+    fn check_finished(&self, layout: &Layout, done: &DoneObject) -> Check {
+        let path = layout.tree.join_path(&done.entry.path).map_err(|e| e.to_string())?;
+        let same = self.tree.meta(&path).is_ok_and(|meta| Inode::from(&meta) == done.inode);
+        let bytes = if same { content(&self.tree, &path).map_err(io("read"))? } else { Vec::new() };
+        let durable = |chunk: &ChunkRef| {
+            let part = bytes.get(chunk.offset as usize..chunk.end() as usize);
+            part.is_some_and(|part| Digest::of(part) == chunk.digest)
+        };
+        if same && done.chunks.iter().all(durable) {
+            return Ok(());
+        }
+        Err(format!("the journal has {} as finished, and it is not durable", done.entry.path))
     }
 
     /// After a transfer: what was published is what its manifest says, and the numbers add up.
@@ -173,7 +182,7 @@ impl World {
     /// An interruption costs no more than was under way.
     fn check_resent(&mut self) -> Check {
         let faults = self.transfer.faults;
-        if faults.changes || faults.disk || faults.corruption {
+        if faults.changes || faults.disk || faults.corruption || faults.rot {
             return Ok(());
         }
         let bytes = self.work.bytes().map_err(io("measure the source"))?;

@@ -26,7 +26,8 @@ fn script(world: &mut World, step: &mut &'static str) -> Check {
     let outcome = transfer(world, &to, faults)?;
     // The index is a cache: it may be lost with the power, and keeps one place of a chunk, which
     // may be gone after a change though the chunk is elsewhere too.
-    let mut indexed = !faults.kills && !faults.power && !faults.disk && !faults.changes;
+    let mut indexed =
+        !faults.kills && !faults.power && !faults.disk && !faults.changes && !faults.rot;
     if world.rng.chance(60) {
         world.work.change(&mut world.rng).map_err(|e| format!("no change: {e}"))?;
         *step = "second transfer";
@@ -100,5 +101,6 @@ fn some_faults(rng: &mut Rng) -> Faults {
         power: one(rng),
         disk: rng.chance(30),
         changes: rng.chance(25),
+        rot: rng.chance(15),
     }
 }

@@ -108,7 +108,7 @@ impl Workload {
             versions: Versions::default(),
             contents: Vec::new(),
             dirs: vec![path("src")],
-            large: rng.chance(25),
+            large: rng.chance(12),
             names: 0,
         };
         mkdir_all(&made.tree, &path("src"))?;
