@@ -2,6 +2,7 @@
 # Measures Portway beside `rsync -a` to an rsync daemon, on the same work in one run.
 #
 #   scripts/bench-peers.sh [--movers rsync,portway] [--workloads ckpt,ckpt-next,shards,small]
+#   RUNS=1 scripts/bench-peers.sh --movers portway --workloads million,sparse   # peak memory
 #
 # RUNS=3 runs of each, movers in turns, medians printed as Markdown. BYTES=2GiB is the size of the
 # checkpoint. WORK=DIR holds sources (made once and kept), TARGET=DIR the targets; /dev/shm takes

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -73,6 +73,32 @@ pub(crate) fn same_content(a: &mut impl Read, b: &mut impl Read) -> std::io::Res
         if count == 0 {
             return Ok(true);
         }
+    }
+}
+
+/// Whether two files hold the same bytes; where both have a hole, nothing is read.
+fn same_files(a: &File, b: &File) -> std::io::Result<bool> {
+    let (mut left, mut right) = (vec![0; BUFFER_BYTES], vec![0; BUFFER_BYTES]);
+    let mut at = 0;
+    loop {
+        at = next_data(a, at)?.min(next_data(b, at)?);
+        if at == u64::MAX {
+            return Ok(true);
+        }
+        let count = read_full_at(a, &mut left, at)?;
+        if read_full_at(b, &mut right, at)? != count || left[..count] != right[..count] {
+            return Ok(false);
+        }
+        at += count as u64;
+    }
+}
+
+/// The first byte at or after `at` that is in no hole; `u64::MAX` if there is none.
+fn next_data(file: &File, at: u64) -> std::io::Result<u64> {
+    match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(at)) {
+        Ok(at) => Ok(at),
+        Err(rustix::io::Errno::NXIO) => Ok(u64::MAX),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -145,7 +171,7 @@ impl Walk<'_> {
         }
         let (left, right) = (place(self.a, path), place(self.b, path));
         let open = |path: &Path| File::open(path).with_context(|| format!("open {}", shown(path)));
-        if !same_content(&mut open(&left)?, &mut open(&right)?)? {
+        if !same_files(&open(&left)?, &open(&right)?)? {
             self.differs(path, "content differs");
         }
         Ok(())
@@ -209,6 +235,19 @@ fn read_full(source: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize
     let mut filled = 0;
     while filled < buffer.len() {
         match source.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+fn read_full_at(source: &File, buffer: &mut [u8], at: u64) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match source.read_at(&mut buffer[filled..], at + filled as u64) {
             Ok(0) => break,
             Ok(count) => filled += count,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}

@@ -1,6 +1,7 @@
 //! Many files: JSON-lines shards of text, and small binary files.
 
 use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,6 +12,9 @@ use crate::rng::Rng;
 
 /// Files in one directory.
 const DIRECTORY_FILES: u64 = 1000;
+/// Islands of content in a sparse file, 1 MiB each.
+const ISLANDS: u64 = 64;
+const ISLAND_BYTES: u64 = 1 << 20;
 /// Words of the made-up language.
 const WORDS: usize = 4096;
 
@@ -40,6 +44,26 @@ pub(super) fn small(out: &Path, files: u64, file_bytes: u64, seed: u64) -> Resul
         content.resize(file_bytes as usize, 0);
         Rng::named(seed, &format!("small {number}")).fill(content);
     })
+}
+
+/// Makes one file of `bytes` bytes, all hole but for islands of random bytes, one at each end.
+pub(super) fn sparse(out: &Path, bytes: u64, seed: u64) -> Result<Made> {
+    let step = write::first_step(seed);
+    anyhow::ensure!(bytes >= ISLANDS * ISLAND_BYTES, "a sparse file has at least 64 MiB");
+    write::file(&out.join("sparse.bin"), step, |file| {
+        file.set_len(bytes)?;
+        let mut rng = Rng::named(seed, "sparse");
+        let mut content = vec![0; ISLAND_BYTES as usize];
+        for island in 0..ISLANDS {
+            rng.fill(&mut content);
+            let last = bytes - ISLAND_BYTES;
+            let at = u128::from(last) * u128::from(island) / u128::from(ISLANDS - 1);
+            file.write_all_at(&content, at as u64)?;
+        }
+        // Allocation is settled, so that it can be compared at once.
+        Ok(file.sync_all()?)
+    })?;
+    Ok(Made { files: 1, bytes, new_bytes: ISLANDS * ISLAND_BYTES })
 }
 
 fn many(

@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     Shards,
     /// Small binary files, 20,000 of 4 KiB.
     Small,
+    /// One file of `--bytes` that is a hole, but for 64 pieces of 1 MiB.
+    Sparse,
     /// An odd tree: empty files, holes, links, modes, old times, names that are not UTF-8.
     Tree,
 }
@@ -105,6 +107,7 @@ fn make(args: &DataArgs) -> Result<Made> {
             let file_bytes = args.file_bytes.unwrap_or(4 << 10);
             files::small(out, args.files.unwrap_or(20_000), file_bytes, args.seed)?
         }
+        Kind::Sparse => files::sparse(out, args.bytes, args.seed)?,
         Kind::Tree => return tree::make(out, args.seed),
     };
     write::set_directory_times(out, step)?;

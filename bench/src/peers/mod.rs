@@ -4,6 +4,7 @@ mod measure;
 mod mover;
 mod table;
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -23,7 +24,7 @@ pub(crate) struct PeersArgs {
     /// Movers in the order in which they take turns
     #[arg(long, value_enum, value_delimiter = ',', default_value = "rsync,portway")]
     movers: Vec<Mover>,
-    /// Workloads: ckpt, ckpt-next, shards, small
+    /// Workloads: ckpt, ckpt-next, shards, small, million, sparse
     #[arg(long, value_delimiter = ',', default_value = "ckpt,ckpt-next,shards,small")]
     workloads: Vec<String>,
     /// Size of the checkpoint
@@ -40,6 +41,9 @@ pub(crate) struct PeersArgs {
     target: Option<PathBuf>,
 }
 
+/// Length of the sparse file: no mover gets through it byte by byte.
+const SPARSE_BYTES: u64 = 1 << 40;
+
 /// Something to move.
 #[derive(Debug)]
 pub(crate) struct Work {
@@ -47,7 +51,7 @@ pub(crate) struct Work {
     source: PathBuf,
     /// What the target holds before.
     base: Option<PathBuf>,
-    /// Content of the source in bytes.
+    /// Content of the source in bytes, holes left out.
     bytes: u64,
 }
 
@@ -85,17 +89,20 @@ fn make_work(data: &Path, name: &str, bytes: u64) -> Result<Work> {
         "ckpt" => (Kind::Ckpt, None),
         "ckpt-next" => (Kind::CkptNext, Some("ckpt")),
         "shards" => (Kind::Shards, None),
-        "small" => (Kind::Small, None),
+        "small" | "million" => (Kind::Small, None),
+        "sparse" => (Kind::Sparse, None),
         other => anyhow::bail!("`{other}` is no workload"),
     };
     let set = |name: &str, kind: Kind| -> Result<PathBuf> {
         let size = matches!(kind, Kind::Ckpt | Kind::CkptNext).then(|| format!("-{bytes}"));
+        let bytes = if kind == Kind::Sparse { SPARSE_BYTES } else { bytes };
+        let files = if name == "million" { 1_000_000 } else { 0 };
         let path = data.join(format!("{name}{}", size.unwrap_or_default()));
         // A set is made under another name first, so that one that is there is whole.
         if !path.exists() {
             let part = path.with_extension("part");
             nodes::remove(&part)?;
-            data::simple(kind, part.clone(), bytes, 0, 1)?;
+            data::simple(kind, part.clone(), bytes, files, 1)?;
             std::fs::rename(&part, &path)?;
         }
         Ok(path)
@@ -107,12 +114,17 @@ fn make_work(data: &Path, name: &str, bytes: u64) -> Result<Work> {
     Ok(Work { name: name.to_owned(), source, base, bytes })
 }
 
-/// Reads every file below a directory, so that it is cached, and returns their size.
+/// Reads every file below a directory, so that it is cached, and returns their size. Sparse files
+/// are not read: their size is what is allocated.
 fn read_all(directory: &Path) -> Result<u64> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;
-        if entry.file_type()?.is_dir() {
+        let metadata = entry.metadata()?;
+        let allocated = metadata.blocks() * 512;
+        if metadata.is_file() && allocated < metadata.len() / 2 {
+            bytes += allocated;
+        } else if metadata.is_dir() {
             bytes += read_all(&entry.path())?;
         } else {
             bytes += std::io::copy(&mut std::fs::File::open(entry.path())?, &mut std::io::sink())?;
