@@ -4,6 +4,7 @@ mod args;
 mod command;
 mod facade;
 mod log;
+mod memory;
 mod notify;
 mod out;
 mod remote;
@@ -22,6 +23,7 @@ use crate::args::Cli;
 use crate::out::Out;
 
 fn main() -> ExitCode {
+    memory::share_heaps();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage::report(&error),
