@@ -78,8 +78,7 @@ pub(crate) fn run(args: &PeersArgs) -> Result<bool> {
             }
         }
     }
-    nodes::remove(&target)?;
-    nodes::remove(&work.join("run"))?;
+    bench.clean()?;
     table::print(args.runs, &works, &args.movers, &samples, &target);
     Ok(samples.iter().all(|sample| sample.equal))
 }

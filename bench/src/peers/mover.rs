@@ -19,6 +19,9 @@ use crate::system::{self, Socket};
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 const BASE_TIMEOUT: Duration = Duration::from_mins(5);
 
+/// A target with fewer files is removed at once.
+const FEW_FILES: usize = 100;
+
 /// A program that moves trees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Mover {
@@ -44,6 +47,8 @@ pub(crate) struct Bench {
     pair: Option<Pair>,
     run: PathBuf,
     target: PathBuf,
+    /// Targets of earlier runs.
+    aside: PathBuf,
 }
 
 impl Bench {
@@ -53,12 +58,14 @@ impl Bench {
         std::fs::create_dir_all(run)?;
         let takes_part = movers.contains(&Mover::Portway);
         let pair = takes_part.then(|| Pair::enrol(portway, run)).transpose()?;
-        Ok(Self { pair, run: run.to_owned(), target: target.to_owned() })
+        let aside = target.with_extension("old");
+        nodes::remove(&aside)?;
+        Ok(Self { pair, run: run.to_owned(), target: target.to_owned(), aside })
     }
 
     /// One run from a fresh target, warm sources and touched memory, judged afterwards.
     pub(crate) fn once(&self, mover: Mover, work: &Work) -> Result<Sample> {
-        nodes::remove(&self.target)?;
+        self.put_away()?;
         std::fs::create_dir_all(&self.target)?;
         pretouch(work);
         let (mut sample, place) = match mover {
@@ -70,6 +77,31 @@ impl Bench {
         differences.iter().take(5).for_each(|difference| eprintln!("    {difference}"));
         sample.equal = differences.is_empty();
         Ok(sample)
+    }
+
+    /// Clears the target. Many files are only moved aside: ext4 without a journal is slow to make
+    /// new files for minutes after it removed old ones, whoever asks.
+    fn put_away(&self) -> Result<()> {
+        if !self.target.exists() {
+            return Ok(());
+        }
+        let directory = std::fs::File::open(&self.target)?;
+        if files(&self.target, FEW_FILES)? < FEW_FILES {
+            nodes::remove(&self.target)?;
+        } else {
+            std::fs::create_dir_all(&self.aside)?;
+            let place = self.aside.join(std::fs::read_dir(&self.aside)?.count().to_string());
+            std::fs::rename(&self.target, place)?;
+        }
+        // What that leaves to write is not the next mover's.
+        Ok(rustix::fs::syncfs(directory)?)
+    }
+
+    /// Removes everything that the runs left at the target.
+    pub(crate) fn clean(&self) -> Result<()> {
+        nodes::remove(&self.target)?;
+        nodes::remove(&self.aside)?;
+        nodes::remove(&self.run)
     }
 
     fn rsync(&self, work: &Work) -> Result<Sample> {
@@ -128,6 +160,20 @@ impl Bench {
         measure::run((Mover::Portway, &work.name), server.pid(), &self.target, start)
             .with_context(|| nodes::tail(&log.with_extension("err")))
     }
+}
+
+/// Counts files below a directory, up to a number.
+fn files(directory: &Path, max: usize) -> Result<usize> {
+    let mut count = 0;
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let below = entry.file_type()?.is_dir();
+        count += if below { files(&entry.path(), max - count)? } else { 1 };
+        if count >= max {
+            break;
+        }
+    }
+    Ok(count)
 }
 
 fn spawn(command: &mut Command) -> Result<Running> {
