@@ -14,5 +14,7 @@ mod common;
 mod disk;
 #[path = "faults/peers.rs"]
 mod peers;
+#[path = "faults/race.rs"]
+mod race;
 #[path = "faults/source.rs"]
 mod source;

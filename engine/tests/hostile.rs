@@ -9,6 +9,8 @@
 )]
 
 mod common;
+#[path = "hostile/server.rs"]
+mod server;
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -105,38 +107,43 @@ fn end(seq: Seq, pieces: &[Piece], len: u64) -> End {
     End { seq, round: 0, object: Object { digest: list.finish(len), len, cutter: 0 } }
 }
 
-/// Says these frames in a new session to a fresh path; the first verdicts are waited for before
-/// the first offer. Returns how the node ended it.
-async fn say(pair: &Pair, frames: Vec<Frame>) -> String {
-    let link = opened(pair, "evil/tree").await;
+/// What to say to a target, and a part of the words with which it has to end the session.
+type Case = (&'static str, Vec<Frame>);
+
+/// Says these frames to a target; the first verdicts are waited for before the first offer.
+/// Returns how the target ended the session.
+async fn say(link: &QuicLink, frames: Vec<Frame>) -> String {
     let mut waited = false;
     for frame in frames {
         if frame.name() == "offer" && !waited {
-            wait_for(&link, "verdicts").await;
+            wait_for(link, "verdicts").await;
             waited = true;
         }
-        send(&link, frame).await;
+        send(link, frame).await;
     }
-    let how = ending(&link).await;
+    let how = ending(link).await;
     link.close("over").await;
     how
 }
 
-async fn refused(pair: &Pair, cases: Vec<(&str, Vec<Frame>)>) {
+/// The beginning of what is said, for a failing test.
+fn shown(frames: &[Frame]) -> String {
+    format!("{frames:?}").chars().take(400).collect()
+}
+
+async fn refused(pair: &Pair, cases: Vec<Case>) {
     for (expected, frames) in cases {
-        let shown = format!("{frames:?}");
-        let shown: String = shown.chars().take(400).collect();
-        let how = say(pair, frames).await;
+        let shown = shown(&frames);
+        let how = say(&opened(pair, "evil/tree").await, frames).await;
         assert!(how.contains(expected), "expected {expected:?}, got {how:?} for {shown}");
     }
     unharmed(pair).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f35_paths_that_no_path_type_can_hold_are_refused_as_raw_bytes() {
-    let pair = Pair::new().await;
+/// Paths that no `RelPath` can hold.
+fn bad_paths() -> Vec<String> {
     let deep = "d/".repeat(300) + "f";
-    let paths: [&str; 12] = [
+    let paths = [
         "..",
         "../outside",
         "a/../../outside",
@@ -150,24 +157,31 @@ async fn f35_paths_that_no_path_type_can_hold_are_refused_as_raw_bytes() {
         "/",
         &deep,
     ];
-    for bad in paths {
-        // A sound path of the same length; the bad one takes its place in the encoded frame.
-        let sound: Vec<u8> =
-            (1..=bad.len()).map(|i| if i % 99 == 0 { b'/' } else { b'q' }).collect();
-        let sound = String::from_utf8(sound).unwrap();
-        let swap = |frame: Frame| {
-            let mut raw = frame.encode().to_vec();
-            let at = raw.windows(sound.len()).position(|w| w == sound.as_bytes()).unwrap();
-            raw[at..at + bad.len()].copy_from_slice(bad.as_bytes());
-            Bytes::from(raw)
-        };
+    paths.map(str::to_owned).to_vec()
+}
+
+/// A frame over `bad`, as raw bytes: made for a sound path of the same length, whose place the bad
+/// one takes.
+fn with_path(bad: &str, frame: impl FnOnce(&str) -> Frame) -> Bytes {
+    let sound: Vec<u8> = (1..=bad.len()).map(|i| if i % 99 == 0 { b'/' } else { b'q' }).collect();
+    let sound = String::from_utf8(sound).unwrap();
+    let mut raw = frame(&sound).encode().to_vec();
+    let at = raw.windows(sound.len()).position(|w| w == sound.as_bytes()).unwrap();
+    raw[at..at + bad.len()].copy_from_slice(bad.as_bytes());
+    Bytes::from(raw)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f35_paths_that_no_path_type_can_hold_are_refused_as_raw_bytes() {
+    let pair = Pair::new().await;
+    for bad in bad_paths() {
         let link = greeted(&pair).await;
-        link.send(swap(open(&sound))).await.unwrap();
+        link.send(with_path(&bad, open)).await.unwrap();
         let how = ending(&link).await;
         assert!(how.contains("path"), "open {bad:?}: {how}");
 
         let link = opened(&pair, "evil").await;
-        link.send(swap(entries(0, vec![file(&sound, 1)]))).await.unwrap();
+        link.send(with_path(&bad, |sound| entries(0, vec![file(sound, 1)]))).await.unwrap();
         let how = ending(&link).await;
         assert!(how.contains("path"), "entry {bad:?}: {how}");
     }
@@ -190,16 +204,15 @@ async fn f35_a_tree_pushed_over_the_root_cannot_reach_portways_own_files() {
     unharmed(&pair).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f34_f35_entries_out_of_order_twice_or_below_what_is_no_directory_are_refused() {
-    let pair = Pair::new().await;
+/// Entries out of order, twice, too many, or below what is no directory.
+fn bad_entries() -> Vec<Case> {
     let many = (0..=ENTRIES_PER_FRAME_MAX).map(|i| file(&format!("{i:05}"), 1)).collect();
     let flood = (0..=ENTRY_WINDOW / 1000).map(|part| {
         let first = part * 1000;
         entries(first as Seq, (first..first + 1000).map(|i| file(&format!("{i:05}"), 1)).collect())
     });
     let huge = |name: &str| file(name, OBJECT_BYTES_MAX);
-    let cases = vec![
+    vec![
         ("canonical order", vec![entries(0, vec![dir(""), file("b", 1), file("a", 1)])]),
         ("canonical order", vec![entries(0, vec![file("a", 1), file("a", 1)])]),
         ("canonical order", vec![entries(0, vec![dir("a"), file("a", 1)])]),
@@ -221,19 +234,22 @@ async fn f34_f35_entries_out_of_order_twice_or_below_what_is_no_directory_are_re
         ("entries", vec![entries(0, many)]),
         ("unsettled", flood.collect()),
         ("more content than", vec![entries(0, vec![huge("a"), huge("b"), huge("c")])]),
-    ];
-    refused(&pair, cases).await;
+    ]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f33_f34_offers_that_overlap_pass_the_end_or_lie_are_refused() {
-    let pair = Pair::new().await;
+async fn f34_f35_entries_out_of_order_twice_or_below_what_is_no_directory_are_refused() {
+    refused(&Pair::new().await, bad_entries()).await;
+}
+
+/// Offers that overlap, pass the end, or lie.
+fn bad_offers() -> Vec<Case> {
     let one = || entries(0, vec![dir(""), file("f", 1000)]);
     let (a, b) = (piece(1, 0, 600), piece(1, 600, 400));
     let lie = |ends: End| Frame::Offer { run: 0, pieces: vec![a, b], ends: vec![ends] };
     let mut later = a;
     later.round = 7;
-    let cases = vec![
+    vec![
         ("overlaps", vec![one(), offer(0, &[a, piece(1, 500, 100)])]),
         ("overlaps", vec![one(), offer(0, &[a]), offer(1, &[a])]),
         ("overlaps", vec![one(), offer(0, &[b, a])]),
@@ -249,18 +265,21 @@ async fn f33_f34_offers_that_overlap_pass_the_end_or_lie_are_refused() {
         ("does not end", vec![one(), lie(end(1, &[a, b], 999))]),
         ("unknown", vec![one(), lie(end(9, &[a, b], 1000))]),
         ("out of turn", vec![one(), lie(end(1, &[a, b], 1000)), offer(1, &[a])]),
-    ];
-    refused(&pair, cases).await;
+    ]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f33_frames_that_are_not_for_a_target_end_the_session() {
-    let pair = Pair::new().await;
+async fn f33_f34_offers_that_overlap_pass_the_end_or_lie_are_refused() {
+    refused(&Pair::new().await, bad_offers()).await;
+}
+
+/// Frames that are not for a target, or not at this time.
+fn bad_frames() -> Vec<Case> {
     let root = Frame::Root { root: Digest::of(b"x") };
     let failed = |seq| Frame::Failed { seq, code: "x".to_owned(), detail: "y".to_owned() };
     let restart = |seq, round, entry| Frame::Restart { seq, round, entry };
     let one = || entries(0, vec![dir(""), dir("d"), file("d/f", 10)]);
-    let cases = vec![
+    vec![
         ("not for a target", vec![open("other")]),
         ("not for a target", vec![hello()]),
         ("not for a target", vec![Frame::Want { run: 0, wanted: Default::default() }]),
@@ -277,8 +296,12 @@ async fn f33_frames_that_are_not_for_a_target_end_the_session() {
         ("wrongly", vec![one(), offer(0, &[piece(2, 0, 5)]), restart(2, 9, file("d/f", 10))]),
         ("wrongly", vec![one(), offer(0, &[piece(2, 0, 5)]), restart(2, 1, file("z", 10))]),
         ("wrongly", vec![one(), offer(0, &[piece(2, 0, 5)]), restart(2, 1, dir("d/f"))]),
-    ];
-    refused(&pair, cases).await;
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f33_frames_that_are_not_for_a_target_end_the_session() {
+    refused(&Pair::new().await, bad_frames()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -314,19 +337,18 @@ async fn f34_nothing_may_follow_a_single_file_even_when_it_is_settled() {
     unharmed(&pair).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f33_content_with_another_digest_three_times_ends_the_session() {
-    let pair = Pair::new().await;
-    let session = opened(&pair, "evil").await;
-    send(&session, entries(0, vec![dir(""), file("f", 1000)])).await;
-    wait_for(&session, "verdicts").await;
+/// Sends another content than its digest says whenever a target asks; returns the code with which
+/// it refuses in the end, and how often it asked.
+async fn send_wrong_content(session: &QuicLink) -> (String, u32) {
+    send(session, entries(0, vec![dir(""), file("f", 1000)])).await;
+    wait_for(session, "verdicts").await;
     let all = [piece(1, 0, 1000)];
     let ends = vec![end(1, &all, 1000)];
-    send(&session, Frame::Offer { run: 0, pieces: all.to_vec(), ends }).await;
+    send(session, Frame::Offer { run: 0, pieces: all.to_vec(), ends }).await;
     let wrong = Bytes::from(noise(77, 1000));
     let mut asked = 0;
     let how = loop {
-        let run = match next(&session).await {
+        let run = match next(session).await {
             Ok(Frame::Want { run, wanted }) if wanted.bit(0) => run,
             Ok(Frame::Again { run, pieces }) if pieces == all => run,
             Ok(Frame::Refuse { code, .. }) => break code,
@@ -338,6 +360,14 @@ async fn f33_content_with_another_digest_three_times_ends_the_session() {
         let header = DataHeader::of(run, [true]);
         session.send_data(header.encode(), vec![wrong.clone()]).await.unwrap();
     };
+    (how, asked)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f33_content_with_another_digest_three_times_ends_the_session() {
+    let pair = Pair::new().await;
+    let session = opened(&pair, "evil").await;
+    let (how, asked) = send_wrong_content(&session).await;
     assert_eq!((how.as_str(), asked), ("wrong-content", 3));
     unharmed(&pair).await;
 }

@@ -191,6 +191,11 @@ pub(super) fn refused(label: &str, code: &str, detail: &str) -> Error {
             Exit::Interrupted,
             "make room there; the same command goes on where this one ended",
         ),
+        "no-descriptors" => (
+            "no-descriptors",
+            Exit::Interrupted,
+            "raise `ulimit -n` there; the same command goes on where this one ended",
+        ),
         "read-only" => ("read-only", Exit::Failed, "the receiver's root cannot be written"),
         "unsafe-path" => ("unsafe-path", Exit::Usage, ""),
         "stopping" => {

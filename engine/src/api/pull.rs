@@ -7,15 +7,15 @@ use tokio::sync::watch;
 
 use super::connect::{Session, refused};
 use super::engine::{Engine, canonical};
-use super::retry::{Attempt, Miss, Retry};
+use super::retry::{Attempt, Retry};
 use super::sources::{Landing, local_target};
-use super::transfer::{Done, lost, open, stop};
+use super::transfer::{Done, farewell, lost, open, stop};
 use super::{Error, Exit, Outcome, Remote, TransferOptions};
 use crate::base::{RelPath, TransferId};
 use crate::metrics::TransferMeter;
-use crate::protocol::{TargetEnd, Task};
+use crate::protocol::{Stop, TargetEnd, Task};
 use crate::runtime::drive::{Context, run_target};
-use crate::runtime::root::Root;
+use crate::runtime::root::{Denied, Root};
 use crate::runtime::source::Remarks;
 use crate::runtime::target::{Planted, StoreOptions, TargetStore};
 use crate::transport::Link;
@@ -44,10 +44,13 @@ impl Pull {
                 .hint("a pull writes below the directory that holds its target")
         })?;
         let owner = self.engine.identity()?.id().node.clone();
-        let writer = root.writer(&path, owner.as_str()).await.map_err(|_| {
-            let shown = self.target.display();
-            Error::new("conflict", Exit::Failed, format!("another transfer writes to {shown}"))
-                .hint("wait for it, or choose another path")
+        let writer = root.writer(&path, owner.as_str()).await.map_err(|denied| match denied {
+            Denied::Failed(failure) => refused("this node", &failure.code, &failure.detail),
+            Denied::Busy(_) => {
+                let shown = self.target.display();
+                Error::new("conflict", Exit::Failed, format!("another transfer writes to {shown}"))
+                    .hint("wait for it, or choose another path")
+            }
         })?;
         let node = &self.source.node;
         let mut retry = Retry::new(&self.engine, node, &self.options, &meter, cancel.clone());
@@ -85,7 +88,7 @@ impl Pull {
                 planted: Planted::default(),
             },
         );
-        let store = store.map_err(|f| Miss::Final(refused("this node", &f.code, &f.detail)))?;
+        let store = store.map_err(|failure| stop(Stop::Local(failure), &label))?;
         let request = Open {
             operation: Operation::Pull,
             transfer_id: store.transfer_id(),
@@ -102,12 +105,12 @@ impl Pull {
             cancel: cancel.clone(),
         };
         let ended = run_target(context, Arc::new(store), Task::Receive).await;
-        let reason = match &ended {
-            Ok(TargetEnd::Published(..)) => "done",
-            Ok(TargetEnd::Stopped(_)) => "stopped",
-            Err(_) => "interrupted",
-        };
-        session.link.close(reason).await;
+        let reason = farewell(match &ended {
+            Ok(TargetEnd::Published(..)) => Ok(None),
+            Ok(TargetEnd::Stopped(why)) => Ok(Some(why)),
+            Err(why) => Err(why),
+        });
+        session.link.close(&reason).await;
         match ended {
             Ok(TargetEnd::Published(published, failed)) => Ok(Done { published, failed }),
             Ok(TargetEnd::Stopped(why)) => Err(stop(why, &label)),

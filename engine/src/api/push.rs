@@ -10,7 +10,7 @@ use super::connect::Session;
 use super::engine::Engine;
 use super::retry::{Attempt, Retry};
 use super::sources::Sources;
-use super::transfer::{Done, lost, open, stop};
+use super::transfer::{Done, farewell, lost, open, stop};
 use super::{Error, Outcome, Remote, TransferOptions, rates};
 use crate::base::TransferId;
 use crate::metrics::TransferMeter;
@@ -87,12 +87,12 @@ impl Push {
         };
         let files = Arc::clone(&sources.files);
         let ended = run_source(context, files, self.options.dry_run).await;
-        let reason = match &ended {
-            Ok(SourceEnd::Published(..)) => "done",
-            Ok(SourceEnd::Stopped(_)) => "stopped",
-            Err(_) => "interrupted",
-        };
-        session.link.close(reason).await;
+        let reason = farewell(match &ended {
+            Ok(SourceEnd::Published(..)) => Ok(None),
+            Ok(SourceEnd::Stopped(why)) => Ok(Some(why)),
+            Err(why) => Err(why),
+        });
+        session.link.close(&reason).await;
         match ended {
             Ok(SourceEnd::Published(published, failed)) => {
                 Ok((Done { published, failed }, accept.free_bytes))

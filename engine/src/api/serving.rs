@@ -12,7 +12,7 @@ use crate::base::RelPath;
 use crate::metrics::{NodeStatus, Phase, TransferMeter};
 use crate::protocol::{Failure, SourceEnd, Stop, TargetEnd, Task};
 use crate::runtime::drive::{Context, Lost, run_source, run_target};
-use crate::runtime::root::Root;
+use crate::runtime::root::{Denied, Root};
 use crate::runtime::source::{SourceFiles, SourceRoot};
 use crate::runtime::target::{Planted, StoreOptions, TargetStore};
 use crate::storage;
@@ -117,8 +117,12 @@ impl Shared {
         } else {
             match self.root.writer(&open.path, peer.as_str()).await {
                 Ok(writer) => Some(writer),
-                Err(busy) => {
-                    let owner = busy.owner.unwrap_or_else(|| "another process".to_owned());
+                Err(Denied::Failed(failure)) => {
+                    let retry = failure.is_no_descriptors();
+                    return refuse(link, failure, retry).await;
+                }
+                Err(Denied::Busy(owner)) => {
+                    let owner = owner.unwrap_or_else(|| "another process".to_owned());
                     let detail = format!("{owner} is writing to {}", open.path);
                     return refuse(link, Failure::new("conflict", detail), false).await;
                 }
@@ -137,7 +141,10 @@ impl Shared {
         });
         let store = match store.await {
             Ok(Ok(store)) => Arc::new(store),
-            Ok(Err(failure)) => return refuse(link, failure, false).await,
+            Ok(Err(failure)) => {
+                let retry = failure.is_no_descriptors();
+                return refuse(link, failure, retry).await;
+            }
             Err(error) => {
                 return refuse(link, Failure::new("internal", error.to_string()), false).await;
             }

@@ -18,7 +18,7 @@ use crate::metrics::{Phase, Snapshot, TransferMeter};
 use crate::protocol::{FailedObject, Stop};
 use crate::runtime::drive::Lost;
 use crate::runtime::source::Remarks;
-use crate::transport::Link;
+use crate::transport::{Link, LinkError};
 use crate::wire::{Accept, Frame, Numbers, Open, Published};
 
 /// Failed and skipped entries that a report lists.
@@ -219,6 +219,17 @@ pub(super) async fn open(session: &Session, open: Open, label: &str) -> Attempt<
     }
 }
 
+/// The closing words of a session: a peer that broke the protocol is told how.
+pub(super) fn farewell(ended: Result<Option<&Stop>, &Lost>) -> String {
+    match ended {
+        Ok(None) => "done".to_owned(),
+        Ok(Some(Stop::Violation(failure))) => failure.detail.clone(),
+        Ok(Some(_)) => "stopped".to_owned(),
+        Err(Lost::Link(error @ LinkError::Protocol { .. })) => error.to_string(),
+        Err(_) => "interrupted".to_owned(),
+    }
+}
+
 /// What a lost session means.
 pub(super) fn lost(lost: Lost, label: &str) -> Miss {
     match lost {
@@ -240,13 +251,16 @@ pub(super) fn stop(stop: Stop, label: &str) -> Miss {
         Stop::Refused { failure, retry } => {
             let error = refused(label, &failure.code, &failure.detail);
             // A full disk does not empty itself while we knock.
-            if retry && failure.code == "stopping" {
+            if retry && (failure.code == "stopping" || failure.is_no_descriptors()) {
                 Miss::Again(error)
             } else {
                 Miss::Final(error)
             }
         }
         Stop::Violation(failure) => Miss::Final(refused(label, &failure.code, &failure.detail)),
-        Stop::Local(failure) => Miss::Final(refused("this node", &failure.code, &failure.detail)),
+        Stop::Local(failure) => {
+            let error = refused("this node", &failure.code, &failure.detail);
+            if failure.is_no_descriptors() { Miss::Again(error) } else { Miss::Final(error) }
+        }
     }
 }

@@ -20,6 +20,9 @@ pub use target::{
 
 use crate::base::Seq;
 
+/// Code of [`Failure::no_descriptors`].
+const NO_DESCRIPTORS: &str = "no-descriptors";
+
 /// Why something failed: a stable code for programs, and words for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -33,6 +36,17 @@ impl Failure {
     /// A failure.
     pub fn new(code: &str, detail: impl Into<String>) -> Self {
         Self { code: code.to_owned(), detail: detail.into() }
+    }
+
+    /// The process has no descriptor left. No object is to blame, and it passes: whoever met it
+    /// ends its session and comes back.
+    pub fn no_descriptors(detail: impl Into<String>) -> Self {
+        Self::new(NO_DESCRIPTORS, detail)
+    }
+
+    /// See [`Failure::no_descriptors`].
+    pub fn is_no_descriptors(&self) -> bool {
+        self.code == NO_DESCRIPTORS
     }
 }
 

@@ -484,6 +484,9 @@ impl Source {
     }
 
     fn fail(&mut self, seq: Seq, failure: Failure, tell: bool) {
+        if tell && failure.is_no_descriptors() {
+            return self.end(SourceEnd::Stopped(Stop::Local(failure)));
+        }
         let Some(slot) = self.window.slot_mut(seq) else { return };
         if slot.state == State::Failed {
             return;

@@ -12,6 +12,8 @@ pub mod target;
 
 use std::io;
 
+use rustix::io::Errno;
+
 use crate::base::RelPath;
 use crate::protocol::Failure;
 
@@ -23,13 +25,16 @@ pub const OWN_DIR: &[u8] = b".portway";
 pub(crate) enum Trouble {
     /// One object fails alone.
     Object(Failure),
-    /// Nothing can go on: the disk is full, or the tree is gone.
+    /// Nothing can go on: the disk is full, the tree is gone, or no descriptor is left.
     Node(Failure),
 }
 
 /// Sorts an error of the operation `doing` at `path`.
 pub(crate) fn trouble(doing: &str, path: &RelPath, error: &io::Error) -> Trouble {
     let detail = format!("cannot {doing} {path}: {error}");
+    if lacks_descriptors(error) {
+        return Trouble::Node(Failure::no_descriptors(detail));
+    }
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Trouble::Node(Failure::new("no-space", detail))
@@ -40,6 +45,11 @@ pub(crate) fn trouble(doing: &str, path: &RelPath, error: &io::Error) -> Trouble
         io::ErrorKind::InvalidFilename => Trouble::Object(Failure::new("name-too-long", detail)),
         _ => Trouble::Object(Failure::new("io", detail)),
     }
+}
+
+/// Whether a call failed because this process, or the system, has no descriptor left.
+pub(crate) fn lacks_descriptors(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// The same error, whatever it hits.

@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use super::OWN_DIR;
 use super::target::{index_path, key_of, recover_all};
+use super::{OWN_DIR, fatal};
 use crate::base::RelPath;
 use crate::index::Index;
+use crate::protocol::Failure;
 use crate::storage::{Backend, OsTree, Tree};
 
 /// A root that this process works in.
@@ -62,7 +63,7 @@ impl Root {
     }
 
     /// Rolls forward what a crash left half published. Each target must not be in use.
-    pub fn recover(&self) -> Result<Vec<RelPath>, crate::protocol::Failure> {
+    pub fn recover(&self) -> Result<Vec<RelPath>, Failure> {
         recover_all(&*self.tree, &self.index)
     }
 
@@ -72,16 +73,18 @@ impl Root {
     }
 
     /// The right to write to `target`, for `owner`; see [`Writers`].
-    pub async fn writer(&self, target: &RelPath, owner: &str) -> Result<Writer<'_>, Busy> {
+    pub async fn writer(&self, target: &RelPath, owner: &str) -> Result<Writer<'_>, Denied> {
         self.writers.acquire(target, owner).await
     }
 }
 
-/// Someone else is writing to the target.
+/// Why a target path cannot be written to now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Busy {
-    /// Who, if it is known.
-    pub owner: Option<String>,
+pub enum Denied {
+    /// Someone else is writing to it: who, if it is known.
+    Busy(Option<String>),
+    /// Its lock cannot be had.
+    Failed(Failure),
 }
 
 /// One writer per target path. A newcomer with the same identity takes over from an older session
@@ -109,7 +112,7 @@ pub struct Writer<'a> {
 }
 
 impl Writers {
-    async fn acquire(&self, target: &RelPath, owner: &str) -> Result<Writer<'_>, Busy> {
+    async fn acquire(&self, target: &RelPath, owner: &str) -> Result<Writer<'_>, Denied> {
         let key = key_of(target);
         loop {
             let (cancel, cancelled) = watch::channel(false);
@@ -118,9 +121,10 @@ impl Writers {
                 let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
                 match active.get(&key) {
                     None => {
-                        let Ok(Some(lock)) = try_lock(&self.locks.join(&key)) else {
-                            return Err(Busy { owner: None });
-                        };
+                        let lock = try_lock(&self.locks.join(&key));
+                        let lock = lock
+                            .map_err(|e| Denied::Failed(fatal("lock", target, &e)))?
+                            .ok_or(Denied::Busy(None))?;
                         let owner = owner.to_owned();
                         active.insert(key.clone(), Active { owner, cancel, gone: older_gone });
                         return Ok(Writer {
@@ -135,7 +139,7 @@ impl Writers {
                         let _ = older.cancel.send(true);
                         older_gone = older.gone.clone();
                     }
-                    Some(older) => return Err(Busy { owner: Some(older.owner.clone()) }),
+                    Some(older) => return Err(Denied::Busy(Some(older.owner.clone()))),
                 }
             }
             // It ends when the older writer is dropped, which closes its channel.
@@ -160,5 +164,25 @@ pub fn try_lock(path: &Path) -> io::Result<Option<File>> {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn f37_a_lock_that_cannot_be_opened_is_no_conflict() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path(), Backend::default()).unwrap();
+        let target = RelPath::from_typed(b"run").unwrap();
+        let lock = dir.path().join(".portway/locks").join(key_of(&target));
+        fs::create_dir(&lock).unwrap();
+        let denied = root.writer(&target, "onprem").await.err();
+        assert!(matches!(denied, Some(Denied::Failed(_))), "{denied:?}");
+        fs::remove_dir(&lock).unwrap();
+        let _writer = root.writer(&target, "onprem").await.expect("it is free");
+        let other = Root::open(dir.path(), Backend::default()).unwrap();
+        assert_eq!(other.writer(&target, "edge").await.err(), Some(Denied::Busy(None)));
     }
 }

@@ -7,12 +7,12 @@
 //! journal, index and manifests are the real ones. The same seed always does the same.
 
 mod oracle;
-mod process;
-mod rng;
+pub(crate) mod process;
+pub(crate) mod rng;
 mod script;
 mod sessions;
 mod sides;
-mod workload;
+pub(crate) mod workload;
 mod world;
 
 use std::collections::BTreeMap;

@@ -11,7 +11,7 @@ use crate::storage::memory::{Fault, Op};
 use crate::storage::{File, Kind, MemoryTree, Meta, Tree};
 
 /// Something that happens between two calls of a process, to the tree that it works on.
-pub(super) type Hook = Box<dyn FnOnce(&MemoryTree) + Send>;
+pub(crate) type Hook = Box<dyn FnOnce(&MemoryTree) + Send>;
 
 #[derive(Default)]
 struct Fate {
@@ -30,7 +30,7 @@ struct Fate {
 
 /// What is to become of a process. Once it is dead each of its calls fails and does nothing.
 #[derive(Default)]
-pub(super) struct Life(Mutex<Fate>);
+pub(crate) struct Life(Mutex<Fate>);
 
 impl Life {
     fn fate(&self) -> MutexGuard<'_, Fate> {
@@ -55,12 +55,12 @@ impl Life {
         self.fate().dies_in_syncs = Some(syncs);
     }
 
-    pub(super) fn add_fault(&self, fault: Fault) {
+    pub(crate) fn add_fault(&self, fault: Fault) {
         self.fate().faults.push(fault);
     }
 
     /// Forgets faults that did not come; returns how many did.
-    pub(super) fn calm(&self) -> u64 {
+    pub(crate) fn calm(&self) -> u64 {
         let mut fate = self.fate();
         fate.faults.clear();
         fate.hook = None;
@@ -74,7 +74,7 @@ impl Life {
         self.fate().met
     }
 
-    pub(super) fn hook_in(&self, calls: u64, hook: Hook) {
+    pub(crate) fn hook_in(&self, calls: u64, hook: Hook) {
         self.fate().hook = Some((calls, hook));
     }
 
@@ -133,9 +133,9 @@ impl Life {
 
 /// The tree of a process.
 #[derive(Clone)]
-pub(super) struct ProcessTree {
-    pub(super) tree: MemoryTree,
-    pub(super) life: Arc<Life>,
+pub(crate) struct ProcessTree {
+    pub(crate) tree: MemoryTree,
+    pub(crate) life: Arc<Life>,
 }
 
 impl ProcessTree {

@@ -11,7 +11,7 @@ use crate::storage::{Kind, MemoryTree, Tree, mkdir_all};
 
 /// What a name was at some moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Version {
+pub(crate) enum Version {
     File { content: Digest, len: u64, mode: u32, mtime: FileTime },
     Link(Vec<u8>),
     Dir,
@@ -40,7 +40,7 @@ impl Versions {
 }
 
 /// What is at `path` of `tree` now.
-pub(super) fn look(tree: &MemoryTree, path: &RelPath) -> io::Result<Version> {
+pub(crate) fn look(tree: &MemoryTree, path: &RelPath) -> io::Result<Version> {
     let meta = tree.meta(path)?;
     Ok(match meta.kind {
         Kind::Symlink => Version::Link(tree.read_link(path)?),
@@ -63,7 +63,7 @@ pub(super) fn content(tree: &MemoryTree, path: &RelPath) -> io::Result<Vec<u8>> 
 }
 
 /// Paths at and below `top` in canonical order, with their kinds.
-pub(super) fn walk(tree: &MemoryTree, top: &RelPath) -> io::Result<Vec<(RelPath, Kind)>> {
+pub(crate) fn walk(tree: &MemoryTree, top: &RelPath) -> io::Result<Vec<(RelPath, Kind)>> {
     let mut found = Vec::new();
     let mut todo = vec![top.clone()];
     while let Some(path) = todo.pop() {

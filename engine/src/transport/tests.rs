@@ -1,17 +1,14 @@
 //! What every transport must do, run over each of them.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::net::UdpSocket;
 use tokio::time::{sleep, timeout};
 
 use super::quic::QuicOptions;
-use super::quic::testing::{HOME, Site, named};
+use super::quic::testing::{Relay, Site, named};
 use super::{
     DATA_HEADER_BYTES_MAX, Incoming, Link, LinkError, MemoryConfig, MemoryLink, memory_pair,
 };
@@ -63,7 +60,7 @@ impl Harness for Memory {
 struct Quic {
     site: Site,
     ends: (QuicLink, QuicLink),
-    silent: Arc<AtomicBool>,
+    relay: Relay,
 }
 
 impl Harness for Quic {
@@ -78,10 +75,9 @@ impl Harness for Quic {
             handshake_ms: 30_000,
             ..QuicOptions::default()
         });
-        let silent = Arc::new(AtomicBool::new(false));
-        let relay = relay(site.listener.local_addr(), Arc::clone(&silent)).await;
-        let ends = site.pair_through(relay).await;
-        Self { site, ends, silent }
+        let relay = Relay::to(site.listener.local_addr()).await;
+        let ends = site.pair_through(relay.address).await;
+        Self { site, ends, relay }
     }
 
     fn ends(&self) -> (&QuicLink, &QuicLink) {
@@ -93,49 +89,7 @@ impl Harness for Quic {
     }
 
     async fn cut(&self) {
-        self.silent.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Forwards datagrams to `target` and back until told to be silent.
-async fn relay(target: SocketAddr, silent: Arc<AtomicBool>) -> SocketAddr {
-    let front = Arc::new(UdpSocket::bind(HOME).await.expect("bind"));
-    let address = front.local_addr().expect("address");
-    tokio::spawn(async move {
-        let mut backs: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
-        let mut buffer = vec![0; 65_536];
-        loop {
-            let (len, client) = front.recv_from(&mut buffer).await.expect("receive");
-            if silent.load(Ordering::Relaxed) {
-                continue;
-            }
-            let back = if let Some(back) = backs.get(&client) {
-                Arc::clone(back)
-            } else {
-                let back = Arc::new(UdpSocket::bind(HOME).await.expect("bind"));
-                back.connect(target).await.expect("connect");
-                backs.insert(client, Arc::clone(&back));
-                let (front, silent) = (Arc::clone(&front), Arc::clone(&silent));
-                tokio::spawn(answer(Arc::clone(&back), front, client, silent));
-                back
-            };
-            let _ = back.send(&buffer[..len]).await;
-        }
-    });
-    address
-}
-
-async fn answer(
-    back: Arc<UdpSocket>,
-    front: Arc<UdpSocket>,
-    client: SocketAddr,
-    silent: Arc<AtomicBool>,
-) {
-    let mut buffer = vec![0; 65_536];
-    while let Ok(len) = back.recv(&mut buffer).await {
-        if !silent.load(Ordering::Relaxed) {
-            let _ = front.send_to(&buffer[..len], client).await;
-        }
+        self.relay.silent_after(0);
     }
 }
 

@@ -6,8 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use portway::base::{RelPath, TransferId};
 use portway::config::Home;
-use portway::identity::{Expect, Identity, UnixTime, client_config, peer_of};
-use portway::transport::quic::{QuicConfig, QuicLink, QuicOptions, QuicTls, dial};
+use portway::identity::{Expect, Identity, UnixTime, client_config, peer_of, server_config};
+use portway::transport::quic::{
+    PeerCheck, QuicConfig, QuicLink, QuicListener, QuicOptions, QuicTls, dial,
+};
 use portway::transport::{Link, LinkError};
 use portway::wire::{Frame, Hello, Open, Operation, VERSIONS};
 
@@ -18,17 +20,26 @@ pub fn now() -> UnixTime {
     UnixTime::since_unix_epoch(SystemTime::now().duration_since(UNIX_EPOCH).unwrap())
 }
 
+fn known_peer() -> PeerCheck {
+    Arc::new(|chain| {
+        peer_of(chain, None, now()).map_err(|e| LinkError::Refused { detail: e.to_string() })
+    })
+}
+
+/// A listener with the identity of `home`.
+pub fn listen(home: &Home) -> QuicListener {
+    let identity = Identity::load(home.config_dir()).unwrap();
+    let server = Some(server_config(&identity, None).unwrap());
+    let tls = QuicTls { client: None, server, peer: known_peer() };
+    let config = QuicConfig::new(QuicOptions::default()).unwrap();
+    QuicListener::bind(([127, 0, 0, 1], 0).into(), &tls, &config).unwrap()
+}
+
 pub async fn dial_with(
     address: SocketAddr,
     client: Arc<rustls::ClientConfig>,
 ) -> Result<QuicLink, LinkError> {
-    let tls = QuicTls {
-        client: Some(client),
-        server: None,
-        peer: Arc::new(|chain| {
-            peer_of(chain, None, now()).map_err(|e| LinkError::Refused { detail: e.to_string() })
-        }),
-    };
+    let tls = QuicTls { client: Some(client), server: None, peer: known_peer() };
     dial(&[address], &tls, &QuicConfig::new(QuicOptions::default()).unwrap()).await
 }
 

@@ -5,9 +5,9 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use portway::api::{Exit, ServeOptions};
+use portway::api::{Exit, ServeOptions, TransferOptions};
 
-use crate::common::{Pair, engine, fingerprint, noise, write};
+use crate::common::{Pair, engine, fingerprint, noise, remote, write};
 
 /// A file system in memory, unmounted when dropped; `None`, said aloud, where mounting is not
 /// permitted.
@@ -202,7 +202,7 @@ async fn f30_a_damaged_journal_or_staged_file_is_never_believed() {
         // Different content each time, or it would be found in the earlier targets.
         write(&source.join("b"), &noise(100 + round as u64, 48 << 20));
         let engine = engine(&pair.onprem.home);
-        let to = crate::common::remote("cloud", &target);
+        let to = remote("cloud", &target);
         let transfer = engine.push(vec![source.clone()], to, Default::default());
         while transfer.progress().bytes_sent < 8 << 20 {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
@@ -229,5 +229,63 @@ async fn f30_a_damaged_journal_or_staged_file_is_never_believed() {
         let arrived = pair.cloud.root.join(&target);
         assert_eq!(fingerprint(&source), fingerprint(&arrived), "{how}");
         fs::remove_dir_all(arrived).unwrap();
+    }
+}
+
+/// Does to a published file what a disk does that says all is well: its times stay as they were.
+fn misplace(path: &Path, how: &str, older: &[u8]) {
+    let mut bytes = fs::read(path).unwrap();
+    let modified = fs::metadata(path).unwrap().modified().unwrap();
+    let (here, there) = (1 << 20..(1 << 20) + 65_536, 3 << 20..(3 << 20) + 65_536);
+    match how {
+        "rotten" => bytes[here.start] ^= 1,
+        "lost" => bytes[here].fill(0),
+        "stale" => bytes[here.clone()].copy_from_slice(&older[here]),
+        "misdirected" => bytes.copy_within(here, there.start),
+        "swapped" => {
+            let (low, high) = bytes.split_at_mut(there.start);
+            low[here].swap_with_slice(&mut high[..65_536]);
+        }
+        other => panic!("{other}"),
+    }
+    // In place: a new file would be another inode.
+    let file = fs::File::options().write(true).open(path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).unwrap();
+    file.set_modified(modified).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f15_f16_verify_finds_what_a_disk_lost_or_misplaced_and_a_push_mends_it() {
+    let pair = Pair::new().await;
+    let source = pair.path("source");
+    let (older, newer) = (noise(1, 5 << 20), noise(2, 5 << 20));
+    write(&source.join("calm"), &noise(3, 300_000));
+    write(&source.join("large"), &older);
+    pair.push(&source, "run").await.expect("the older version");
+    write(&source.join("large"), &newer);
+    pair.push(&source, "run").await.expect("the newer version");
+    let asking = engine(&pair.onprem.home);
+    let verify = || asking.verify_remote(remote("cloud", "run"));
+    let arrived = pair.cloud.root.join("run");
+    for (round, how) in ["rotten", "lost", "stale", "misdirected", "swapped"].iter().enumerate() {
+        let report = verify().await.expect("a report");
+        assert_eq!((report.files, report.bad_total), (2, 0), "before {how}: {report:?}");
+        misplace(&arrived.join("large"), how, &older);
+        let report = verify().await.expect("a report");
+        assert_eq!(report.bad_total, 1, "{how}: {report:?}");
+        assert_eq!(report.bad[0].0, "run/large", "{how}: {report:?}");
+        assert!(report.bad[0].1.starts_with("differs in the"), "{how}: {report:?}");
+
+        // What differs is found by its digest, and so never copied to another place either.
+        let copy = format!("copy{round}");
+        let copied = pair.push(&source, &copy).await.expect("a push to another path");
+        assert!(copied.verified && copied.failed.is_empty(), "{how}: {copied:?}");
+        assert_eq!(fingerprint(&source), fingerprint(&pair.cloud.root.join(&copy)), "{how}");
+        fs::remove_dir_all(pair.cloud.root.join(&copy)).unwrap();
+
+        let options = TransferOptions { checksum: true, ..TransferOptions::default() };
+        let mended = pair.push_with(&source, "run", options).await.expect("a push that mends");
+        assert!(mended.bytes_sent > 0 && mended.bytes_sent < 2 << 20, "{how}: {mended:?}");
+        assert_eq!(fingerprint(&source), fingerprint(&arrived), "{how}");
     }
 }

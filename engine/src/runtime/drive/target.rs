@@ -77,6 +77,16 @@ pub async fn run_target<L: Link>(
     store: Arc<TargetStore>,
     task: Task,
 ) -> Result<TargetEnd, Lost> {
+    run_with_credit(context, store, task, CREDIT_BYTES).await
+}
+
+/// As [`run_target`], with at most `credit_bytes` wanted and not yet durable.
+pub(super) async fn run_with_credit<L: Link>(
+    context: Context<L>,
+    store: Arc<TargetStore>,
+    task: Task,
+    credit_bytes: u64,
+) -> Result<TargetEnd, Lost> {
     let (inputs, mut arrived) = mpsc::channel(super::INPUTS_MAX);
     let (mut work, mut net) = (JoinSet::new(), JoinSet::new());
     let frames = FrameSender::spawn(&context.link);
@@ -94,7 +104,7 @@ pub async fn run_target<L: Link>(
     let mut driver = Driver {
         context,
         store,
-        machine: Target::new(task, CREDIT_BYTES),
+        machine: Target::new(task, credit_bytes),
         clock: MachineClock::start(),
         frames,
         checks,

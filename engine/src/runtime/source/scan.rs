@@ -7,7 +7,7 @@ use super::{Remark, Remarks, SourceRoot, entry_of};
 use crate::base::RelPath;
 use crate::manifest::{Entry, EntryKind};
 use crate::protocol::Failure;
-use crate::runtime::{OWN_DIR, fatal};
+use crate::runtime::{OWN_DIR, fatal, lacks_descriptors};
 use crate::storage::{Kind, Walk, WalkItem};
 
 /// Entries that were left out or could not be scanned, with the reason, are remembered up to here.
@@ -50,6 +50,11 @@ impl Scan {
                     self.walk = None;
                     continue;
                 };
+                if let WalkItem::Failed { path, error } = &item
+                    && lacks_descriptors(error)
+                {
+                    return Some(Err(fatal("look at", path, error)));
+                }
                 let (top, place) = (root.path.clone(), root.place.clone());
                 if let Some(entry) = self.item(item, &top, &place) {
                     return Some(Ok(entry));

@@ -9,7 +9,7 @@ use crate::index::FileChunks;
 use crate::journal::{Inode, Record, done_records};
 use crate::manifest::{ChunkRef, LIST_CHUNKS_MAX};
 use crate::protocol::{CommitJob, CommitObject, Failure, SettledObject};
-use crate::runtime::{OWN_DIR, Trouble, fatal, trouble};
+use crate::runtime::{OWN_DIR, Trouble, fatal, lacks_descriptors, trouble};
 use crate::storage::File;
 
 /// Up to this many files are synced one by one; more are synced with their file system.
@@ -36,9 +36,9 @@ impl TargetStore {
         }
         if self.options.planted.journal_before_sync {
             self.write_journal(job, &outcome)?;
-            self.sync(&files, job, &mut outcome);
+            self.sync(&files, job, &mut outcome)?;
         } else {
-            self.sync(&files, job, &mut outcome);
+            self.sync(&files, job, &mut outcome)?;
             self.write_journal(job, &outcome)?;
         }
         self.add_to_index(job, &outcome);
@@ -85,7 +85,12 @@ impl TargetStore {
     }
 
     /// Makes data and names durable. What a failed sync covered is not, whatever a later one says.
-    fn sync(&self, files: &[Arc<dyn File>], job: &CommitJob, outcome: &mut Committed) {
+    fn sync(
+        &self,
+        files: &[Arc<dyn File>],
+        job: &CommitJob,
+        outcome: &mut Committed,
+    ) -> Result<(), Failure> {
         let dirs = std::mem::take(&mut self.inner().dirty_dirs);
         let planted = self.options.planted;
         let whole = files.len() < job.objects.len() || files.len() > SYNC_EACH_MAX;
@@ -108,6 +113,9 @@ impl TargetStore {
                 .and_then(|()| all.iter().try_for_each(|dir| self.tree.sync_dir(dir)))
         };
         if let Err(error) = synced {
+            if lacks_descriptors(&error) {
+                return Err(fatal("make durable", &self.layout.staging, &error));
+            }
             self.inner().dirty_dirs.extend(dirs);
             if whole {
                 // It covered also what was placed since the commit was asked for, and the system
@@ -121,6 +129,7 @@ impl TargetStore {
                 }
             }
         }
+        Ok(())
     }
 
     fn write_journal(&self, job: &CommitJob, outcome: &Committed) -> Result<(), Failure> {

@@ -94,7 +94,7 @@ pub fn recover_all(tree: &dyn Tree, index: &Index) -> Result<Vec<RelPath>, Failu
 pub(super) fn recover(tree: &dyn Tree, index: &Index, target: &RelPath) -> Result<(), Failure> {
     let layout = Layout::of(target);
     let found = Journal::replay(tree, &layout.journal);
-    let found = found.map_err(|e| Failure::new("journal", e.to_string()))?;
+    let found = found.map_err(|e| super::journal_failure(&e))?;
     let Some((_, replay)) = found else { return Ok(()) };
     let Some((root, entries)) = replay.publishing else { return Ok(()) };
     if replay.head.target != *target {

@@ -1,7 +1,9 @@
-//! Identities and nodes for tests.
+//! Identities, nodes and a relay for tests.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -9,6 +11,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{DigitallySignedStruct, SignatureScheme};
+use tokio::net::UdpSocket;
 
 use super::{QuicConfig, QuicLink, QuicListener, QuicOptions, QuicTls, dial};
 use crate::base::Tier;
@@ -170,4 +173,67 @@ impl Site {
         }
         (client, server)
     }
+}
+
+/// Forwards datagrams to a node and back until it falls silent.
+pub(crate) struct Relay {
+    pub(crate) address: SocketAddr,
+    left: Arc<AtomicU64>,
+}
+
+impl Relay {
+    pub(crate) async fn to(target: SocketAddr) -> Self {
+        let front = Arc::new(UdpSocket::bind(HOME).await.expect("bind"));
+        let address = front.local_addr().expect("address");
+        let left = Arc::new(AtomicU64::new(u64::MAX));
+        tokio::spawn(forward(front, target, Arc::clone(&left)));
+        Self { address, left }
+    }
+
+    /// Lets this many bytes more pass, both directions together, and then nothing.
+    pub(crate) fn silent_after(&self, bytes: u64) {
+        self.left.store(bytes, Ordering::Relaxed);
+    }
+}
+
+async fn forward(front: Arc<UdpSocket>, target: SocketAddr, left: Arc<AtomicU64>) {
+    let mut backs: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
+    let mut buffer = vec![0; 65_536];
+    loop {
+        let (len, client) = front.recv_from(&mut buffer).await.expect("receive");
+        if !passes(&left, len) {
+            continue;
+        }
+        let back = if let Some(back) = backs.get(&client) {
+            Arc::clone(back)
+        } else {
+            let back = Arc::new(UdpSocket::bind(HOME).await.expect("bind"));
+            back.connect(target).await.expect("connect");
+            backs.insert(client, Arc::clone(&back));
+            tokio::spawn(answer(Arc::clone(&back), Arc::clone(&front), client, Arc::clone(&left)));
+            back
+        };
+        let _ = back.send(&buffer[..len]).await;
+    }
+}
+
+async fn answer(
+    back: Arc<UdpSocket>,
+    front: Arc<UdpSocket>,
+    client: SocketAddr,
+    left: Arc<AtomicU64>,
+) {
+    let mut buffer = vec![0; 65_536];
+    while let Ok(len) = back.recv(&mut buffer).await {
+        if passes(&left, len) {
+            let _ = front.send_to(&buffer[..len], client).await;
+        }
+    }
+}
+
+/// Takes a datagram off what may pass; once one does not, none after it does.
+fn passes(left: &AtomicU64, len: usize) -> bool {
+    let rest = |left: u64| Some(left.saturating_sub(len as u64));
+    let before = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest);
+    before.is_ok_and(|before| before > len as u64)
 }
