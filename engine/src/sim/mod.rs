@@ -8,7 +8,7 @@
 
 mod oracle;
 mod process;
-mod rng;
+pub(crate) mod rng;
 mod script;
 mod sessions;
 mod sides;
