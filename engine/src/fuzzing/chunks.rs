@@ -75,15 +75,15 @@ pub(super) fn content_seeds() -> Vec<Vec<u8>> {
     ]
 }
 
-/// How many zeros follow, in units of 4 KiB u8; bytes that are fed at a time u8; how much longer
+/// How many zeros follow, in units of 512 bytes u8; bytes that are fed at a time u8; how much longer
 /// the object says it is u8; the file.
 pub(super) fn tensor(data: &[u8]) -> bool {
     let Some(([zeros, feed, longer], file)) = data.split_first_chunk::<3>() else { return false };
     let mut object = file.to_vec();
-    object.resize((file.len() + usize::from(*zeros) * 4096).min(BYTES_MAX.max(file.len())), 0);
+    object.resize(file.len() + usize::from(*zeros) * 512, 0);
     let object_len = object.len() as u64 + (u64::from(*longer) << 12);
-    // Few bytes at a time while the header passes, and not too many calls behind it.
-    let feed = 1 + usize::from(*feed) * (1 + object.len() / 4096);
+    // Few bytes at a time, and not too many times.
+    let feed = 1 + usize::from(*feed) + object.len() / 512;
     cut_alike(Cutter::Tensor, object_len, &object, feed);
     Cutter::choose(b"x.safetensors", 1 << 30, file) == Cutter::Tensor
 }
@@ -91,7 +91,7 @@ pub(super) fn tensor(data: &[u8]) -> bool {
 pub(super) fn tensor_seeds() -> Vec<Vec<u8>> {
     let file = |json: &str, feed: u8| {
         let length = (json.len() as u64).to_le_bytes();
-        [&[40, feed, 0][..], &length, json.as_bytes(), b"tensors"].concat()
+        [&[110, feed, 0][..], &length, json.as_bytes(), b"tensors"].concat()
     };
     vec![
         file(
