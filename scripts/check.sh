@@ -16,6 +16,7 @@ else
 fi
 
 cargo fmt --all --check
+cargo fmt --manifest-path fuzz/Cargo.toml --check
 if [ ${#packages[@]} = 0 ]; then
     say "no crate changed"
     exit 0

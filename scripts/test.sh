@@ -16,6 +16,7 @@ step() { printf '\n== %s (%d s since the start)\n' "$1" "$SECONDS"; }
 
 step "format"
 cargo fmt --all --check
+cargo fmt --manifest-path fuzz/Cargo.toml --check
 
 step "lints"
 cargo clippy --locked --profile "$profile" --workspace --all-targets -- -D warnings

@@ -20,3 +20,6 @@ pub mod config;
 pub mod runtime;
 pub mod api;
 pub mod sim;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;

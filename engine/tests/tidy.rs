@@ -19,9 +19,10 @@ const LONG: [(&str, &str); 3] = [
 /// Longest file without tests, in lines.
 const LINES_MAX: usize = 400;
 /// Files that may hold `unsafe`, with the reason.
-const UNSAFE: [(&str, &str); 3] = [
+const UNSAFE: [(&str, &str); 4] = [
     ("cli/src/memory.rs", "setting up the C library's allocator"),
     ("engine/src/buf/slab.rs", "page-aligned allocation"),
+    ("engine/src/fuzzing/heap.rs", "an allocator that counts, in fuzzers and unit tests"),
     ("engine/src/storage/uring.rs", "submissions that the kernel reads"),
 ];
 
@@ -175,6 +176,41 @@ fn pure_modules_have_no_clock_no_files_and_no_randomness() {
         }
     }
     assert!(found.is_empty(), "pure modules touch the world: {found:?}");
+}
+
+/// Names and constants of the fuzz targets that the library lists, which its tests run.
+fn targets() -> BTreeMap<String, String> {
+    let list = workspace().join("engine/src/fuzzing/mod.rs");
+    let list = fs::read_to_string(list).expect("the list of targets");
+    let (_, list) = list.split_once("\ntargets! {\n").expect("the list of targets");
+    let target = |line: &str| {
+        let (constant, rest) = line.trim().split_once(": \"")?;
+        let (name, _) = rest.split_once('"')?;
+        Some((name.to_owned(), constant.to_owned()))
+    };
+    list.lines().filter_map(target).collect()
+}
+
+#[test]
+fn every_fuzz_target_is_run_by_the_tests_and_has_its_file_and_program() {
+    let targets = targets();
+    assert!(targets.len() >= 25, "the list was read: {targets:?}");
+    let folder = workspace().join("fuzz");
+    let files = fs::read_dir(folder.join("fuzz_targets")).expect("a folder");
+    let files: Vec<PathBuf> = files.map(|file| file.expect("a file").path()).collect();
+    let manifest = fs::read_to_string(folder.join("Cargo.toml")).expect("a manifest");
+    for file in &files {
+        let name = file.file_stem().and_then(|name| name.to_str()).expect("a name");
+        let constant = targets.get(name).unwrap_or_else(|| panic!("{name} is not in the list"));
+        let text = fs::read_to_string(file).expect("UTF-8");
+        let call = format!("    portway::fuzzing::{constant}.try_on(data);\n");
+        assert!(text.contains(&call), "{name} runs another target");
+        let program = format!("name = \"{name}\"\npath = \"fuzz_targets/{name}.rs\"\n");
+        assert!(manifest.contains(&program), "fuzz/Cargo.toml lacks {name}");
+    }
+    assert_eq!(files.len(), targets.len(), "each of {:?} has a file", targets.keys());
+    let seeds = 1;
+    assert_eq!(manifest.matches("[[bin]]").count(), files.len() + seeds);
 }
 
 #[test]

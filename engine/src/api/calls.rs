@@ -48,6 +48,14 @@ impl JoinRequest {
     pub(super) fn of(der: &[u8]) -> Self {
         Self { request: hex(der) }
     }
+
+    /// The request (PKCS #10, DER), if it is hexadecimal and not too long.
+    pub(super) fn der(&self) -> Option<Vec<u8>> {
+        if self.request.len() > 2 * CSR_BYTES_MAX {
+            return None;
+        }
+        unhex(&self.request)
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -57,8 +65,14 @@ pub(super) struct JoinReply {
 
 /// A path, as hexadecimal digits of its bytes: a name need not be UTF-8.
 #[derive(Serialize, Deserialize)]
-struct PathRequest {
+pub(super) struct PathRequest {
     path: String,
+}
+
+impl PathRequest {
+    pub(super) fn of(path: &RelPath) -> Self {
+        Self { path: hex(path.as_bytes()) }
+    }
 }
 
 /// Answer to `ping`.
@@ -96,7 +110,7 @@ impl Engine {
     /// The node cannot be reached, or there is no such path.
     pub async fn list(&self, remote: Remote) -> Result<Vec<ListEntry>, Error> {
         let session = self.connect(&remote.node).await?;
-        let question = PathRequest { path: hex(remote.path.as_bytes()) };
+        let question = PathRequest::of(&remote.path);
         let parts: Vec<Vec<ListEntry>> = session.call_parts("list", &question).await?;
         session.link.close("done").await;
         Ok(parts.into_iter().flatten().collect())
@@ -108,7 +122,7 @@ impl Engine {
     /// The node cannot be reached, or no manifest covers the path.
     pub async fn verify_remote(&self, remote: Remote) -> Result<VerifyReport, Error> {
         let session = self.connect(&remote.node).await?;
-        let question = PathRequest { path: hex(remote.path.as_bytes()) };
+        let question = PathRequest::of(&remote.path);
         let report = session.call("verify", &question).await?;
         session.link.close("done").await;
         Ok(report)
@@ -177,11 +191,11 @@ fn json<T: Serialize>(value: &T) -> Answer {
     Ok(vec![body.into()])
 }
 
-fn asked<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
+pub(super) fn asked<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
     serde_json::from_slice(body).map_err(|e| Failure::new("protocol", e.to_string()))
 }
 
-fn asked_path(body: &[u8]) -> Result<RelPath, Failure> {
+pub(super) fn asked_path(body: &[u8]) -> Result<RelPath, Failure> {
     let request: PathRequest = asked(body)?;
     let raw = unhex(&request.path).ok_or_else(|| Failure::new("protocol", "a path is hex"))?;
     let path = RelPath::from_bytes(&raw).map_err(|e| Failure::new("unsafe-path", e.to_string()))?;
@@ -216,8 +230,8 @@ async fn invite(shared: &Arc<Shared>, body: &[u8]) -> Answer {
 
 async fn join(shared: &Arc<Shared>, key: [u8; 32], body: &[u8]) -> Answer {
     let request: JoinRequest = asked(body)?;
-    let request = unhex(&request.request).filter(|der| der.len() <= CSR_BYTES_MAX);
-    let request = request.ok_or_else(|| Failure::new("protocol", "not a certificate request"))?;
+    let request =
+        request.der().ok_or_else(|| Failure::new("protocol", "not a certificate request"))?;
     let Some(invites) = shared.invites.clone() else {
         return Err(Failure::new("no-ca", "this node has no CA"));
     };

@@ -7,6 +7,8 @@ mod connect;
 pub mod doctor;
 mod engine;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod pull;
 mod push;
 mod rates;

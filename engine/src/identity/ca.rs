@@ -26,7 +26,7 @@ const CLOCK_MIN_S: u64 = 1_735_689_600;
 /// A clock at or after the year 9000 is wrong too, and near what X.509 can write.
 const CLOCK_MAX_S: u64 = 221_845_392_000;
 /// Most bytes of a certificate request; one with a P-256 key has about 300.
-const CSR_BYTES_MAX: usize = 8 << 10;
+pub(super) const CSR_BYTES_MAX: usize = 8 << 10;
 /// Bytes of an uncompressed P-256 point.
 const P256_POINT_BYTES: usize = 65;
 

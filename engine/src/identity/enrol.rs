@@ -14,7 +14,7 @@ use super::token::Token;
 /// Most bytes of the PEM text that the inviting node sends.
 const CHAIN_BYTES_MAX: usize = 64 << 10;
 /// What stands before the 32 bytes of an Ed25519 seed in PKCS #8 (RFC 8410, section 7).
-const ED25519_PKCS8_HEAD: [u8; 16] =
+pub(super) const ED25519_PKCS8_HEAD: [u8; 16] =
     [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
 
 /// Why a node could not enrol.

@@ -131,7 +131,7 @@ pub struct Invites {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Book {
+pub(super) struct Book {
     format: u32,
     invites: Vec<Entry>,
 }
@@ -296,23 +296,31 @@ impl Invites {
             }
             bytes => bytes?,
         };
-        let broken = |source| InviteError::Broken { path: self.path.clone(), source };
-        let book: Book = serde_json::from_slice(&bytes).map_err(broken)?;
-        if book.format != FORMAT {
-            let found = format!("its format is {}, not {FORMAT}", book.format);
-            return Err(broken(serde::de::Error::custom(found)));
-        }
-        Ok(book)
+        Book::decode(&bytes)
+            .map_err(|source| InviteError::Broken { path: self.path.clone(), source })
     }
 
     fn write(&self, book: &Book) -> Result<(), InviteError> {
         let broken = |source| InviteError::Broken { path: self.path.clone(), source };
-        let bytes = serde_json::to_vec_pretty(book).map_err(broken)?;
+        let bytes = book.encode().map_err(broken)?;
         Ok(files::write(&self.path, &bytes, files::MODE_PRIVATE)?)
     }
 }
 
 impl Book {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        let book: Self = serde_json::from_slice(bytes)?;
+        if book.format != FORMAT {
+            let found = format!("its format is {}, not {FORMAT}", book.format);
+            return Err(serde::de::Error::custom(found));
+        }
+        Ok(book)
+    }
+
+    pub(super) fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec_pretty(self)
+    }
+
     /// Where the invitation with this key is, if it counts.
     fn entry(&self, key: &[u8; 32], now: UnixTime) -> Result<usize, PendingError> {
         let key = base64url::encode(key);

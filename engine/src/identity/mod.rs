@@ -26,6 +26,8 @@ mod base64url;
 mod ca;
 mod enrol;
 mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod invites;
 mod node;
 mod spiffe;

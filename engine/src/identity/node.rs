@@ -18,7 +18,7 @@ use super::verify::{Leaf, PeerError, Trust, Usage};
 use crate::base::{NodeName, SiteName, Tier};
 
 /// Most certificates in a file.
-const CERTS_MAX: usize = 16;
+pub(super) const CERTS_MAX: usize = 16;
 
 /// Why this node has no usable identity.
 #[derive(Debug, thiserror::Error)]

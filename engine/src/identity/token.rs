@@ -13,9 +13,9 @@ pub const ADDRESSES_MAX: usize = 8;
 /// Longest address, in bytes: a DNS name, a colon and a port.
 const ADDRESS_BYTES_MAX: usize = 253 + 6;
 /// What every token begins with.
-const PREFIX: &str = "portway1:";
+pub(super) const PREFIX: &str = "portway1:";
 /// The version of the binary layout.
-const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 1;
 /// Bytes of the checksum that tells a mistyped token.
 const SUM_BYTES: usize = 4;
 /// Longest token, in bytes of text; a full one with the longest addresses has 2,887.
@@ -165,7 +165,7 @@ fn read(bytes: &[u8]) -> Option<Token> {
     Some(Token { addresses, ca_fingerprint: *fingerprint, secret })
 }
 
-fn checksum(bytes: &[u8]) -> [u8; SUM_BYTES] {
+pub(super) fn checksum(bytes: &[u8]) -> [u8; SUM_BYTES] {
     let mut sum = [0; SUM_BYTES];
     sum.copy_from_slice(&blake3::hash(bytes).as_bytes()[..SUM_BYTES]);
     sum

@@ -12,6 +12,8 @@
 mod backend;
 #[cfg(test)]
 mod fake;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod rows;
 pub mod scan;
 mod store;

@@ -141,10 +141,14 @@ pub fn encode_list(chunks: &[ChunkRef]) -> Vec<u8> {
     out
 }
 
-/// Decodes what [`encode_list`] made; every chunk is within the limits.
+/// Decodes what [`encode_list`] made; their number and every chunk are within the limits.
 pub fn decode_list(bytes: &[u8]) -> Result<Vec<ChunkRef>, DecodeError> {
     if !bytes.len().is_multiple_of(CHUNK_REF_BYTES) {
         return Err(DecodeError::Field { field: "chunks" });
+    }
+    let (value, limit) = ((bytes.len() / CHUNK_REF_BYTES) as u64, LIST_CHUNKS_MAX as u64);
+    if value > limit {
+        return Err(DecodeError::Limit { what: "chunks in a list", value, limit });
     }
     let decode = |raw: &[u8]| {
         let mut offset = [0; 8];
@@ -269,5 +273,19 @@ impl ManifestRecord {
         } else {
             Ok(Self::Head { source: msg.source, target: RelPath::from_bytes(&msg.target)? })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_has_no_more_chunks_than_a_record_may_hold() {
+        let chunk = ChunkRef { offset: 0, len: 1, digest: Digest::default() };
+        let mut chunks = vec![chunk; LIST_CHUNKS_MAX];
+        assert_eq!(decode_list(&encode_list(&chunks)).as_ref(), Ok(&chunks));
+        chunks.push(chunk);
+        assert!(matches!(decode_list(&encode_list(&chunks)), Err(DecodeError::Limit { .. })));
     }
 }

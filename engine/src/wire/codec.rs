@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use prost::Message;
+use prost::encoding::{self, DecodeContext, WireType};
 
 use super::DecodeError;
 use super::frame::{
@@ -9,8 +10,9 @@ use super::frame::{
     Published, Verdict,
 };
 use super::messages::{
-    AcceptMsg, Body, CallMsg, EntriesEndMsg, EntriesMsg, FailedMsg, HelloMsg, Msg, NumbersMsg,
-    OfferMsg, OpenMsg, PublishedMsg, RefuseMsg, ReplyMsg, RestartMsg, SettledMsg, WantMsg,
+    AcceptMsg, Body, CallMsg, ENTRIES_TAG, ENTRY_TAG, EntriesEndMsg, EntriesMsg, FailedMsg,
+    HelloMsg, Msg, NumbersMsg, OfferMsg, OpenMsg, PublishedMsg, RefuseMsg, ReplyMsg, RestartMsg,
+    SettledMsg, WantMsg,
 };
 use crate::base::limits::{CHUNK_BYTES_MAX, ENTRIES_PER_FRAME_MAX, OBJECT_BYTES_MAX};
 use crate::base::{Digest, RelPath, TransferId};
@@ -215,8 +217,39 @@ fn open(msg: &OpenMsg) -> Result<Open, DecodeError> {
     })
 }
 
+/// Gives every field `tag` of a message that has bytes of its own.
+fn fields<'a>(
+    mut message: &'a [u8],
+    tag: u32,
+    mut found: impl FnMut(&'a [u8]) -> Result<(), DecodeError>,
+) -> Result<(), DecodeError> {
+    while !message.is_empty() {
+        let (found_tag, wire_type) = encoding::decode_key(&mut message)?;
+        let before = message;
+        encoding::skip_field(wire_type, found_tag, &mut message, DecodeContext::default())?;
+        if found_tag == tag && wire_type == WireType::LengthDelimited {
+            let mut field = &before[..before.len() - message.len()];
+            encoding::decode_varint(&mut field)?;
+            found(field)?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks how many entries a frame holds, before memory is taken for them: an entry of no fields
+/// takes two bytes in a frame, and more than a hundred when it is decoded.
+fn check_entries(frame: &[u8]) -> Result<(), DecodeError> {
+    let mut count = 0;
+    fields(frame, ENTRIES_TAG, |entries| {
+        fields(entries, ENTRY_TAG, |_| {
+            count += 1;
+            Ok(())
+        })
+    })?;
+    bounded("entries in a frame", count, ENTRIES_PER_FRAME_MAX as u64).map(drop)
+}
+
 fn entries(msg: EntriesMsg) -> Result<Frame, DecodeError> {
-    bounded("entries in a frame", msg.entries.len() as u64, ENTRIES_PER_FRAME_MAX as u64)?;
     let entries = msg.entries.into_iter().map(Entry::try_from).collect::<Result<Vec<_>, _>>()?;
     Ok(Frame::Entries { first: msg.first, entries })
 }
@@ -243,6 +276,7 @@ fn verdicts(raw: &[u8]) -> Result<Vec<Verdict>, DecodeError> {
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Frame, DecodeError> {
+    check_entries(bytes)?;
     let msg = Msg::decode(bytes)?;
     Ok(match msg.body.ok_or(DecodeError::Field { field: "frame" })? {
         Body::Hello(m) => Frame::Hello(Hello {

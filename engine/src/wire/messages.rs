@@ -5,6 +5,11 @@ use prost::{Message, Oneof};
 
 use crate::manifest::EntryMsg;
 
+/// The tag of [`EntriesMsg`] in [`Msg`].
+pub(super) const ENTRIES_TAG: u32 = 5;
+/// The tag of an entry in [`EntriesMsg`].
+pub(super) const ENTRY_TAG: u32 = 2;
+
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Msg {
     #[prost(oneof = "Body", tags = "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17")]

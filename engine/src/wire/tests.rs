@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::limits::FRAME_BYTES_MAX;
 use crate::base::{Digest, FileTime, RelPath, Stamp, TransferId};
+use crate::fuzzing::heap::peak_of;
 use crate::manifest::{Entry, EntryKind, Object};
 
 fn piece(seq: u32) -> Piece {
@@ -80,6 +82,25 @@ fn too_many_items_and_lying_sizes_are_refused() {
     empty.len = 0;
     let empty = Frame::Again { run: 0, pieces: vec![empty] };
     assert!(matches!(Frame::decode(&empty.encode()), Err(DecodeError::Field { .. })));
+}
+
+#[test]
+fn too_many_entries_are_refused_before_memory_is_taken_for_them() {
+    // A frame of the largest size, full of entries of two bytes each, in one message or in many.
+    let field = |tag: u8, body: &[u8]| {
+        let mut out = vec![tag << 3 | 2];
+        prost::encode_length_delimiter(body.len(), &mut out).unwrap();
+        [&out[..], body].concat()
+    };
+    let empty = field(2, &[]);
+    let one = field(5, &empty.repeat(FRAME_BYTES_MAX / 2 - 4));
+    let many = field(5, &empty).repeat(FRAME_BYTES_MAX / 4);
+    for bytes in [one, many] {
+        assert!(bytes.len() <= FRAME_BYTES_MAX);
+        let (decoded, peak) = peak_of(|| Frame::decode(&bytes));
+        assert!(matches!(decoded, Err(DecodeError::Limit { .. })), "{decoded:?}");
+        assert!(peak < 64 << 10, "{peak} bytes of memory");
+    }
 }
 
 #[test]

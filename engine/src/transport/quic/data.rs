@@ -15,7 +15,8 @@ use super::session::{Fate, Load, Member, Session};
 use crate::base::limits::LEASE_BYTES;
 use crate::transport::{DATA_HEADER_BYTES_MAX, Incoming, LinkError};
 
-const PREFIX_BYTES: usize = 6;
+/// Bytes before a message's header: its length u16 and the content's u32, both LE.
+pub(super) const PREFIX_BYTES: usize = 6;
 
 /// A data message whose header has arrived.
 pub struct QuicIncoming {
@@ -80,9 +81,7 @@ impl Message {
     }
 
     fn chunks(&self) -> Vec<Bytes> {
-        let mut prefix = [0; PREFIX_BYTES];
-        prefix[..2].copy_from_slice(&(self.header.len() as u16).to_le_bytes());
-        prefix[2..].copy_from_slice(&(self.content_bytes as u32).to_le_bytes());
+        let prefix = prefix(self.header.len(), self.content_bytes);
         let mut chunks = Vec::with_capacity(2 + self.content.len());
         chunks.push(Bytes::copy_from_slice(&prefix));
         if !self.header.is_empty() {
@@ -231,12 +230,26 @@ async fn read_head(mut stream: RecvStream, fate: Fate) -> Result<QuicIncoming, L
     };
     let mut prefix = [0; PREFIX_BYTES];
     stream.read_exact(&mut prefix).await.map_err(head_error)?;
+    let (header_bytes, content_bytes) = lengths(prefix)?;
+    let mut header = vec![0; header_bytes];
+    stream.read_exact(&mut header).await.map_err(head_error)?;
+    Ok(QuicIncoming { header: header.into(), content_bytes, stream, fate })
+}
+
+/// What goes before a message of these lengths.
+pub(super) fn prefix(header_bytes: usize, content_bytes: usize) -> [u8; PREFIX_BYTES] {
+    let mut prefix = [0; PREFIX_BYTES];
+    prefix[..2].copy_from_slice(&(header_bytes as u16).to_le_bytes());
+    prefix[2..].copy_from_slice(&(content_bytes as u32).to_le_bytes());
+    prefix
+}
+
+/// Lengths of a message's header and content, within their limits.
+pub(super) fn lengths(prefix: [u8; PREFIX_BYTES]) -> Result<(usize, usize), LinkError> {
     let header_bytes = usize::from(u16::from_le_bytes([prefix[0], prefix[1]]));
     let content_bytes = u32::from_le_bytes([prefix[2], prefix[3], prefix[4], prefix[5]]) as usize;
     if header_bytes > DATA_HEADER_BYTES_MAX || content_bytes > LEASE_BYTES {
         return Err(over_limit(header_bytes, content_bytes));
     }
-    let mut header = vec![0; header_bytes];
-    stream.read_exact(&mut header).await.map_err(head_error)?;
-    Ok(QuicIncoming { header: header.into(), content_bytes, stream, fate })
+    Ok((header_bytes, content_bytes))
 }

@@ -40,42 +40,69 @@ pub(super) async fn write_frames(
     let _ = stream.stopped().await;
 }
 
-/// Cuts the control stream into frames: a length, u32 little endian, and that many bytes.
+/// Bytes of a frame's length, u32 little endian, which go before it.
+const LENGTH_BYTES: usize = 4;
+
+/// Cuts bytes into frames, in whatever parts they come.
+#[derive(Default)]
+pub(super) struct FrameCutter {
+    buffer: BytesMut,
+}
+
+impl FrameCutter {
+    /// Whether nothing is left behind the last frame.
+    pub(super) fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    /// Adds bytes.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        // Room for the whole frame at once; its length is checked.
+        let len = self.next_len().unwrap_or_default().unwrap_or_default();
+        let missing = (LENGTH_BYTES + len).saturating_sub(self.buffer.len());
+        self.buffer.reserve(missing.max(bytes.len()));
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next frame, if it is whole.
+    pub(super) fn next(&mut self) -> Result<Option<Bytes>, LinkError> {
+        match self.next_len()? {
+            Some(len) if self.buffer.len() >= LENGTH_BYTES + len => {
+                let mut frame = self.buffer.split_to(LENGTH_BYTES + len);
+                let _ = frame.split_to(LENGTH_BYTES);
+                Ok(Some(frame.freeze()))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn next_len(&self) -> Result<Option<usize>, LinkError> {
+        let Some(length) = self.buffer.first_chunk() else { return Ok(None) };
+        let len = u32::from_le_bytes(*length) as usize;
+        if len > FRAME_BYTES_MAX { Err(too_long(len)) } else { Ok(Some(len)) }
+    }
+}
+
+/// Reads frames from the control stream.
 pub(super) struct FrameReader {
     stream: RecvStream,
-    buffer: BytesMut,
+    cutter: FrameCutter,
 }
 
 impl FrameReader {
     pub(super) fn new(stream: RecvStream) -> Self {
-        Self { stream, buffer: BytesMut::new() }
+        Self { stream, cutter: FrameCutter::default() }
     }
 
     /// The next frame, or `None` when the channel ended. A lost connection counts as an end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, LinkError> {
         loop {
-            let missing = match self.buffer.first_chunk::<4>() {
-                None => 4 - self.buffer.len(),
-                Some(head) => {
-                    let len = u32::from_le_bytes(*head) as usize;
-                    if len > FRAME_BYTES_MAX {
-                        return Err(too_long(len));
-                    }
-                    if self.buffer.len() >= 4 + len {
-                        let mut frame = self.buffer.split_to(4 + len);
-                        let _ = frame.split_to(4);
-                        return Ok(Some(frame.freeze()));
-                    }
-                    4 + len - self.buffer.len()
-                }
-            };
+            if let Some(frame) = self.cutter.next()? {
+                return Ok(Some(frame));
+            }
             match self.stream.read_chunk(READ_BYTES, true).await {
-                Ok(Some(chunk)) => {
-                    // Room for the whole frame at once; its length was checked above.
-                    self.buffer.reserve(missing.max(chunk.bytes.len()));
-                    self.buffer.extend_from_slice(&chunk.bytes);
-                }
-                Ok(None) if !self.buffer.is_empty() => {
+                Ok(Some(chunk)) => self.cutter.push(&chunk.bytes),
+                Ok(None) if !self.cutter.is_empty() => {
                     let detail = "the control channel ended inside a frame".to_owned();
                     return Err(LinkError::Protocol { detail });
                 }

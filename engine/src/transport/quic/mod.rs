@@ -13,6 +13,8 @@ mod data;
 mod dial;
 mod error;
 mod frames;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod gate;
 mod link;
 mod listen;

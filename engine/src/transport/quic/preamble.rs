@@ -36,7 +36,7 @@ pub(super) struct Preamble {
 }
 
 impl Preamble {
-    fn encode(&self) -> [u8; PREAMBLE_BYTES] {
+    pub(super) fn encode(&self) -> [u8; PREAMBLE_BYTES] {
         let mut out = [0; PREAMBLE_BYTES];
         out[..4].copy_from_slice(&MAGIC);
         out[4..6].copy_from_slice(&VERSION.to_le_bytes());
@@ -46,8 +46,10 @@ impl Preamble {
         out
     }
 
-    fn decode(bytes: &[u8; PREAMBLE_BYTES]) -> Result<Self, LinkError> {
-        check_head(&bytes[..6])?;
+    pub(super) fn decode(bytes: &[u8; PREAMBLE_BYTES]) -> Result<Self, LinkError> {
+        let mut head = [0; REPLY_BYTES];
+        head.copy_from_slice(&bytes[..REPLY_BYTES]);
+        check_head(head)?;
         let (index, count) = (bytes[6], bytes[7]);
         if index >= count || usize::from(count) > CONNECTIONS_MAX {
             let detail = format!("connection {index} of {count}, at most {CONNECTIONS_MAX}");
@@ -59,7 +61,7 @@ impl Preamble {
     }
 }
 
-fn check_head(head: &[u8]) -> Result<(), LinkError> {
+pub(super) fn check_head(head: [u8; REPLY_BYTES]) -> Result<(), LinkError> {
     if head[..4] != MAGIC {
         return Err(LinkError::Protocol { detail: "the peer is no Portway node".to_owned() });
     }
@@ -81,7 +83,7 @@ pub(super) async fn introduce(
     send.write_all(&preamble.encode()).await.map_err(|e| write_error(e, config.idle()))?;
     let mut reply = [0; REPLY_BYTES];
     recv.read_exact(&mut reply).await.map_err(|e| read_error(e, config.idle()))?;
-    check_head(&reply)
+    check_head(reply)
 }
 
 /// Reads what a client says first.

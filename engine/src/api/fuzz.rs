@@ -1,0 +1,110 @@
+//! What the questions between nodes and their answers promise; `crate::fuzzing` lists them.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::calls::{
+    InviteReply, InviteRequest, JoinReply, JoinRequest, PathRequest, Pong, asked, asked_path,
+};
+use super::{ListEntry, VerifyReport};
+use crate::base::limits::FRAME_BYTES_MAX;
+use crate::base::{NodeName, RelPath, SiteName, Tier};
+use crate::metrics::NodeStatus;
+use crate::runtime::root::Root;
+
+/// What is read is written and read again. Numbers with a fraction may lose their last bit.
+fn survives<T: Serialize + DeserializeOwned>(body: &[u8]) -> bool {
+    let Ok(value) = asked::<T>(body) else { return false };
+    let again = serde_json::to_vec(&value).expect("it was read");
+    assert!(asked::<T>(&again).is_ok(), "{}", String::from_utf8_lossy(&again));
+    true
+}
+
+pub(crate) fn question(data: &[u8]) -> bool {
+    if data.len() > FRAME_BYTES_MAX {
+        return false;
+    }
+    let mut known = survives::<InviteRequest>(data);
+    if let Ok(request) = asked::<JoinRequest>(data)
+        && let Some(der) = request.der()
+    {
+        let again = serde_json::to_vec(&JoinRequest::of(&der)).expect("it was read");
+        let again: JoinRequest = asked(&again).expect("it was written");
+        assert_eq!(again.der(), Some(der));
+        known = true;
+    }
+    if let Ok(path) = asked_path(data) {
+        assert!(!Root::is_own(&path));
+        let again = serde_json::to_vec(&PathRequest::of(&path)).expect("it was read");
+        assert_eq!(asked_path(&again).ok(), Some(path));
+        known = true;
+    }
+    known
+}
+
+pub(crate) fn question_seeds() -> Vec<Vec<u8>> {
+    let name = |text: &str| text.parse::<NodeName>().ok();
+    let site = |text: &str| text.parse::<SiteName>().ok();
+    let path = RelPath::from_typed(b"models/\xff").unwrap_or_default();
+    let mut seeds = vec![
+        serde_json::to_vec(&JoinRequest::of(b"\x30\x03\x02\x01\x00")),
+        serde_json::to_vec(&PathRequest::of(&path)),
+        serde_json::to_vec(&PathRequest::of(&RelPath::root())),
+    ];
+    if let (Some(name), Some(site)) = (name("gpu-7"), site("onprem")) {
+        seeds.push(serde_json::to_vec(&InviteRequest { name, site, tier: Tier::Private }));
+    }
+    seeds.into_iter().flatten().collect()
+}
+
+pub(crate) fn answer(data: &[u8]) -> bool {
+    if data.len() > FRAME_BYTES_MAX {
+        return false;
+    }
+    let known = [
+        survives::<Pong>(data),
+        survives::<InviteReply>(data),
+        survives::<JoinReply>(data),
+        survives::<Vec<ListEntry>>(data),
+        survives::<VerifyReport>(data),
+        survives::<NodeStatus>(data),
+    ];
+    known.contains(&true)
+}
+
+pub(crate) fn answer_seeds() -> Vec<Vec<u8>> {
+    let entry = ListEntry {
+        name: "a\\x0a".to_owned(),
+        kind: "file".to_owned(),
+        len: 7,
+        mode: 0o640,
+        mtime_s: -5,
+        digest: Some("00".repeat(32)),
+    };
+    let report = VerifyReport {
+        bad: vec![("a".to_owned(), "content".to_owned())],
+        elapsed_s: 1.5,
+        ..VerifyReport::default()
+    };
+    let status = NodeStatus {
+        node: "gpu-7".to_owned(),
+        version: "0.1.0".to_owned(),
+        uptime_ms: 7,
+        running: Vec::new(),
+        recent: Vec::new(),
+        index_chunks: 3,
+        leases_out: (1, 64),
+        disk_free_bytes: 5,
+    };
+    [
+        serde_json::to_vec(&Pong { program: "portway/0.1.0".to_owned(), clock_ms: 1 }),
+        serde_json::to_vec(&InviteReply { token: "portway1:AAAA".to_owned() }),
+        serde_json::to_vec(&JoinReply { chain_pem: "-----BEGIN".to_owned() }),
+        serde_json::to_vec(&vec![entry]),
+        serde_json::to_vec(&report),
+        serde_json::to_vec(&status),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

@@ -1,0 +1,115 @@
+//! Control frames and the headers of data messages.
+
+use crate::base::limits::{
+    CHUNK_BYTES_MAX, ENTRIES_PER_FRAME_MAX, FRAME_BYTES_MAX, OBJECT_BYTES_MAX, RUN_PIECES_MAX,
+};
+use crate::base::{Digest, FileTime, RelPath, Stamp, TransferId};
+use crate::manifest::{Entry, EntryKind, Object};
+use crate::wire::{
+    Accept, Bitmap, DataHeader, End, Frame, Hello, Known, Numbers, Open, Operation, Piece,
+    Published, Verdict,
+};
+
+pub(super) fn frame(data: &[u8]) -> bool {
+    if data.len() > FRAME_BYTES_MAX {
+        return false;
+    }
+    let Ok(frame) = Frame::decode(data) else { return false };
+    match &frame {
+        Frame::Entries { entries, .. } => assert!(entries.len() <= ENTRIES_PER_FRAME_MAX),
+        Frame::Verdicts(verdicts) => assert!(verdicts.len() <= ENTRIES_PER_FRAME_MAX),
+        Frame::Offer { pieces, ends, .. } => {
+            assert!(ends.len() <= RUN_PIECES_MAX);
+            bounded(pieces);
+        }
+        Frame::Again { pieces, .. } => bounded(pieces),
+        Frame::Want { wanted, .. } => assert!(!wanted.bit(RUN_PIECES_MAX)),
+        _ => {}
+    }
+    assert!(!frame.name().is_empty());
+    assert_eq!(Frame::decode(&frame.encode()), Ok(frame));
+    true
+}
+
+fn bounded(pieces: &[Piece]) {
+    assert!(pieces.len() <= RUN_PIECES_MAX);
+    for piece in pieces {
+        assert!((1..=CHUNK_BYTES_MAX as u32).contains(&piece.len));
+        assert!(piece.offset <= OBJECT_BYTES_MAX);
+    }
+}
+
+pub(super) fn frame_seeds() -> Vec<Vec<u8>> {
+    let numbers = Numbers { files: 1, sent: 2, deduplicated: 3, resumed: 4, discarded: 5 };
+    let object = Object { digest: Digest::of(b"o"), len: 77, cutter: 3 };
+    let piece = |seq| Piece { seq, round: 1, offset: 7, len: 9, digest: Digest::of(b"piece") };
+    let path = |text: &str| RelPath::from_typed(text.as_bytes()).unwrap_or_default();
+    let entry =
+        |path, kind| Entry { path, kind, mode: 0o640, mtime: FileTime { secs: -5, nanos: 999 } };
+    let file = entry(path("dir/f"), EntryKind::File { len: 77, stamp: Stamp([3; 16]) });
+    let text = String::from("words");
+    let frames = vec![
+        Frame::Hello(Hello { versions: (1, 3), program: text.clone(), clock_ms: 9 }),
+        Frame::Open(Open {
+            operation: Operation::Plan,
+            transfer_id: TransferId(5),
+            path: path("a/b"),
+            checksum: true,
+        }),
+        Frame::Accept(Accept { transfer_id: TransferId(5), free_bytes: 1 }),
+        Frame::Refuse { code: text.clone(), detail: text.clone(), retry: true },
+        Frame::Entries {
+            first: 4,
+            entries: vec![
+                entry(path("dir"), EntryKind::Dir),
+                file.clone(),
+                entry(path("dir/l"), EntryKind::Symlink(b"../x".to_vec())),
+            ],
+        },
+        Frame::EntriesEnd { entries: 6, skipped: 1 },
+        Frame::Verdicts(vec![
+            Verdict { seq: 1, known: Known::Need },
+            Verdict { seq: 2, known: Known::Have(object) },
+        ]),
+        Frame::Offer {
+            run: 8,
+            pieces: vec![piece(1), piece(2)],
+            ends: vec![End { seq: 2, round: 1, object }],
+        },
+        Frame::Want { run: 8, wanted: Bitmap::of([true, false, true].into_iter()) },
+        Frame::Again { run: 1 << 63, pieces: vec![piece(3)] },
+        Frame::Restart { seq: 1, round: 2, entry: file },
+        Frame::Failed { seq: 1, code: text.clone(), detail: text.clone() },
+        Frame::Settled { below: 3, numbers },
+        Frame::Root { root: Digest::of(b"r") },
+        Frame::Published(Published { root: Digest::of(b"r"), numbers }),
+        Frame::Call { method: text, body: bytes::Bytes::from_static(b"{}") },
+        Frame::Reply { body: bytes::Bytes::from_static(b"[]"), last: true },
+    ];
+    frames.iter().map(|frame| frame.encode().to_vec()).collect()
+}
+
+pub(super) fn data_header(data: &[u8]) -> bool {
+    let Ok(header) = DataHeader::decode(data) else { return false };
+    // There is one form only.
+    assert_eq!(header.encode(), data);
+    let mut bits = vec![false; RUN_PIECES_MAX];
+    for piece in header.pieces() {
+        bits[piece] = true;
+    }
+    assert_eq!(DataHeader::of(header.run, bits), header);
+    true
+}
+
+pub(super) fn data_header_seeds() -> Vec<Vec<u8>> {
+    let header = |run, bit: fn(usize) -> bool| {
+        DataHeader::of(run, (0..RUN_PIECES_MAX).map(bit)).encode().to_vec()
+    };
+    vec![
+        header(0, |_| false),
+        header(9, |_| true),
+        header(1 << 63, |i| i < 40 && i % 3 != 0),
+        header(7, |i| i + 1 == RUN_PIECES_MAX),
+        header(7, |i| i % 2 == 0),
+    ]
+}

@@ -1,0 +1,6 @@
+//! The file of invitations.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    portway::fuzzing::INVITES.try_on(data);
+});
