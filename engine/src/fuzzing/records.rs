@@ -8,8 +8,8 @@ use crate::base::{Digest, FileTime, RelPath, Stamp, TransferId};
 use crate::journal::{Head, Inode, Journal, JournalError, Record, done_records};
 use crate::manifest::record::{self, Parsed, RECORD_BYTES_MAX, RECORD_HEAD_BYTES};
 use crate::manifest::{
-    ChunkRef, Entry, EntryKind, EntryMsg, LIST_CHUNKS_MAX, ManifestRecord, Object, RootHasher,
-    decode_list, encode_list,
+    ChunkRef, Entry, EntryKind, EntryMsg, LIST_CHUNKS_MAX, ListHasher, ManifestRecord, Object,
+    RootHasher, decode_list, encode_list,
 };
 use crate::runtime::manifest_file::{Listed, ManifestEnd, ManifestReader, ManifestWriter};
 use crate::storage::{File, MemoryTree, Tree};
@@ -292,8 +292,13 @@ fn entries() -> Vec<Entry> {
 
 /// The content of a file that has any.
 fn content_of(entry: &Entry) -> (Option<Object>, Vec<ChunkRef>) {
-    let object = Object { digest: Digest::of(b"object"), len: entry.len(), cutter: 3 };
-    if entry.is_file() { (Some(object), chunks(3)) } else { (None, Vec::new()) }
+    if !entry.is_file() {
+        return (None, Vec::new());
+    }
+    let (mut list, chunks) = (ListHasher::default(), chunks(3));
+    assert!(chunks.iter().all(|chunk| list.push(chunk)), "they rise");
+    let object = Object { digest: list.finish(entry.len()), len: entry.len(), cutter: 3 };
+    (Some(object), chunks)
 }
 
 fn done_of(entry: &Entry) -> Vec<Record> {

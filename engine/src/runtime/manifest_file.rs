@@ -7,7 +7,7 @@ use crate::base::limits::OBJECTS_MAX;
 use crate::base::{Digest, RelPath};
 use crate::manifest::record::{self, MAGIC_BYTES};
 use crate::manifest::{
-    ChunkRef, Entry, EntryKind, LIST_CHUNKS_MAX, ManifestRecord, Object, RootHasher,
+    ChunkRef, Entry, EntryKind, LIST_CHUNKS_MAX, ListHasher, ManifestRecord, Object, RootHasher,
 };
 use crate::storage::records::RecordReader;
 use crate::storage::{File, Tree};
@@ -163,6 +163,9 @@ impl ManifestReader {
                     };
                     chunks.extend(part);
                 }
+                if object.is_some_and(|object| !is_list_of(object, &chunks)) {
+                    return Err(damaged());
+                }
                 self.root.push(&entry, object.map(|o| o.digest));
                 self.last = Some(entry.path.clone());
                 Ok(Some(Listed { entry, object, chunks }))
@@ -182,6 +185,14 @@ impl ManifestReader {
     pub fn end(&self) -> Option<ManifestEnd> {
         self.end
     }
+}
+
+/// Whether the chunks rise without overlap and have the object's digest.
+fn is_list_of(object: Object, chunks: &[ChunkRef]) -> bool {
+    let mut list = ListHasher::default();
+    chunks.iter().all(|chunk| list.push(chunk))
+        && list.end() <= object.len
+        && list.finish(object.len) == object.digest
 }
 
 fn record_of(reader: &mut RecordReader) -> io::Result<Option<ManifestRecord>> {
@@ -214,5 +225,43 @@ impl DirStack {
     /// All that are left at the end, innermost first.
     pub fn leave_all(self) -> impl Iterator<Item = Entry> {
         self.0.into_iter().rev()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::FileTime;
+    use crate::storage::memory::MemoryTree;
+
+    fn read_with(chunks: &[ChunkRef], listed: &[ChunkRef]) -> io::Result<Option<Listed>> {
+        let (tree, path) = (MemoryTree::new(1), RelPath::from_bytes(b"m").unwrap());
+        let mut list = ListHasher::default();
+        assert!(chunks.iter().all(|chunk| list.push(chunk)));
+        let len = list.end();
+        let object = Object { digest: list.finish(len), len, cutter: 1 };
+        let kind = EntryKind::File { len, stamp: crate::base::Stamp::default() };
+        let entry = Entry { path: RelPath::root(), kind, mode: 0o644, mtime: FileTime::default() };
+        let mut writer = ManifestWriter::create(&tree, &path, "n", &RelPath::root()).unwrap();
+        writer.push(&entry, Some(object), listed).unwrap();
+        writer.finish(Digest::default(), 1).unwrap();
+        ManifestReader::open(&tree, &path).unwrap().unwrap().read()
+    }
+
+    #[test]
+    fn a_chunk_list_that_is_not_the_objects_is_damage() {
+        let chunk = |offset, byte| ChunkRef { offset, len: 10, digest: Digest([byte; 32]) };
+        let right = [chunk(0, 1), chunk(10, 2)];
+        assert_eq!(read_with(&right, &right).unwrap().unwrap().chunks, right);
+        for wrong in [
+            vec![chunk(0, 1)],
+            vec![chunk(10, 2), chunk(0, 1)],
+            vec![chunk(0, 1), chunk(5, 2)],
+            vec![chunk(0, 1), chunk(10, 3)],
+            vec![chunk(0, 1), chunk(10, 2), chunk(20, 3)],
+        ] {
+            let error = read_with(&right, &wrong).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{wrong:?}");
+        }
     }
 }
