@@ -167,5 +167,6 @@ fn identity() -> Outcome<QuicTls> {
         client: Some(Arc::new(client)),
         server: Some(Arc::new(server)),
         peer: Arc::new(move |_| Ok(peer.clone())),
+        reset_key: None,
     })
 }

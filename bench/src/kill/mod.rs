@@ -16,6 +16,8 @@ use self::tally::Tally;
 use crate::nodes::{self, Pair};
 use crate::{rng::Rng, system};
 
+/// How often a run tells how far it is.
+const REPORTS: u32 = 10;
 /// After so many series with violations the loop stops: the point is made.
 const BAD_SERIES_MAX: usize = 5;
 /// Series without a single kill before the loop gives up: transfers end before they can be killed.
@@ -71,6 +73,7 @@ pub(crate) fn run(args: &KillArgs) -> Result<bool> {
 }
 
 fn kill(args: &KillArgs, seed: u64, stage: &Stage<'_>, tally: &mut Tally) -> Result<()> {
+    let start = Instant::now();
     let mut calm: HashMap<series::Way, Calm> = HashMap::new();
     let mut idle = 0;
     let mut number = args.first;
@@ -83,7 +86,11 @@ fn kill(args: &KillArgs, seed: u64, stage: &Stage<'_>, tally: &mut Tally) -> Res
         let before = tally.kills();
         let left = args.kills - before;
         series::run(stage, &plan.at_most(left), calm, number, tally)?;
-        idle = if tally.kills() == before { idle + 1 } else { 0 };
+        let kills = tally.kills();
+        if kills * REPORTS / args.kills > before * REPORTS / args.kills {
+            println!("{kills} kills after {:.0} s", start.elapsed().as_secs_f64());
+        }
+        idle = if kills == before { idle + 1 } else { 0 };
         anyhow::ensure!(idle < IDLE_SERIES_MAX, "{idle} series ended before anything was killed");
         number += 1;
     }

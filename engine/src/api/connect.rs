@@ -87,6 +87,7 @@ pub(super) async fn dial(
             peer_of(chain, None, unix_now())
                 .map_err(|e| LinkError::Refused { detail: e.to_string() })
         }),
+        reset_key: None,
     };
     let failed = |error: LinkError| link_error(&error, label);
     let link = quic_dial(&addresses, &tls, &inner.quic).await.map_err(failed)?;

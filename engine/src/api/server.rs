@@ -69,6 +69,7 @@ impl Engine {
                 None
             }
         };
+        let reset_key = identity.reset_key();
         let server = server_config(&identity, invites.clone()).map_err(|e| identity_error(&e))?;
         let dir = canonical(&options.root)?;
         let backend = self.0.backend();
@@ -86,6 +87,7 @@ impl Engine {
                 peer_of(chain, judged.as_deref(), unix_now())
                     .map_err(|e| LinkError::Refused { detail: e.to_string() })
             }),
+            reset_key: Some(reset_key),
         };
         let listener = QuicListener::bind(options.listen, &tls, &self.0.quic).map_err(|e| {
             let message = format!("cannot listen on {}: {e}", options.listen);

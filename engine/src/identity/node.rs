@@ -81,6 +81,16 @@ pub enum IdentityError {
     Tls(#[source] rustls::Error),
 }
 
+/// Derived from the private key, and no more to be shown than that.
+#[derive(Clone)]
+struct ResetKey([u8; 32]);
+
+impl std::fmt::Debug for ResetKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ResetKey(..)")
+    }
+}
+
 /// This node's certificate and key, and what it trusts. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Identity {
@@ -88,6 +98,7 @@ pub struct Identity {
     ca: CertificateDer<'static>,
     pub(super) trust: Arc<Trust>,
     pub(super) certified: Arc<CertifiedKey>,
+    reset_key: ResetKey,
     valid_from: UnixTime,
     valid_until: UnixTime,
 }
@@ -177,6 +188,11 @@ impl Identity {
         self.valid_until
     }
 
+    /// A secret that is this node's alone as long as it has this private key, for stateless resets.
+    pub fn reset_key(&self) -> [u8; 32] {
+        self.reset_key.0
+    }
+
     /// Whether this node's certificate is valid at `now`: what to ask first when a peer refuses it.
     ///
     /// # Errors
@@ -233,9 +249,12 @@ impl Identity {
             // A joiner knows the CA by its fingerprint only and finds it in the chain.
             chain.push(ca.clone());
         }
+        let reset_key = blake3::derive_key("portway 2026-11 stateless reset key", key.secret_der());
+        let reset_key = ResetKey(reset_key);
         let certified = CertifiedKey::from_der(chain, key, &tls::provider());
         let certified = Arc::new(certified.map_err(IdentityError::Key)?);
-        Ok(Self { id, ca, trust: Arc::new(trust), certified, valid_from, valid_until })
+        let trust = Arc::new(trust);
+        Ok(Self { id, ca, trust, certified, reset_key, valid_from, valid_until })
     }
 }
 

@@ -30,7 +30,7 @@ fn known_peer() -> PeerCheck {
 pub fn listen(home: &Home) -> QuicListener {
     let identity = Identity::load(home.config_dir()).unwrap();
     let server = Some(server_config(&identity, None).unwrap());
-    let tls = QuicTls { client: None, server, peer: known_peer() };
+    let tls = QuicTls { client: None, server, peer: known_peer(), reset_key: None };
     let config = QuicConfig::new(QuicOptions::default()).unwrap();
     QuicListener::bind(([127, 0, 0, 1], 0).into(), &tls, &config).unwrap()
 }
@@ -39,7 +39,7 @@ pub async fn dial_with(
     address: SocketAddr,
     client: Arc<rustls::ClientConfig>,
 ) -> Result<QuicLink, LinkError> {
-    let tls = QuicTls { client: Some(client), server: None, peer: known_peer() };
+    let tls = QuicTls { client: Some(client), server: None, peer: known_peer(), reset_key: None };
     dial(&[address], &tls, &QuicConfig::new(QuicOptions::default()).unwrap()).await
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use quinn::congestion::{BbrConfig, ControllerFactory, CubicConfig};
 use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
+use ring::hmac::{self, HMAC_SHA256};
 
 use crate::base::limits::LEASE_BYTES;
 use crate::transport::DATA_HEADER_BYTES_MAX;
@@ -248,8 +250,15 @@ impl QuicConfig {
         Arc::new(t)
     }
 
-    pub(super) fn endpoint(&self) -> EndpointConfig {
-        let mut endpoint = EndpointConfig::default();
+    pub(super) fn endpoint(&self, reset_key: Option<&[u8; 32]>) -> EndpointConfig {
+        let mut endpoint = reset_key.map_or_else(EndpointConfig::default, |key| {
+            let mut endpoint = EndpointConfig::new(Arc::new(hmac::Key::new(HMAC_SHA256, key)));
+            // Its own connection IDs are what a restarted node answers by a reset.
+            let ids = blake3::derive_key("portway 2026-11 connection IDs", key);
+            let ids = u64::from_le_bytes(ids.first_chunk().copied().unwrap_or_default());
+            endpoint.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
+            endpoint
+        });
         // The bounds of `mtu_max` are inside those of quinn, so this cannot be refused; were it,
         // quinn's own default of 1472 would stand.
         let _ = endpoint.max_udp_payload_size(self.0.mtu_max.max(1472));

@@ -146,7 +146,7 @@ impl Dialler<'_> {
         let Opened { socket, counters, buffers } =
             open(local, options.socket_buffer_bytes, options.mtu_max).map_err(system)?;
         let endpoint = Endpoint::new_with_abstract_socket(
-            self.config.endpoint(),
+            self.config.endpoint(None),
             None,
             socket,
             Arc::new(TokioRuntime),

@@ -90,7 +90,7 @@ impl QuicListener {
         let at = |source| BindError::Address { address, source };
         let opened = open(address, options.socket_buffer_bytes, options.mtu_max).map_err(at)?;
         let endpoint = Endpoint::new_with_abstract_socket(
-            config.endpoint(),
+            config.endpoint(tls.reset_key.as_ref()),
             Some(server),
             opened.socket,
             Arc::new(TokioRuntime),

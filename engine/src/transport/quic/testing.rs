@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -61,6 +61,7 @@ impl Authority {
             client: Some(Arc::new(client)),
             server: Some(Arc::new(server)),
             peer: Arc::new(peer_of),
+            reset_key: Some(*blake3::hash(name.as_bytes()).as_bytes()),
         }
     }
 }
@@ -69,7 +70,12 @@ impl Authority {
 pub(crate) fn anonymous() -> QuicTls {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let client = client_builder(&provider).with_no_client_auth();
-    QuicTls { client: Some(Arc::new(client)), server: None, peer: Arc::new(peer_of) }
+    QuicTls {
+        client: Some(Arc::new(client)),
+        server: None,
+        peer: Arc::new(peer_of),
+        reset_key: None,
+    }
 }
 
 fn client_builder(
@@ -178,39 +184,53 @@ impl Site {
 /// Forwards datagrams to a node and back until it falls silent.
 pub(crate) struct Relay {
     pub(crate) address: SocketAddr,
-    left: Arc<AtomicU64>,
+    way: Arc<Way>,
+}
+
+struct Way {
+    /// The node that is reached now.
+    target: Mutex<SocketAddr>,
+    left: AtomicU64,
 }
 
 impl Relay {
     pub(crate) async fn to(target: SocketAddr) -> Self {
         let front = Arc::new(UdpSocket::bind(HOME).await.expect("bind"));
         let address = front.local_addr().expect("address");
-        let left = Arc::new(AtomicU64::new(u64::MAX));
-        tokio::spawn(forward(front, target, Arc::clone(&left)));
-        Self { address, left }
+        let way = Way { target: Mutex::new(target), left: AtomicU64::new(u64::MAX) };
+        let way = Arc::new(way);
+        tokio::spawn(forward(front, Arc::clone(&way)));
+        Self { address, way }
+    }
+
+    /// From now on another node is behind this address, and the one before is not heard any more.
+    pub(crate) fn turn_to(&self, target: SocketAddr) {
+        *self.way.target.lock().expect("no panic") = target;
     }
 
     /// Lets this many bytes more pass, both directions together, and then nothing.
     pub(crate) fn silent_after(&self, bytes: u64) {
-        self.left.store(bytes, Ordering::Relaxed);
+        self.way.left.store(bytes, Ordering::Relaxed);
     }
 }
 
-async fn forward(front: Arc<UdpSocket>, target: SocketAddr, left: Arc<AtomicU64>) {
-    let mut backs: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
+async fn forward(front: Arc<UdpSocket>, way: Arc<Way>) {
+    let mut backs: HashMap<(SocketAddr, SocketAddr), Arc<UdpSocket>> = HashMap::new();
     let mut buffer = vec![0; 65_536];
     loop {
         let (len, client) = front.recv_from(&mut buffer).await.expect("receive");
-        if !passes(&left, len) {
+        if !passes(&way.left, len) {
             continue;
         }
-        let back = if let Some(back) = backs.get(&client) {
+        let target = *way.target.lock().expect("no panic");
+        let back = if let Some(back) = backs.get(&(client, target)) {
             Arc::clone(back)
         } else {
             let back = Arc::new(UdpSocket::bind(HOME).await.expect("bind"));
             back.connect(target).await.expect("connect");
-            backs.insert(client, Arc::clone(&back));
-            tokio::spawn(answer(Arc::clone(&back), Arc::clone(&front), client, Arc::clone(&left)));
+            backs.insert((client, target), Arc::clone(&back));
+            let (front, way) = (Arc::clone(&front), Arc::clone(&way));
+            tokio::spawn(answer(Arc::clone(&back), target, front, client, way));
             back
         };
         let _ = back.send(&buffer[..len]).await;
@@ -219,13 +239,15 @@ async fn forward(front: Arc<UdpSocket>, target: SocketAddr, left: Arc<AtomicU64>
 
 async fn answer(
     back: Arc<UdpSocket>,
+    target: SocketAddr,
     front: Arc<UdpSocket>,
     client: SocketAddr,
-    left: Arc<AtomicU64>,
+    way: Arc<Way>,
 ) {
     let mut buffer = vec![0; 65_536];
     while let Ok(len) = back.recv(&mut buffer).await {
-        if passes(&left, len) {
+        let now = *way.target.lock().expect("no panic");
+        if now == target && passes(&way.left, len) {
             let _ = front.send_to(&buffer[..len], client).await;
         }
     }

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use super::error::Code;
 use super::preamble::{Preamble, introduce};
-use super::testing::{Authority, HOME, Site, anonymous};
+use super::testing::{Authority, HOME, Relay, Site, anonymous};
 use super::{BindError, QuicListener, QuicOptions, QuicTls, dial};
 use crate::base::limits::LEASE_BYTES;
 use crate::transport::tests::content;
@@ -324,6 +324,27 @@ async fn a_closing_listener_tells_its_sessions_and_ends() {
         other => panic!("{other:?}"),
     }
     assert!(in_time(site.listener.accept()).await.is_none());
+}
+
+#[tokio::test]
+async fn a_node_that_was_restarted_says_at_once_that_it_knows_nothing_of_a_session() {
+    let site = Site::new(QuicOptions::default());
+    let identity = site.authority.node("server");
+    let killed = QuicListener::bind(HOME, &identity, &site.config).expect("listener");
+    let relay = Relay::to(killed.local_addr()).await;
+    let client =
+        in_time(dial(&[relay.address], &site.client, &site.config)).await.expect("a session");
+    let _silent = in_time(killed.accept()).await.expect("a session");
+
+    let restarted = QuicListener::bind(HOME, &identity, &site.config).expect("listener");
+    relay.turn_to(restarted.local_addr());
+    let lost = client.recv();
+    // Nothing is sent but what keeps the session alive.
+    let patience = site.config.idle() / 2;
+    match timeout(patience, lost).await.expect("told long before the session would time out") {
+        Err(LinkError::Closed { reason }) => assert!(reason.contains("no longer"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test]

@@ -30,6 +30,10 @@ pub struct QuicTls {
     pub server: Option<Arc<rustls::ServerConfig>>,
     /// Who the peer is.
     pub peer: PeerCheck,
+    /// A secret that this node keeps across restarts, if it listens. With it a node that was
+    /// restarted tells a peer at once that their session is gone, by a stateless reset (RFC 9000,
+    /// section 10.3); without it the peer waits until it has heard nothing for too long.
+    pub reset_key: Option<[u8; 32]>,
 }
 
 /// The public key a peer proved to hold, as its certificate encodes it; `None` without one.
