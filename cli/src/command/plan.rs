@@ -46,9 +46,13 @@ pub(super) fn text(place: &str, plan: &api::Plan) -> String {
     for (name, bytes) in rows {
         let _ = writeln!(text, "  {name:<12} {:>9}", human::bytes(bytes));
     }
-    let time = plan
-        .estimate_s
-        .map_or_else(|| "not known".to_owned(), |s| format!("about {}", human::seconds(s)));
+    let time = plan.estimate_s.map_or_else(
+        || "not known".to_owned(),
+        |s| match s {
+            ..1.0 => "less than a second".to_owned(),
+            s => format!("about {}", human::seconds(s)),
+        },
+    );
     let _ = writeln!(text, "  {:<12} {time}: {}", "time", plan.estimate_basis);
     let _ = write!(text, "  {:<12} {}", "path", plan.path);
     text
