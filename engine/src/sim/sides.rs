@@ -413,13 +413,17 @@ impl World {
                     Err(failure) => TargetInput::Broken(failure),
                 })
             }
-            TargetJob::Commit(job) => Some(match store.commit(&job) {
-                Ok(done) => {
-                    self.committed(&job, &done)?;
-                    TargetInput::Committed(done)
-                }
-                Err(failure) => TargetInput::Broken(failure),
-            }),
+            TargetJob::Commit(job) => {
+                // In real use both run side by side; this way round is the harder one.
+                store.add_to_index(&job);
+                Some(match store.commit(&job) {
+                    Ok(done) => {
+                        self.committed(&job, &done)?;
+                        TargetInput::Committed(done)
+                    }
+                    Err(failure) => TargetInput::Broken(failure),
+                })
+            }
             TargetJob::Settle(objects) => store.settle(&objects).err().map(TargetInput::Broken),
             TargetJob::Publish(root, entries) => {
                 self.transfer.entries = Some(entries);

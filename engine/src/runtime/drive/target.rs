@@ -176,10 +176,17 @@ fn spawn_data_receiver<L: Link>(
 
 fn do_ledger(store: &TargetStore, job: LedgerJob) -> Option<Input> {
     Some(Input::Machine(match job {
-        LedgerJob::Commit(job) => match store.commit(&job) {
-            Ok(objects) => TargetInput::Committed(objects),
-            Err(failure) => TargetInput::Broken(failure),
-        },
+        LedgerJob::Commit(job) => {
+            let committed = std::thread::scope(|scope| {
+                // The medium is waited for meanwhile.
+                scope.spawn(|| store.add_to_index(&job));
+                store.commit(&job)
+            });
+            match committed {
+                Ok(objects) => TargetInput::Committed(objects),
+                Err(failure) => TargetInput::Broken(failure),
+            }
+        }
         LedgerJob::Settle(objects) => match store.settle(&objects) {
             Ok(()) => return None,
             Err(failure) => TargetInput::Broken(failure),

@@ -1,4 +1,5 @@
-//! Commits: data, sync, journal, index, in this order. And the manifest of what is settled.
+//! Commits: data, sync, journal, in this order, and the index beside them. And the manifest of what
+//! is settled.
 
 use std::io;
 use std::sync::Arc;
@@ -41,7 +42,6 @@ impl TargetStore {
             self.sync(&files, job, &mut outcome)?;
             self.write_journal(job, &outcome)?;
         }
-        self.add_to_index(job, &outcome);
         for (object, (_, _, result)) in job.objects.iter().zip(&outcome) {
             if object.finish.is_some() && result.is_ok() {
                 let mut inner = self.inner();
@@ -172,15 +172,14 @@ impl TargetStore {
         }
     }
 
-    /// The index is a cache: what it cannot take is only not found again.
-    fn add_to_index(&self, job: &CommitJob, outcome: &Committed) {
+    /// Adds a job's chunks to the index, before, after or while it becomes durable: the index is a
+    /// cache, and whoever finds a chunk there verifies it. What it cannot take is not found again.
+    pub fn add_to_index(&self, job: &CommitJob) {
         let Some(base) = self.base else { return };
         let lists: Vec<_> = job
             .objects
             .iter()
-            .zip(outcome)
-            .filter(|(_, (_, _, result))| result.is_ok())
-            .map(|(object, _)| {
+            .map(|object| {
                 // A finished object's list also has what an earlier run made durable: an index
                 // that did not outlive that run learns of it here.
                 let chunks = object.finish.as_ref().map_or(&object.chunks, |(_, list)| &**list);

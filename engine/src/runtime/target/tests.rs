@@ -207,7 +207,7 @@ fn receive(
             return Ok(());
         }
     }
-    let done = store.commit(&CommitJob {
+    let job = CommitJob {
         objects: vec![CommitObject {
             seq,
             round: 0,
@@ -215,8 +215,9 @@ fn receive(
             chunks: chunks.to_vec(),
             finish: Some((object, Arc::clone(chunks))),
         }],
-    })?;
-    done[0].2.clone()
+    };
+    store.add_to_index(&job);
+    store.commit(&job)?[0].2.clone()
 }
 
 fn small_tree() -> Vec<Item> {
