@@ -14,8 +14,11 @@ pub(crate) const STORAGE: &[&str] =
 pub(crate) const LONG: &str = if cfg!(target_os = "linux") {
     concat!(
         env!("CARGO_PKG_VERSION"),
-        "\ntransports: quic (congestion: bbr, cubic; UDP segmentation offload)\nstorage: uring, pool"
+        "\ntransports: quic (congestion: auto, bbr, cubic; UDP segmentation offload)\nstorage: uring, pool"
     )
 } else {
-    concat!(env!("CARGO_PKG_VERSION"), "\ntransports: quic (congestion: bbr, cubic)\nstorage: pool")
+    concat!(
+        env!("CARGO_PKG_VERSION"),
+        "\ntransports: quic (congestion: auto, bbr, cubic)\nstorage: pool"
+    )
 };

@@ -60,6 +60,7 @@ fn quic_options(config: &Config) -> QuicOptions {
         window_bytes: (limits.window_mib as usize) << 20,
         mtu_max: quic.mtu_max as u16,
         congestion: match quic.congestion {
+            config::Congestion::Auto => Congestion::Auto,
             config::Congestion::Bbr => Congestion::Bbr,
             config::Congestion::Cubic => Congestion::Cubic,
         },

@@ -187,8 +187,8 @@ sections! {
     quic: QuicSection {
         /// Connections of a session; with two or more, the first carries control frames alone.
         connections: u64 = 2, count(1, 16);
-        /// How the sending rate adapts to the path: bbr keeps it through random loss, cubic is fair to others.
-        congestion: Congestion = Congestion::Bbr, Rule::Choice(Congestion::WORDS);
+        /// How the sending rate adapts to the path: bbr keeps it through random loss, cubic is fair to others, auto is cubic where the round trip is under 2 ms and bbr elsewhere.
+        congestion: Congestion = Congestion::Auto, Rule::Choice(Congestion::WORDS);
         /// Largest UDP payload that is tried; smaller ones are found where the path needs them.
         mtu_max: u64 = 8952, Rule::Range { min: 1200, max: 65_507, unit: "bytes" };
         /// Silence after which a connection is dead.

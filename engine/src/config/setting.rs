@@ -275,6 +275,8 @@ macro_rules! choice {
 choice! {
     /// Congestion control of what this node sends.
     Congestion {
+        /// `cubic` where the round trip is under 2 ms, else `bbr`.
+        Auto = "auto",
         /// Model-based: keeps its rate through random loss.
         Bbr = "bbr",
         /// Loss-based (RFC 9438): fair to others.

@@ -139,7 +139,7 @@ sites = ["onprem2"]
   /h/portway.toml:3: limits.window_mb: no such field (did you mean window_mib?)
   /h/portway.toml:4: limits.sessions_max: "many" is not 1 to 4096
   /h/portway.toml:5: qiuc: no such section (did you mean quic?)
-  /h/portway.toml:8: quic.congestion: "reno" is not bbr or cubic
+  /h/portway.toml:8: quic.congestion: "reno" is not auto or bbr or cubic
   /h/portway.toml:10: quic.gso: { on = true } is not true or false
   /h/portway.toml:12: serve.listen: "7717" is not ADDR:PORT
   /h/portway.toml:13: serve.admin: "on" is not ADDR:PORT or off

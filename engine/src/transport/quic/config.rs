@@ -1,15 +1,13 @@
 //! QUIC options, their bounds, and what they mean in quinn's words.
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::congestion::{BbrConfig, ControllerFactory, CubicConfig};
 use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac::{self, HMAC_SHA256};
 
+use super::congestion::Congestion;
 use crate::base::limits::LEASE_BYTES;
 use crate::transport::DATA_HEADER_BYTES_MAX;
 
@@ -27,51 +25,6 @@ const STREAM_WINDOW_BYTES: usize = LEASE_BYTES + DATA_HEADER_BYTES_MAX + 4096;
 const CONTROL_WINDOW_BYTES: usize = 4 << 20;
 /// TLS handshake bytes that may wait for reassembly, in bytes: room for a certificate chain.
 const CRYPTO_BUFFER_BYTES: usize = 64 << 10;
-
-/// How the sending rate adapts to the path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Congestion {
-    /// Loss-based (RFC 9438): fair to others; a loss rate of 0.1 % on a long path stalls it.
-    Cubic,
-    /// Model-based: keeps the rate through random loss, at the price of overfilling the queue.
-    #[default]
-    Bbr,
-}
-
-/// Congestion control is `cubic` or `bbr`.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("congestion control is 'cubic' or 'bbr'")]
-pub struct ParseCongestionError;
-
-impl FromStr for Congestion {
-    type Err = ParseCongestionError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "cubic" => Ok(Self::Cubic),
-            "bbr" => Ok(Self::Bbr),
-            _ => Err(ParseCongestionError),
-        }
-    }
-}
-
-impl fmt::Display for Congestion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Cubic => "cubic",
-            Self::Bbr => "bbr",
-        })
-    }
-}
-
-impl Congestion {
-    fn factory(self) -> Arc<dyn ControllerFactory + Send + Sync> {
-        match self {
-            Self::Cubic => Arc::new(CubicConfig::default()),
-            Self::Bbr => Arc::new(BbrConfig::default()),
-        }
-    }
-}
 
 /// What may be set about QUIC, before it is checked.
 ///
@@ -118,7 +71,7 @@ impl Default for QuicOptions {
             connections: 2,
             window_bytes: 16 << 20,
             mtu_max: 8952,
-            congestion: Congestion::Bbr,
+            congestion: Congestion::default(),
             idle_ms: 10_000,
             keep_alive_ms: 1_000,
             handshake_ms: 5_000,
@@ -299,13 +252,5 @@ mod tests {
             let total: u64 = windows.map(u64::from).sum();
             assert!(total <= 64 << 20, "{connections}: {total}");
         }
-    }
-
-    #[test]
-    fn congestion_control_survives_its_text_form() {
-        for congestion in [Congestion::Cubic, Congestion::Bbr] {
-            assert_eq!(congestion.to_string().parse(), Ok(congestion));
-        }
-        assert_eq!("reno".parse::<Congestion>(), Err(ParseCongestionError));
     }
 }

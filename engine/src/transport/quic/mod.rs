@@ -9,6 +9,7 @@
 //! under way on a lost one goes again on another.
 
 mod config;
+mod congestion;
 mod data;
 mod dial;
 mod error;
@@ -27,10 +28,8 @@ pub(crate) mod testing;
 mod tests;
 mod tls;
 
-pub use config::{
-    CONNECTIONS_MAX, Congestion, OutOfBounds, ParseCongestionError, QuicConfig, QuicConfigError,
-    QuicOptions,
-};
+pub use config::{CONNECTIONS_MAX, OutOfBounds, QuicConfig, QuicConfigError, QuicOptions};
+pub use congestion::{Congestion, ParseCongestionError};
 pub use data::QuicIncoming;
 pub use dial::dial;
 pub use link::QuicLink;
