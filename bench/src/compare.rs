@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -62,22 +61,8 @@ pub(crate) fn trees(a: &Path, b: &Path, options: Options) -> Result<Vec<String>>
     Ok(walk.differences)
 }
 
-/// Whether two files hold the same bytes.
-pub(crate) fn same_content(a: &mut impl Read, b: &mut impl Read) -> std::io::Result<bool> {
-    let (mut left, mut right) = (vec![0; BUFFER_BYTES], vec![0; BUFFER_BYTES]);
-    loop {
-        let count = read_full(a, &mut left)?;
-        if read_full(b, &mut right)? != count || left[..count] != right[..count] {
-            return Ok(false);
-        }
-        if count == 0 {
-            return Ok(true);
-        }
-    }
-}
-
 /// Whether two files hold the same bytes; where both have a hole, nothing is read.
-fn same_files(a: &File, b: &File) -> std::io::Result<bool> {
+pub(crate) fn same_content(a: &File, b: &File) -> std::io::Result<bool> {
     let (mut left, mut right) = (vec![0; BUFFER_BYTES], vec![0; BUFFER_BYTES]);
     let mut at = 0;
     loop {
@@ -171,7 +156,7 @@ impl Walk<'_> {
         }
         let (left, right) = (place(self.a, path), place(self.b, path));
         let open = |path: &Path| File::open(path).with_context(|| format!("open {}", shown(path)));
-        if !same_files(&open(&left)?, &open(&right)?)? {
+        if !same_content(&open(&left)?, &open(&right)?)? {
             self.differs(path, "content differs");
         }
         Ok(())
@@ -229,19 +214,6 @@ fn kind(metadata: &Metadata) -> &'static str {
         () if kind.is_block_device() || kind.is_char_device() => "special",
         () => "unknown",
     }
-}
-
-fn read_full(source: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match source.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 fn read_full_at(source: &File, buffer: &mut [u8], at: u64) -> std::io::Result<usize> {

@@ -1,7 +1,7 @@
 //! What a reader sees at a target path while transfers die: whole objects of one version or none.
 
 use std::fs::File;
-use std::io::{ErrorKind, Seek as _};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -54,12 +54,11 @@ fn look(target: &Path, path: &Path, versions: &[&Path], found: &mut Vec<String>)
     Ok(())
 }
 
-fn is_content(mut file: &File, version: &Path) -> std::io::Result<bool> {
-    file.rewind()?;
-    let mut other = File::open(version)?;
+fn is_content(file: &File, version: &Path) -> std::io::Result<bool> {
+    let other = File::open(version)?;
     let metadata = other.metadata()?;
     let same_length = metadata.is_file() && metadata.len() == file.metadata()?.len();
-    Ok(same_length && same_content(&mut file, &mut other)?)
+    Ok(same_length && same_content(file, &other)?)
 }
 
 #[cfg(test)]

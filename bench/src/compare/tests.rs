@@ -59,3 +59,20 @@ fn special_files_may_be_missing_if_asked() {
     let skip = Options { skip_special: true, ..Options::default() };
     assert_eq!(trees(&a, &b, skip).unwrap(), Vec::<String>::new());
 }
+
+#[test]
+fn holes_are_equal_to_zeros_and_to_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = |name: &str| {
+        let path = directory.path().join(name);
+        fs::File::options().create(true).truncate(true).read(true).write(true).open(path).unwrap()
+    };
+    let (hole, zeros, one) = (open("hole"), open("zeros"), open("one"));
+    for file in [&hole, &zeros, &one] {
+        file.set_len(8 << 20).unwrap();
+    }
+    zeros.write_all_at(&vec![0; 1 << 20], 3 << 20).unwrap();
+    one.write_all_at(&[1], (8 << 20) - 1).unwrap();
+    assert!(same_content(&hole, &zeros).unwrap() && same_content(&zeros, &hole).unwrap());
+    assert!(!same_content(&hole, &one).unwrap() && !same_content(&one, &zeros).unwrap());
+}

@@ -132,4 +132,4 @@ pub trait Link: Clone + Send + Sync + 'static {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

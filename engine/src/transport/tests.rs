@@ -304,6 +304,7 @@ async fn the_meter_counts_both_directions<H: Harness>() {
     assert!(client.meter().received < 500_000);
 }
 
+/// Runs tests that take a transport as their type, `Memory` and `Quic` where it is used.
 macro_rules! every_transport {
     ($($test:ident),* $(,)?) => {
         mod memory {
@@ -316,6 +317,8 @@ macro_rules! every_transport {
         }
     };
 }
+
+pub(crate) use every_transport;
 
 every_transport! {
     peers_are_known_on_both_ends,

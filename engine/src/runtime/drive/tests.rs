@@ -16,6 +16,7 @@ use crate::manifest::{Entry, EntryKind};
 use crate::protocol::{SourceEnd, Stop, TargetEnd, Task};
 use crate::storage::Tree;
 use crate::storage::memory::{Fault, Op};
+use crate::transport::tests::every_transport;
 use crate::transport::{Link, LinkError};
 use crate::wire::{Bitmap, Frame, Numbers};
 
@@ -358,19 +359,6 @@ async fn f37_a_call_without_descriptors_ends_the_session_and_fails_no_object<T: 
         scene.push(&to).await;
     }
     assert_eq!(ended_early, faults.len(), "a session did not meet its fault");
-}
-
-macro_rules! every_transport {
-    ($($test:ident),* $(,)?) => {
-        mod memory {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() { super::$test::<super::Memory>().await; })*
-        }
-        mod quic {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() { super::$test::<super::Quic>().await; })*
-        }
-    };
 }
 
 every_transport! {
