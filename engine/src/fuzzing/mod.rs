@@ -14,7 +14,7 @@ mod options;
 mod records;
 #[cfg(test)]
 mod tests;
-mod wire;
+pub(crate) mod wire;
 
 use crate::{api, identity, index, transport};
 

@@ -40,20 +40,25 @@ fn bounded(pieces: &[Piece]) {
 }
 
 pub(super) fn frame_seeds() -> Vec<Vec<u8>> {
+    frames().iter().map(|frame| frame.encode().to_vec()).collect()
+}
+
+/// One of every kind.
+pub(crate) fn frames() -> Vec<Frame> {
     let numbers = Numbers { files: 1, sent: 2, deduplicated: 3, resumed: 4, discarded: 5 };
     let object = Object { digest: Digest::of(b"o"), len: 77, cutter: 3 };
     let piece = |seq| Piece { seq, round: 1, offset: 7, len: 9, digest: Digest::of(b"piece") };
-    let path = |text: &str| RelPath::from_typed(text.as_bytes()).unwrap_or_default();
+    let path = |text: &[u8]| RelPath::from_typed(text).unwrap_or_default();
     let entry =
         |path, kind| Entry { path, kind, mode: 0o640, mtime: FileTime { secs: -5, nanos: 999 } };
-    let file = entry(path("dir/f"), EntryKind::File { len: 77, stamp: Stamp([3; 16]) });
+    let file = entry(path(b"dir/\xff\xfe"), EntryKind::File { len: 77, stamp: Stamp([3; 16]) });
     let text = String::from("words");
-    let frames = vec![
+    vec![
         Frame::Hello(Hello { versions: (1, 3), program: text.clone(), clock_ms: 9 }),
         Frame::Open(Open {
             operation: Operation::Plan,
             transfer_id: TransferId(5),
-            path: path("a/b"),
+            path: path(b"a/b"),
             checksum: true,
         }),
         Frame::Accept(Accept { transfer_id: TransferId(5), free_bytes: 1 }),
@@ -61,9 +66,9 @@ pub(super) fn frame_seeds() -> Vec<Vec<u8>> {
         Frame::Entries {
             first: 4,
             entries: vec![
-                entry(path("dir"), EntryKind::Dir),
+                entry(path(b"dir"), EntryKind::Dir),
                 file.clone(),
-                entry(path("dir/l"), EntryKind::Symlink(b"../x".to_vec())),
+                entry(path(b"dir/l"), EntryKind::Symlink(b"../x".to_vec())),
             ],
         },
         Frame::EntriesEnd { entries: 6, skipped: 1 },
@@ -85,8 +90,7 @@ pub(super) fn frame_seeds() -> Vec<Vec<u8>> {
         Frame::Published(Published { root: Digest::of(b"r"), numbers }),
         Frame::Call { method: text, body: bytes::Bytes::from_static(b"{}") },
         Frame::Reply { body: bytes::Bytes::from_static(b"[]"), last: true },
-    ];
-    frames.iter().map(|frame| frame.encode().to_vec()).collect()
+    ]
 }
 
 pub(super) fn data_header(data: &[u8]) -> bool {

@@ -3,67 +3,18 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::Digest;
 use crate::base::limits::FRAME_BYTES_MAX;
-use crate::base::{Digest, FileTime, RelPath, Stamp, TransferId};
 use crate::fuzzing::heap::peak_of;
-use crate::manifest::{Entry, EntryKind, Object};
+use crate::fuzzing::wire::frames;
 
 fn piece(seq: u32) -> Piece {
     Piece { seq, round: 1, offset: 7, len: 9, digest: Digest::of(&seq.to_le_bytes()) }
 }
 
-fn object() -> Object {
-    Object { digest: Digest::of(b"o"), len: 77, cutter: 3 }
-}
-
-fn entry() -> Entry {
-    Entry {
-        path: RelPath::from_bytes(b"dir/\xff\xfe").unwrap(),
-        kind: EntryKind::File { len: 77, stamp: Stamp([3; 16]) },
-        mode: 0o640,
-        mtime: FileTime { secs: -5, nanos: 999 },
-    }
-}
-
-fn samples() -> Vec<Frame> {
-    let numbers = Numbers { files: 1, sent: 2, deduplicated: 3, resumed: 4, discarded: 5 };
-    let text = String::from("words");
-    vec![
-        Frame::Hello(Hello { versions: (1, 3), program: text.clone(), clock_ms: 9 }),
-        Frame::Open(Open {
-            operation: Operation::Plan,
-            transfer_id: TransferId(5),
-            path: RelPath::from_bytes(b"a/b").unwrap(),
-            checksum: true,
-        }),
-        Frame::Accept(Accept { transfer_id: TransferId(5), free_bytes: 1 }),
-        Frame::Refuse { code: text.clone(), detail: text.clone(), retry: true },
-        Frame::Entries { first: 4, entries: vec![entry(), entry()] },
-        Frame::EntriesEnd { entries: 6, skipped: 1 },
-        Frame::Verdicts(vec![
-            Verdict { seq: 1, known: Known::Need },
-            Verdict { seq: 2, known: Known::Have(object()) },
-        ]),
-        Frame::Offer {
-            run: 8,
-            pieces: vec![piece(1), piece(2)],
-            ends: vec![End { seq: 2, round: 1, object: object() }],
-        },
-        Frame::Want { run: 8, wanted: Bitmap::of([true, false, true].into_iter()) },
-        Frame::Again { run: 1 << 63, pieces: vec![piece(3)] },
-        Frame::Restart { seq: 1, round: 2, entry: entry() },
-        Frame::Failed { seq: 1, code: text.clone(), detail: text.clone() },
-        Frame::Settled { below: 3, numbers },
-        Frame::Root { root: Digest::of(b"r") },
-        Frame::Published(Published { root: Digest::of(b"r"), numbers }),
-        Frame::Call { method: text, body: bytes::Bytes::from_static(b"{}") },
-        Frame::Reply { body: bytes::Bytes::from_static(b"[]"), last: true },
-    ]
-}
-
 #[test]
 fn every_frame_survives_its_encoding() {
-    for frame in samples() {
+    for frame in frames() {
         assert_eq!(Frame::decode(&frame.encode()), Ok(frame));
     }
 }
@@ -120,7 +71,7 @@ proptest! {
 
     #[test]
     fn damaged_frames_never_panic(which in 0usize..17, at in any::<u16>(), flip in 1u8..) {
-        let mut bytes = samples()[which].encode().to_vec();
+        let mut bytes = frames()[which].encode().to_vec();
         let at = usize::from(at) % bytes.len();
         bytes[at] ^= flip;
         let _ = Frame::decode(&bytes);
