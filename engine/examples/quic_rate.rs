@@ -13,6 +13,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use portway::base::Tier;
 use portway::base::limits::LEASE_BYTES;
+use portway::buf::Slab;
 use portway::transport::quic::{
     Congestion, QuicConfig, QuicLink, QuicListener, QuicOptions, QuicTls, dial,
 };
@@ -121,9 +122,10 @@ async fn write(link: QuicLink, content: Bytes, count: usize) -> Result<(), LinkE
 }
 
 async fn read(link: QuicLink, count: usize) -> Result<(), LinkError> {
-    let mut target = vec![0; LEASE_BYTES];
+    let slab = Slab::new(0);
+    let mut lease = slab.lease().await;
     for _ in 0..count {
-        link.recv_data().await?.read(&mut target).await?;
+        (lease, _) = link.recv_data().await?.read(lease).await?;
     }
     Ok(())
 }

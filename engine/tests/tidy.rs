@@ -21,7 +21,7 @@ const LINES_MAX: usize = 400;
 /// Files that may hold `unsafe`, with the reason.
 const UNSAFE: [(&str, &str); 4] = [
     ("cli/src/memory.rs", "setting up the C library's allocator"),
-    ("engine/src/buf/slab.rs", "aligned allocation"),
+    ("engine/src/buf/slab.rs", "one mapping, lent out in parts"),
     ("engine/src/fuzzing/heap.rs", "an allocator that counts, in fuzzers and unit tests"),
     ("engine/src/storage/uring.rs", "submissions that the kernel reads"),
 ];

@@ -1,14 +1,13 @@
-//! Aligned blocks and their leases.
-#![expect(unsafe_code, reason = "aligned allocation is what this module is for")]
+//! One region of memory and the leases of its blocks.
+#![expect(unsafe_code, reason = "handing out parts of one mapping is what this module is for")]
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut, Range};
-use std::ptr::NonNull;
+use std::ptr::{NonNull, null_mut};
 use std::slice;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use rustix::mm::{Advice, madvise};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::base::limits::LEASE_BYTES;
@@ -17,47 +16,54 @@ use crate::base::limits::LEASE_BYTES;
 /// asks for.
 const ALIGN_BYTES: usize = 2 << 20;
 
-/// One block of `LEASE_BYTES` zeroed bytes.
-struct Block(NonNull<u8>);
+/// A private mapping of zeroed bytes, so that all leases can be registered with a device at once.
+struct Region {
+    mapping: NonNull<u8>,
+    mapped: usize,
+    /// First lease: the first aligned byte of the mapping.
+    base: NonNull<u8>,
+}
 
-// SAFETY: a block is plain memory that it owns alone.
-unsafe impl Send for Block {}
-// SAFETY: shared access is reading only.
-unsafe impl Sync for Block {}
+// SAFETY: a region is plain memory that it owns alone; who may touch which part of it is decided
+// by the leases.
+unsafe impl Send for Region {}
+// SAFETY: as above.
+unsafe impl Sync for Region {}
 
-const LAYOUT: Layout = match Layout::from_size_align(LEASE_BYTES, ALIGN_BYTES) {
-    Ok(layout) => layout,
-    Err(_) => unreachable!(),
-};
-
-impl Block {
-    fn new() -> Self {
-        // SAFETY: the layout has a size above zero.
-        let raw = unsafe { alloc(LAYOUT) };
-        let Some(block) = NonNull::new(raw) else { handle_alloc_error(LAYOUT) };
+impl Region {
+    /// Maps room for `leases`. Memory is taken from the system where it is touched.
+    fn new(leases: usize) -> Self {
+        let bytes = leases * LEASE_BYTES;
+        let mapped = bytes + ALIGN_BYTES;
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
+        let raw = unsafe { mmap_anonymous(null_mut(), mapped, protection, flags) };
+        let mapping = raw.ok().and_then(|raw| NonNull::new(raw.cast::<u8>()));
+        let Some(mapping) = mapping else {
+            // As for any allocation that fails.
+            std::alloc::handle_alloc_error(std::alloc::Layout::new::<[u8; LEASE_BYTES]>());
+        };
+        let skipped = mapping.as_ptr().align_offset(ALIGN_BYTES);
+        // SAFETY: the mapping is longer than what is skipped, which is below the alignment.
+        let base = unsafe { mapping.add(skipped) };
         // One page fault for a block instead of one for each 4 KiB of it, where the system allows.
-        // SAFETY: the range is this block's own, and the advice changes no byte of it.
-        let _ = unsafe { madvise(raw.cast(), LEASE_BYTES, Advice::LinuxHugepage) };
-        // SAFETY: the block has `LEASE_BYTES` bytes, and nobody else knows of it.
-        unsafe { block.write_bytes(0, LEASE_BYTES) };
-        Self(block)
+        // SAFETY: the range is this mapping's own, and the advice changes no byte of it.
+        let _ = unsafe { madvise(base.as_ptr().cast(), bytes, Advice::LinuxHugepage) };
+        Self { mapping, mapped, base }
     }
 
-    fn bytes(&self) -> &[u8] {
-        // SAFETY: the block owns `LEASE_BYTES` initialised bytes for as long as it lives.
-        unsafe { slice::from_raw_parts(self.0.as_ptr(), LEASE_BYTES) }
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `bytes`, and `&mut self` says that nobody else looks.
-        unsafe { slice::from_raw_parts_mut(self.0.as_ptr(), LEASE_BYTES) }
+    fn block(&self, place: usize) -> NonNull<u8> {
+        // SAFETY: places are below the number of leases that the mapping has room for.
+        unsafe { self.base.add(place * LEASE_BYTES) }
     }
 }
 
-impl Drop for Block {
+impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout, and freed once.
-        unsafe { dealloc(self.0.as_ptr(), LAYOUT) }
+        // SAFETY: mapped in `new` with this length; leases and registrations keep the region, so
+        // none is left.
+        let _ = unsafe { munmap(self.mapping.as_ptr().cast(), self.mapped) };
     }
 }
 
@@ -66,8 +72,10 @@ impl Drop for Block {
 pub struct Slab(Arc<Pool>);
 
 struct Pool {
-    /// Blocks that exist and are not lent; the rest is allocated at first use.
-    free: Mutex<Vec<Block>>,
+    region: Region,
+    /// Places of blocks that are not lent; the last one lent is lent next, so that no more memory
+    /// is touched than is in use at once.
+    free: Mutex<Vec<usize>>,
     permits: Arc<Semaphore>,
     leases: usize,
 }
@@ -75,11 +83,13 @@ struct Pool {
 impl Slab {
     /// A slab of `bytes`, rounded down to whole leases but never below eight.
     ///
-    /// Memory is taken from the system at first use and then kept.
+    /// Memory is taken from the system at first use, or when the slab is registered with a
+    /// device, and then kept.
     pub fn new(bytes: usize) -> Self {
         let leases = (bytes / LEASE_BYTES).max(8);
         Self(Arc::new(Pool {
-            free: Mutex::new(Vec::with_capacity(leases)),
+            region: Region::new(leases),
+            free: Mutex::new((0..leases).rev().collect()),
             permits: Arc::new(Semaphore::new(leases)),
             leases,
         }))
@@ -88,6 +98,19 @@ impl Slab {
     /// Number of leases.
     pub fn leases(&self) -> usize {
         self.0.leases
+    }
+
+    /// The address range of all leases, for registering them with a device. Whoever registers it
+    /// keeps the slab until the registration is gone.
+    pub fn range(&self) -> Range<usize> {
+        let base = self.0.region.base.as_ptr() as usize;
+        base..base + self.0.leases * LEASE_BYTES
+    }
+
+    /// Whether `bytes` lie in this slab.
+    pub fn holds(&self, bytes: &[u8]) -> bool {
+        let (range, at) = (self.range(), bytes.as_ptr() as usize);
+        range.contains(&at) && at + bytes.len() <= range.end
     }
 
     /// Leases that are out now.
@@ -108,18 +131,15 @@ impl Slab {
     }
 
     fn lend(&self, permit: Option<OwnedSemaphorePermit>) -> Lease {
-        let kept = self.0.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        Lease {
-            block: Some(kept.unwrap_or_else(Block::new)),
-            pool: Arc::clone(&self.0),
-            _permit: permit,
-        }
+        let free = self.0.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Lease { place: free, pool: Arc::clone(&self.0), _permit: permit }
     }
 }
 
 /// `LEASE_BYTES` of page-aligned memory, owned until dropped. Holds whatever was there before.
 pub struct Lease {
-    block: Option<Block>,
+    /// Never `None`: there are as many places as permits.
+    place: Option<usize>,
     pool: Arc<Pool>,
     _permit: Option<OwnedSemaphorePermit>,
 }
@@ -136,13 +156,20 @@ impl Deref for Lease {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        self.block.as_ref().map_or(&[], Block::bytes)
+        let Some(place) = self.place else { return &[] };
+        let block = self.pool.region.block(place);
+        // SAFETY: the block has `LEASE_BYTES` initialised bytes, and while this lease lives only
+        // its owner writes to them.
+        unsafe { slice::from_raw_parts(block.as_ptr(), LEASE_BYTES) }
     }
 }
 
 impl DerefMut for Lease {
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.block.as_mut().map_or(&mut [], Block::bytes_mut)
+        let Some(place) = self.place else { return &mut [] };
+        let block = self.pool.region.block(place);
+        // SAFETY: as in `deref`, and `&mut self` says that nobody else looks.
+        unsafe { slice::from_raw_parts_mut(block.as_ptr(), LEASE_BYTES) }
     }
 }
 
@@ -154,9 +181,9 @@ impl AsRef<[u8]> for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(block) = self.block.take() {
-            // The block is back before the permit, so a waiter always finds one.
-            self.pool.free.lock().unwrap_or_else(PoisonError::into_inner).push(block);
+        if let Some(place) = self.place.take() {
+            // The place is back before the permit, so a waiter always finds one.
+            self.pool.free.lock().unwrap_or_else(PoisonError::into_inner).push(place);
         }
     }
 }
@@ -191,6 +218,12 @@ mod tests {
         let mut out: Vec<Lease> = std::iter::from_fn(|| slab.try_lease()).collect();
         assert_eq!(out.len(), 8);
         assert!(out.iter().all(|lease| (lease.as_ptr() as usize).is_multiple_of(ALIGN_BYTES)));
+        for (lease, byte) in out.iter_mut().zip(1..) {
+            assert!(slab.holds(lease) && lease.iter().all(|old| *old == 0));
+            lease.fill(byte);
+        }
+        assert!(out.iter().zip(1..).all(|(lease, byte)| lease.iter().all(|b| *b == byte)));
+        assert!(!slab.holds(&[0; 16]) && !Slab::new(0).holds(&out[0]));
         let first = out.pop().map(Lease::freeze);
         assert!(slab.try_lease().is_none());
         let part = first.as_ref().map(|slice| slice.slice(1..3));

@@ -7,9 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::{DATA_HEADER_BYTES_MAX, Incoming, Link, LinkError, Peer, WireMeter};
+use super::{CARRIER_HEADER_BYTES_MAX, Incoming, Link, LinkError, Peer, WireMeter};
 use crate::base::human::escaped;
 use crate::base::limits::{FRAME_BYTES_MAX, LEASE_BYTES};
+use crate::buf::Lease;
 
 /// What is said to have passed when a cut session ends: the idle limit of a real transport.
 const CUT_IDLE: Duration = Duration::from_secs(10);
@@ -162,6 +163,7 @@ impl Drop for End {
 
 impl Link for MemoryLink {
     type Incoming = MemoryIncoming;
+    const HEADER_BYTES_MAX: usize = CARRIER_HEADER_BYTES_MAX;
 
     fn peer(&self) -> &Peer {
         &self.0.peer
@@ -207,7 +209,7 @@ impl Link for MemoryLink {
 
     async fn send_data(&self, header: Bytes, content: Vec<Bytes>) -> Result<(), LinkError> {
         let content_bytes = content.iter().map(Bytes::len).sum();
-        if header.len() > DATA_HEADER_BYTES_MAX || content_bytes > LEASE_BYTES {
+        if header.len() > Self::HEADER_BYTES_MAX || content_bytes > LEASE_BYTES {
             let detail = format!("a data message of {} + {content_bytes} bytes", header.len());
             return Err(LinkError::Protocol { detail });
         }
@@ -292,22 +294,14 @@ impl Incoming for MemoryIncoming {
         &self.header
     }
 
-    async fn read(self, target: &mut [u8]) -> Result<usize, LinkError> {
-        let room = target.len();
-        let Some(target) = target.get_mut(..self.content_bytes) else {
-            let detail = format!(
-                "a data message of {} bytes where at most {room} are expected",
-                self.content_bytes
-            );
-            return Err(LinkError::Protocol { detail });
-        };
-        let mut rest = target;
+    async fn read(self, mut lease: Lease) -> Result<(Lease, usize), LinkError> {
+        let mut rest = &mut lease[..self.content_bytes];
         for part in &self.content {
             let (place, after) = rest.split_at_mut(part.len());
             place.copy_from_slice(part);
             rest = after;
         }
-        if rest.is_empty() { Ok(self.content_bytes) } else { Err(LinkError::Cut) }
+        if rest.is_empty() { Ok((lease, self.content_bytes)) } else { Err(LinkError::Cut) }
     }
 }
 
@@ -358,11 +352,12 @@ mod tests {
             let content = vec![Bytes::from(vec![number; 10])];
             one.send_data(Bytes::new(), content).await.expect("sent");
         }
+        let slab = crate::buf::Slab::new(0);
         let mut results = Vec::new();
         for _ in 0..4 {
-            let mut target = [9; 10];
-            let read = other.recv_data().await.expect("received").read(&mut target).await;
-            results.push(read.ok().map(|len| (len, target[0])));
+            let lease = slab.lease().await;
+            let read = other.recv_data().await.expect("received").read(lease).await;
+            results.push(read.ok().map(|(lease, len)| (len, lease[0])));
         }
         assert_eq!(results, [Some((10, 0)), None, Some((10, 2)), Some((10, 2))]);
         other.send(Bytes::new()).await.expect("the fourth message");

@@ -6,6 +6,7 @@
 
 mod memory;
 pub mod quic;
+pub mod rdma;
 
 use std::future::Future;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::base::{NodeName, SiteName, Tier};
+use crate::buf::Lease;
 
 pub use memory::{MemoryConfig, MemoryIncoming, MemoryLink, memory_pair};
 
@@ -91,20 +93,25 @@ pub struct WireMeter {
 
 /// A data message: a short header that says what the content is, then the content.
 pub trait Incoming: Send + 'static {
-    /// The header, at most [`DATA_HEADER_BYTES_MAX`] bytes.
+    /// The header, at most the link's [`HEADER_BYTES_MAX`](Link::HEADER_BYTES_MAX) bytes.
     fn header(&self) -> &[u8];
-    /// Reads the content into `target` and returns its length; more content than `target` holds
-    /// is an error, and so is a message cut short.
-    fn read(self, target: &mut [u8]) -> impl Future<Output = Result<usize, LinkError>> + Send;
+    /// Reads the content into `lease`, which comes back with the content's length. The lease moves
+    /// because a device may write to it even after the caller has stopped waiting. A message cut
+    /// short is an error.
+    fn read(self, lease: Lease) -> impl Future<Output = Result<(Lease, usize), LinkError>> + Send;
 }
 
-/// Longest header of a data message, in bytes.
+/// Longest header of a data message that every transport takes, in bytes.
 pub const DATA_HEADER_BYTES_MAX: usize = 8 << 10;
+/// Longest header that transports take which carry the messages of others, in bytes.
+const CARRIER_HEADER_BYTES_MAX: usize = 2 * DATA_HEADER_BYTES_MAX;
 
 /// One end of a session. Cheap to clone; all clones are the same end.
 pub trait Link: Clone + Send + Sync + 'static {
     /// What a received data message is.
     type Incoming: Incoming;
+    /// Longest header of a data message, in bytes.
+    const HEADER_BYTES_MAX: usize;
 
     /// Who is at the other end.
     fn peer(&self) -> &Peer;

@@ -158,13 +158,13 @@ fn spawn_data_receiver<L: Link>(
         loop {
             // The frame receiver reports a link that is gone.
             let Ok(incoming) = link.recv_data().await else { break };
-            let mut lease = slab.lease().await;
+            let lease = slab.lease().await;
             while reads.try_join_next().is_some() {}
             spawn_input(&mut reads, &inputs, async move {
                 match DataHeader::decode(incoming.header()) {
                     Err(error) => Input::Lost(LinkError::Protocol { detail: error.to_string() }),
-                    Ok(header) => match incoming.read(&mut lease).await {
-                        Ok(bytes) => Input::Data(header, lease, bytes),
+                    Ok(header) => match incoming.read(lease).await {
+                        Ok((lease, bytes)) => Input::Data(header, lease, bytes),
                         Err(_) => Input::Cut,
                     },
                 }

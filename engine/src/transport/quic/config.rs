@@ -9,7 +9,7 @@ use ring::hmac::{self, HMAC_SHA256};
 
 use super::congestion::Congestion;
 use crate::base::limits::LEASE_BYTES;
-use crate::transport::DATA_HEADER_BYTES_MAX;
+use crate::transport::CARRIER_HEADER_BYTES_MAX;
 
 /// Most connections of one session.
 pub const CONNECTIONS_MAX: usize = 16;
@@ -20,7 +20,7 @@ const MTU_MIN: u16 = 1200;
 const MTU_LIMIT: u16 = 65_507;
 /// Receive window of one stream, in bytes: a whole data message fits, so a reader that takes
 /// messages one by one never waits a round trip in the middle of one.
-const STREAM_WINDOW_BYTES: usize = LEASE_BYTES + DATA_HEADER_BYTES_MAX + 4096;
+const STREAM_WINDOW_BYTES: usize = LEASE_BYTES + CARRIER_HEADER_BYTES_MAX + 4096;
 /// Window of the control connection where data has connections of its own, in bytes.
 const CONTROL_WINDOW_BYTES: usize = 4 << 20;
 /// TLS handshake bytes that may wait for reassembly, in bytes: room for a certificate chain.

@@ -13,7 +13,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::session::{Fate, Load, Member, Session};
 use crate::base::limits::LEASE_BYTES;
-use crate::transport::{DATA_HEADER_BYTES_MAX, Incoming, LinkError};
+use crate::buf::Lease;
+use crate::transport::{CARRIER_HEADER_BYTES_MAX, Incoming, LinkError};
 
 /// Bytes before a message's header: its length u16 and the content's u32, both LE.
 pub(super) const PREFIX_BYTES: usize = 6;
@@ -31,15 +32,8 @@ impl Incoming for QuicIncoming {
         &self.header
     }
 
-    async fn read(mut self, target: &mut [u8]) -> Result<usize, LinkError> {
-        let Some(target) = target.get_mut(..self.content_bytes) else {
-            let detail = format!(
-                "a data message of {} bytes where at most {} are expected",
-                self.content_bytes,
-                target.len()
-            );
-            return Err(LinkError::Protocol { detail });
-        };
+    async fn read(mut self, mut lease: Lease) -> Result<(Lease, usize), LinkError> {
+        let target = &mut lease[..self.content_bytes];
         let base = (PREFIX_BYTES + self.header.len()) as u64;
         let mut received = 0;
         // Unordered: a lost packet holds nothing up, and the stream drops what came twice.
@@ -55,7 +49,7 @@ impl Incoming for QuicIncoming {
                     place.copy_from_slice(&chunk.bytes);
                     received += chunk.bytes.len();
                 }
-                Ok(None) if received == self.content_bytes => return Ok(received),
+                Ok(None) if received == self.content_bytes => return Ok((lease, received)),
                 Ok(None) | Err(ReadError::Reset(_)) => return Err(LinkError::Cut),
                 Err(_) => return Err(self.fate.ended().unwrap_or(LinkError::Cut)),
             }
@@ -74,7 +68,7 @@ impl Message {
     fn new(header: Bytes, mut content: Vec<Bytes>) -> Result<Self, LinkError> {
         content.retain(|part| !part.is_empty());
         let content_bytes = content.iter().map(Bytes::len).sum();
-        if header.len() > DATA_HEADER_BYTES_MAX || content_bytes > LEASE_BYTES {
+        if header.len() > CARRIER_HEADER_BYTES_MAX || content_bytes > LEASE_BYTES {
             return Err(over_limit(header.len(), content_bytes));
         }
         Ok(Self { header, content, content_bytes })
@@ -95,7 +89,7 @@ impl Message {
 fn over_limit(header: usize, content: usize) -> LinkError {
     let detail = format!(
         "a data message of {header} + {content} bytes, \
-         at most {DATA_HEADER_BYTES_MAX} + {LEASE_BYTES} are accepted"
+         at most {CARRIER_HEADER_BYTES_MAX} + {LEASE_BYTES} are accepted"
     );
     LinkError::Protocol { detail }
 }
@@ -248,7 +242,7 @@ pub(super) fn prefix(header_bytes: usize, content_bytes: usize) -> [u8; PREFIX_B
 pub(super) fn lengths(prefix: [u8; PREFIX_BYTES]) -> Result<(usize, usize), LinkError> {
     let header_bytes = usize::from(u16::from_le_bytes([prefix[0], prefix[1]]));
     let content_bytes = u32::from_le_bytes([prefix[2], prefix[3], prefix[4], prefix[5]]) as usize;
-    if header_bytes > DATA_HEADER_BYTES_MAX || content_bytes > LEASE_BYTES {
+    if header_bytes > CARRIER_HEADER_BYTES_MAX || content_bytes > LEASE_BYTES {
         return Err(over_limit(header_bytes, content_bytes));
     }
     Ok((header_bytes, content_bytes))

@@ -7,7 +7,7 @@ use super::data::{PREFIX_BYTES, lengths as message_lengths, prefix};
 use super::frames::FrameCutter;
 use super::preamble::{Preamble, check_head, welcome};
 use crate::base::limits::{FRAME_BYTES_MAX, LEASE_BYTES};
-use crate::transport::DATA_HEADER_BYTES_MAX;
+use crate::transport::CARRIER_HEADER_BYTES_MAX;
 
 pub(crate) fn preamble(data: &[u8]) -> bool {
     let welcomed = data.first_chunk().filter(|head| check_head(**head).is_ok());
@@ -67,12 +67,12 @@ pub(crate) fn frames_seeds() -> Vec<Vec<u8>> {
 pub(crate) fn lengths(data: &[u8]) -> bool {
     let Ok(bytes) = data.try_into() else { return false };
     let Ok((header_bytes, content_bytes)) = message_lengths(bytes) else { return false };
-    assert!(header_bytes <= DATA_HEADER_BYTES_MAX && content_bytes <= LEASE_BYTES);
+    assert!(header_bytes <= CARRIER_HEADER_BYTES_MAX && content_bytes <= LEASE_BYTES);
     assert_eq!(prefix(header_bytes, content_bytes), bytes);
     true
 }
 
 pub(crate) fn lengths_seeds() -> Vec<Vec<u8>> {
     let seed = |header, content| -> [u8; PREFIX_BYTES] { prefix(header, content) };
-    vec![seed(14, 1 << 20).to_vec(), seed(DATA_HEADER_BYTES_MAX, LEASE_BYTES).to_vec()]
+    vec![seed(14, 1 << 20).to_vec(), seed(CARRIER_HEADER_BYTES_MAX, LEASE_BYTES).to_vec()]
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::data::{QuicIncoming, send_data};
 use super::session::Owner;
 use super::socket::SocketBuffers;
-use crate::transport::{Link, LinkError, Peer, WireMeter};
+use crate::transport::{CARRIER_HEADER_BYTES_MAX, Link, LinkError, Peer, WireMeter};
 
 /// One end of a session over QUIC. When the last clone is dropped, so is the session.
 ///
@@ -30,6 +30,7 @@ impl QuicLink {
 
 impl Link for QuicLink {
     type Incoming = QuicIncoming;
+    const HEADER_BYTES_MAX: usize = CARRIER_HEADER_BYTES_MAX;
 
     fn peer(&self) -> &Peer {
         &self.0.session.peer

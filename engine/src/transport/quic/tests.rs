@@ -14,7 +14,7 @@ use super::preamble::{Preamble, introduce};
 use super::testing::{Authority, HOME, Relay, Site, anonymous};
 use super::{BindError, QuicListener, QuicOptions, QuicTls, dial};
 use crate::base::limits::LEASE_BYTES;
-use crate::transport::tests::content;
+use crate::transport::tests::{content, read};
 use crate::transport::{Incoming, Link, LinkError};
 
 /// No step of any test takes this long unless it hangs.
@@ -151,7 +151,6 @@ async fn a_connection_lost_in_mid_transfer_loses_no_message() {
         }
     });
     let mut seen = vec![false; count];
-    let mut target = vec![0; LEASE_BYTES];
     let mut messages = 0;
     while seen.iter().any(|seen| !seen) {
         let incoming = in_time(server.recv_data()).await.expect("received");
@@ -161,9 +160,9 @@ async fn a_connection_lost_in_mid_transfer_loses_no_message() {
         }
         let header = incoming.header().first_chunk().expect("a header");
         let number = u64::from_le_bytes(*header) as usize;
-        match in_time(incoming.read(&mut target)).await {
-            Ok(len) => {
-                assert!(target[..len] == content(number, 1 << 20));
+        match in_time(read(incoming)).await {
+            Ok(arrived) => {
+                assert!(arrived == content(number, 1 << 20));
                 seen[number] = true;
             }
             Err(error) => assert!(matches!(error, LinkError::Cut), "{error:?}"),
@@ -204,7 +203,7 @@ async fn a_data_message_given_up_by_its_sender_is_cut_and_the_session_goes_on() 
     stream.write_all(&[0, 0, 100, 0, 0, 0, 1, 2, 3]).await.expect("written");
     let incoming = in_time(server.recv_data()).await.expect("received");
     stream.finish().expect("finished");
-    assert!(matches!(in_time(incoming.read(&mut [0; 100])).await, Err(LinkError::Cut)));
+    assert!(matches!(in_time(read(incoming)).await, Err(LinkError::Cut)));
     client.send(Bytes::from_static(b"on")).await.expect("sent");
     assert_eq!(in_time(server.recv()).await.expect("received"), "on");
 }
@@ -247,10 +246,9 @@ async fn the_mtu_grows_to_jumbo_frames_and_stays_there() {
             }
         }
     });
-    let mut target = vec![0; LEASE_BYTES];
     for _ in 0..32 {
         let incoming = in_time(server.recv_data()).await.expect("received");
-        in_time(incoming.read(&mut target)).await.expect("read");
+        in_time(read(incoming)).await.expect("read");
     }
     in_time(sender).await.expect("all sent");
     let meter = client.meter();

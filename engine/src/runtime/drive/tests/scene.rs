@@ -121,6 +121,7 @@ pub(super) struct Watch {
 
 impl<L: Link> Link for Watched<L> {
     type Incoming = L::Incoming;
+    const HEADER_BYTES_MAX: usize = L::HEADER_BYTES_MAX;
 
     fn peer(&self) -> &Peer {
         self.link.peer()

@@ -1,0 +1,7 @@
+//! RDMA inside a private site: content by one-sided READ, everything else over another link.
+
+mod port;
+
+pub use port::{
+    Completion, Fabric, PortInfo, QpAddress, Rail, RailError, Read, Sink, Verbs, Window,
+};
