@@ -230,3 +230,22 @@ impl TransferMeter {
 
 mod registry;
 pub use registry::{NodeStatus, Registry};
+
+/// How one rail of a transfer does.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct RailStatus {
+    /// The two ports: `mlx5_0/1 - mlx5_1/1`.
+    pub name: String,
+    /// `up`, `trial`, `opening` or `down`.
+    pub state: String,
+    /// Content bytes that it carried.
+    pub bytes: u64,
+    /// Data messages that it carried.
+    pub messages: u64,
+    /// How often it went down.
+    pub errors: u64,
+    /// Measured rate, in Mb/s.
+    pub rate_mbps: u64,
+    /// The last trouble, in words; empty if it is over.
+    pub why: String,
+}

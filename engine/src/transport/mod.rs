@@ -15,6 +15,7 @@ use bytes::Bytes;
 
 use crate::base::{NodeName, SiteName, Tier};
 use crate::buf::Lease;
+use crate::metrics::RailStatus;
 
 pub use memory::{MemoryConfig, MemoryIncoming, MemoryLink, memory_pair};
 
@@ -132,8 +133,16 @@ pub trait Link: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), LinkError>> + Send;
     /// The next data message, as soon as its header is there. Only one task receives at a time.
     fn recv_data(&self) -> impl Future<Output = Result<Self::Incoming, LinkError>> + Send;
+    /// Data messages that are worth sending at once; more only interleave and all end late.
+    fn sends_max(&self) -> usize {
+        4
+    }
     /// What crossed the wire so far.
     fn meter(&self) -> WireMeter;
+    /// How the rails of the session do; none where content takes no rails.
+    fn rails(&self) -> Vec<RailStatus> {
+        Vec::new()
+    }
     /// Ends the session with a reason for the peer; delivers what was sent before, within a bound.
     fn close(&self, reason: &str) -> impl Future<Output = ()> + Send;
 }

@@ -19,8 +19,6 @@ use crate::runtime::source::SourceFiles;
 use crate::transport::{Link, LinkError};
 use crate::wire::{DataHeader, Frame};
 
-/// Data messages under way at once; more would only interleave and all end late.
-const SENDS_MAX: usize = 4;
 /// How long a failed send waits for the control channel to tell why.
 const UNSENDABLE: Duration = Duration::from_secs(2);
 
@@ -115,6 +113,7 @@ pub async fn run_source<L: Link>(
     let runs_max = (context.slab.leases() / 2).clamp(2, RUNS_MAX);
     let machine = Source::new(runs_max, dry_run);
     let wire_before = context.meter.bytes_wire.value();
+    let sends_max = context.link.sends_max();
     context.meter.set_phase(Phase::Moving, "");
     let mut driver = Driver {
         context,
@@ -124,7 +123,7 @@ pub async fn run_source<L: Link>(
         scans,
         inputs,
         held: HashMap::new(),
-        sends: Arc::new(Semaphore::new(SENDS_MAX)),
+        sends: Arc::new(Semaphore::new(sends_max)),
         rereads: Arc::new(Semaphore::new(1)),
         work,
         net,

@@ -6,7 +6,7 @@
 //! be written from outside, nor read but through an open window.
 
 use std::fmt;
-use std::os::fd::RawFd;
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -244,5 +244,5 @@ pub trait Rail: Send + 'static {
     fn arm(&mut self) -> Result<(), RailError>;
 
     /// What becomes readable at a completion or event; empty if the rail has to be polled.
-    fn descriptors(&self) -> Vec<RawFd>;
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>>;
 }

@@ -1,0 +1,346 @@
+//! One end of a session whose content moves over rails, as the transport port wants it.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError};
+use std::thread;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::driver::{Command, Commands, Event, Shared, run};
+use super::machine::{Rails, SendEnd, Setup};
+use super::message::{Message, content_header};
+use super::port::{PortInfo, Verbs};
+use crate::buf::{Lease, Slab};
+use crate::metrics::RailStatus;
+use crate::transport::{DATA_HEADER_BYTES_MAX, Incoming, Link, LinkError, Peer, WireMeter};
+
+/// Content below this goes along with its header: a READ of its own would take longer.
+const CARRIED_BYTES_MAX: usize = 8 << 10;
+
+/// What the rails of a session are made of.
+pub struct RdmaOptions<V> {
+    /// This node's devices.
+    pub verbs: Arc<V>,
+    /// Whether this end dialled, and so sets the rails up.
+    pub lead: bool,
+    /// Ports of this node, as its greeting named them.
+    pub mine: Vec<PortInfo>,
+    /// Ports of the peer, as its greeting named them.
+    pub yours: Vec<PortInfo>,
+    /// Queue pairs of each rail.
+    pub queue_pairs: usize,
+    /// Where content lies.
+    pub slab: Slab,
+}
+
+/// A session over `L`, with content over rails if both ends have them. Cheap to clone.
+///
+/// A data message is pulled by its receiver; the send returns when it has. One that no rail can
+/// carry, or that is not in the slab, goes over `L`.
+pub struct RdmaLink<L: Link> {
+    inner: L,
+    fabric: Option<Arc<Owner<L>>>,
+}
+
+impl<L: Link> Clone for RdmaLink<L> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), fabric: self.fabric.clone() }
+    }
+}
+
+/// What ends with the last link.
+struct Owner<L: Link> {
+    shared: Shared,
+    slab: Slab,
+    next_send: AtomicU64,
+    /// Content of the peer. Their number is bounded by the streams of the link below, and by the
+    /// grants that the rails take at once.
+    arrived: tokio::sync::Mutex<mpsc::UnboundedReceiver<Arrived<L>>>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+enum Arrived<L: Link> {
+    Carried(L::Incoming, usize),
+    Granted(u64, Bytes),
+}
+
+impl<L: Link> Drop for Owner<L> {
+    fn drop(&mut self) {
+        self.shared.commands.push(Command::Stop);
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl<L: Link> RdmaLink<L> {
+    /// A session without rails: everything goes over `inner`.
+    pub fn plain(inner: L) -> Self {
+        Self { inner, fabric: None }
+    }
+
+    /// A session whose peer does the same with the other `lead`. Must be called inside a tokio
+    /// runtime. Without a thread to run them there are no rails, and the peer finds out.
+    pub fn start<V: Verbs>(inner: L, options: RdmaOptions<V>) -> Self {
+        let Ok(commands) = Commands::new() else { return Self::plain(inner) };
+        let (tell, told) = mpsc::unbounded_channel();
+        let (events, happened) = mpsc::unbounded_channel();
+        let shared = Shared {
+            commands: Arc::new(commands),
+            status: Arc::default(),
+            tell,
+            events,
+            header_bytes_max: L::HEADER_BYTES_MAX,
+        };
+        let RdmaOptions { verbs, lead, mine, yours, queue_pairs, slab } = options;
+        let (peer, memory) = (inner.peer().node.clone(), slab.clone());
+        let rails = Rails::new(Setup {
+            lead,
+            mine,
+            yours,
+            queue_pairs,
+            near: None,
+            header_bytes_max: L::HEADER_BYTES_MAX,
+            opener: Box::new(move |port| verbs.open(port, &peer, &memory)),
+        });
+        let theirs = shared.clone();
+        let thread = thread::Builder::new().name("rails".to_owned());
+        if thread.spawn(move || run(rails, theirs)).is_err() {
+            return Self::plain(inner);
+        }
+        let (arriving, arrived) = mpsc::unbounded_channel();
+        let tasks = [
+            tokio::spawn(tell_all(inner.clone(), told)),
+            tokio::spawn(receive_all(
+                inner.clone(),
+                Arc::clone(&shared.commands),
+                arriving,
+                happened,
+            )),
+        ];
+        let fabric = Owner {
+            shared,
+            slab,
+            next_send: AtomicU64::new(1),
+            arrived: tokio::sync::Mutex::new(arrived),
+            tasks,
+        };
+        Self { inner, fabric: Some(Arc::new(fabric)) }
+    }
+}
+
+/// Sends headers to the peer, in order, over the link below.
+async fn tell_all<L: Link>(inner: L, mut told: mpsc::UnboundedReceiver<Bytes>) {
+    while let Some(header) = told.recv().await {
+        if inner.send_data(header, Vec::new()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Sorts what comes over the link below.
+async fn receive_all<L: Link>(
+    inner: L,
+    commands: Arc<Commands>,
+    arriving: mpsc::UnboundedSender<Arrived<L>>,
+    mut happened: mpsc::UnboundedReceiver<Event>,
+) {
+    loop {
+        let arrived = tokio::select! {
+            incoming = inner.recv_data() => match incoming {
+                Err(_) => break,
+                Ok(incoming) => match Message::decode(incoming.header()) {
+                    Ok(Message::Content(skipped)) => Arrived::Carried(incoming, skipped),
+                    Ok(message) => {
+                        commands.push(Command::Peer(message));
+                        continue;
+                    }
+                    Err(error) => {
+                        inner.close(&error.to_string()).await;
+                        break;
+                    }
+                },
+            },
+            event = happened.recv() => match event {
+                Some(Event::Granted { grant, header }) => Arrived::Granted(grant, header),
+                Some(Event::Violation(what)) => {
+                    inner.close(what).await;
+                    break;
+                }
+                None => break,
+            },
+        };
+        if arriving.send(arrived).is_err() {
+            break;
+        }
+    }
+    // The session is over: nothing can be read through its rails any more.
+    commands.push(Command::Stop);
+}
+
+impl<L: Link> Link for RdmaLink<L> {
+    type Incoming = RdmaIncoming<L>;
+    const HEADER_BYTES_MAX: usize = DATA_HEADER_BYTES_MAX;
+
+    fn peer(&self) -> &Peer {
+        self.inner.peer()
+    }
+
+    fn name(&self) -> &'static str {
+        if self.fabric.is_some() { "rdma" } else { self.inner.name() }
+    }
+
+    async fn send(&self, frame: Bytes) -> Result<(), LinkError> {
+        self.inner.send(frame).await
+    }
+
+    async fn recv(&self) -> Result<Bytes, LinkError> {
+        self.inner.recv().await
+    }
+
+    async fn send_data(&self, header: Bytes, content: Vec<Bytes>) -> Result<(), LinkError> {
+        if header.len() > Self::HEADER_BYTES_MAX {
+            let detail = format!("a data message with a header of {} bytes", header.len());
+            return Err(LinkError::Protocol { detail });
+        }
+        let Some(fabric) = &self.fabric else {
+            return self.inner.send_data(header, content).await;
+        };
+        let bytes: usize = content.iter().map(Bytes::len).sum();
+        let pulled =
+            bytes > CARRIED_BYTES_MAX && content.iter().all(|part| fabric.slab.holds(part));
+        if pulled && fabric.send(header.clone(), content.clone()).await == SendEnd::Done {
+            return Ok(());
+        }
+        self.inner.send_data(content_header(&header), content).await
+    }
+
+    async fn recv_data(&self) -> Result<RdmaIncoming<L>, LinkError> {
+        let Some(fabric) = &self.fabric else {
+            return self.inner.recv_data().await.map(|inner| RdmaIncoming::carried(inner, 0));
+        };
+        match fabric.arrived.lock().await.recv().await {
+            Some(Arrived::Carried(inner, skipped)) => Ok(RdmaIncoming::carried(inner, skipped)),
+            Some(Arrived::Granted(grant, header)) => {
+                let content = Content::Granted(Granted {
+                    grant,
+                    header,
+                    commands: Arc::clone(&fabric.shared.commands),
+                    slab: fabric.slab.clone(),
+                    read: false,
+                });
+                Ok(RdmaIncoming { content })
+            }
+            // Why is what the link below says.
+            None => self.inner.recv_data().await.map(|inner| RdmaIncoming::carried(inner, 0)),
+        }
+    }
+
+    fn sends_max(&self) -> usize {
+        // Each waits for its reader: enough of them to keep several rails full meanwhile.
+        if self.fabric.is_some() { 24 } else { self.inner.sends_max() }
+    }
+
+    fn meter(&self) -> WireMeter {
+        self.inner.meter()
+    }
+
+    fn rails(&self) -> Vec<RailStatus> {
+        let Some(fabric) = &self.fabric else { return Vec::new() };
+        fabric.shared.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn close(&self, reason: &str) {
+        self.inner.close(reason).await;
+        if let Some(fabric) = &self.fabric {
+            fabric.shared.commands.push(Command::Stop);
+        }
+    }
+}
+
+impl<L: Link> Owner<L> {
+    /// Sends content over the rails, or says that it has to be carried.
+    async fn send(&self, header: Bytes, content: Vec<Bytes>) -> SendEnd {
+        let id = self.next_send.fetch_add(1, Relaxed);
+        let (done, sent) = oneshot::channel();
+        self.shared.commands.push(Command::Send { id, header, content, done });
+        let mut waiting = Waiting { id, commands: &self.shared.commands, over: false };
+        // Rails that are gone carry nothing.
+        let end = sent.await.unwrap_or(SendEnd::Carry);
+        waiting.over = true;
+        end
+    }
+}
+
+/// A send that is waited for; given up when dropped before its end.
+struct Waiting<'a> {
+    id: u64,
+    commands: &'a Commands,
+    over: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.commands.push(Command::Unsend { id: self.id });
+        }
+    }
+}
+
+/// A data message that is carried, or waits to be pulled.
+pub struct RdmaIncoming<L: Link> {
+    content: Content<L>,
+}
+
+enum Content<L: Link> {
+    Carried(L::Incoming, usize),
+    Granted(Granted),
+}
+
+struct Granted {
+    grant: u64,
+    header: Bytes,
+    commands: Arc<Commands>,
+    slab: Slab,
+    read: bool,
+}
+
+impl Drop for Granted {
+    fn drop(&mut self) {
+        if !self.read {
+            self.commands.push(Command::Unread { grant: self.grant });
+        }
+    }
+}
+
+impl<L: Link> RdmaIncoming<L> {
+    fn carried(inner: L::Incoming, skipped: usize) -> Self {
+        Self { content: Content::Carried(inner, skipped) }
+    }
+}
+
+impl<L: Link> Incoming for RdmaIncoming<L> {
+    fn header(&self) -> &[u8] {
+        match &self.content {
+            Content::Carried(inner, skipped) => inner.header().get(*skipped..).unwrap_or_default(),
+            Content::Granted(granted) => &granted.header,
+        }
+    }
+
+    async fn read(self, lease: Lease) -> Result<(Lease, usize), LinkError> {
+        let mut granted = match self.content {
+            Content::Carried(inner, _) => return inner.read(lease).await,
+            Content::Granted(granted) => granted,
+        };
+        if !granted.slab.holds(&lease) {
+            let detail = "the lease is of a slab that no device knows".to_owned();
+            return Err(LinkError::Protocol { detail });
+        }
+        granted.read = true;
+        let (done, read) = oneshot::channel();
+        granted.commands.push(Command::Read { grant: granted.grant, lease, done });
+        read.await.ok().flatten().ok_or(LinkError::Cut)
+    }
+}
