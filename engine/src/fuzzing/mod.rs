@@ -103,6 +103,8 @@ targets! {
     FRAME_STREAM: "frame_stream", transport::quic::fuzz::frames, transport::quic::fuzz::frames_seeds, 2048;
     /// The lengths at the head of a data message.
     DATA_LENGTHS: "data_lengths", transport::quic::fuzz::lengths, transport::quic::fuzz::lengths_seeds, 64;
+    /// What the ends of an RDMA session tell each other: grants, and notes about rails.
+    RDMA_MESSAGE: "rdma_message", transport::rdma::fuzz::message, transport::rdma::fuzz::message_seeds, 256;
     /// Base64url.
     BASE64URL: "base64url", identity::fuzz::base64url, identity::fuzz::base64url_seeds, 64;
     /// Invitation tokens.

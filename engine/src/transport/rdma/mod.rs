@@ -1,11 +1,17 @@
 //! RDMA inside a private site: content by one-sided READ, everything else over another link.
+//!
+//! `port` says what devices have to do. `machine` decides what is posted where, and what becomes of
+//! it; `driver` is the thread that runs it, and `link` what a transfer sees. The two ends speak in
+//! the words of `message`, over the link below; `docs/transports.md` has the design.
 
-mod port;
 mod driver;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod link;
+mod machine;
 mod message;
 mod pair;
-mod machine;
+mod port;
 
 pub use link::{RdmaIncoming, RdmaLink, RdmaOptions};
 pub use port::{
