@@ -125,6 +125,9 @@ pub(crate) struct Rails<R: Rail> {
     started: Instant,
     events_at: Instant,
     stale: u64,
+    /// Kept for their memory.
+    polled: Vec<Completion>,
+    completed: Vec<(u8, Completion)>,
     now: Instant,
     out: VecDeque<Output>,
 }
@@ -146,6 +149,8 @@ impl<R: Rail> Rails<R> {
             started: Instant::default(),
             events_at: Instant::default(),
             stale: 0,
+            polled: Vec::new(),
+            completed: Vec::new(),
             now: Instant::default(),
             out: VecDeque::new(),
         }
@@ -231,23 +236,25 @@ impl<R: Rail> Rails<R> {
     /// Takes completions; returns how many there were.
     pub(crate) fn poll(&mut self, now: Instant) -> usize {
         self.now = now;
-        let numbers: Vec<u8> = self.lines.keys().copied().collect();
-        let mut done = Vec::new();
-        let mut count = 0;
-        for number in numbers {
-            let Some(line) = self.lines.get_mut(&number) else { continue };
+        let mut completed = std::mem::take(&mut self.completed);
+        let mut broken: Vec<(u8, RailError)> = Vec::new();
+        for (number, line) in &mut self.lines {
             let Some(rail) = line.rail.as_mut().filter(|_| !line.posted.is_empty()) else {
                 continue;
             };
-            if let Err(error) = rail.poll(&mut done) {
-                self.take_down(number, &error.what, true);
-                continue;
+            if let Err(error) = rail.poll(&mut self.polled) {
+                broken.push((*number, error));
             }
-            count += done.len();
-            for completion in done.drain(..) {
-                self.complete(number, completion);
-            }
+            completed.extend(self.polled.drain(..).map(|completion| (*number, completion)));
         }
+        let count = completed.len() + broken.len();
+        for (number, completion) in completed.drain(..) {
+            self.complete(number, completion);
+        }
+        for (number, error) in broken {
+            self.take_down(number, &error.what, true);
+        }
+        self.completed = completed;
         if count > 0 {
             self.pump();
         }
