@@ -161,11 +161,26 @@ pub(crate) struct Serve {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Admin(pub(crate) Option<SocketAddr>);
 
+/// Which transport content takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Transport {
+    /// RDMA where both nodes are of one private site and have it, else QUIC
+    #[default]
+    Auto,
+    /// RDMA, or an error that says why not
+    Rdma,
+    /// QUIC
+    Quic,
+}
+
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct TransferFlags {
     /// Read and compare content even where size and times say that nothing changed
     #[arg(long)]
     pub(crate) checksum: bool,
+    /// How content travels
+    #[arg(long, value_name = "TRANSPORT", default_value = "auto")]
+    pub(crate) transport: Transport,
     /// Give up reconnecting after this long [default: retry.max_s]
     #[arg(long, value_name = "SECONDS")]
     pub(crate) retry: Option<u64>,
@@ -213,6 +228,9 @@ pub(crate) struct Plan {
     /// Read content even where size and times say that nothing changed
     #[arg(long)]
     pub(crate) checksum: bool,
+    /// How content would travel
+    #[arg(long, value_name = "TRANSPORT", default_value = "auto")]
+    pub(crate) transport: Transport,
 }
 
 #[derive(Debug, Args)]

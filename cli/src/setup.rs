@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use portway::api::{Error, Exit, TransferOptions};
+use portway::api::{Error, Exit, TransferOptions, TransportChoice};
 use portway::config::{Config, ConfigError, EditError, Home};
 
-use crate::args::{Global, TransferFlags};
+use crate::args::{Global, TransferFlags, Transport};
 use crate::facade::Engine;
 use crate::out::Out;
 
@@ -41,7 +41,21 @@ impl<'a> Context<'a> {
 
 /// What the flags of a transfer mean.
 pub(crate) fn options(flags: TransferFlags) -> TransferOptions {
-    TransferOptions { checksum: flags.checksum, dry_run: false, retry_s: flags.retry }
+    TransferOptions {
+        checksum: flags.checksum,
+        dry_run: false,
+        retry_s: flags.retry,
+        transport: choice(flags.transport),
+    }
+}
+
+/// What `--transport` means.
+pub(crate) fn choice(transport: Transport) -> TransportChoice {
+    match transport {
+        Transport::Auto => TransportChoice::Auto,
+        Transport::Rdma => TransportChoice::Rdma,
+        Transport::Quic => TransportChoice::Quic,
+    }
 }
 
 /// The sources of a push or plan; each must be there.

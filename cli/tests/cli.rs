@@ -113,6 +113,12 @@ exit 2
 2>   [possible values: private, public]
 2> hint: portway init --help
 ");
+    assert_snapshot!(told(&["pull", "--transport", "tcp", "b:c", "a"]), @r"
+exit 2
+2> error: invalid value 'tcp' for '--transport <TRANSPORT>'
+2>   [possible values: auto, rdma, quic]
+2> hint: portway pull --help
+");
     assert_snapshot!(told(&["serve", "--listen", "7717"]), @r"
 exit 2
 2> error: invalid value '7717' for '--listen <ADDR:PORT>': invalid socket address syntax

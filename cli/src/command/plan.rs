@@ -8,7 +8,7 @@ use portway::base::human;
 use crate::args::Plan;
 use crate::out::event::Event;
 use crate::remote;
-use crate::setup::{Context, sources};
+use crate::setup::{Context, choice, sources};
 
 pub(super) async fn run(context: &Context<'_>, args: &Plan) -> Result<Exit, Error> {
     let config = context.config()?;
@@ -16,8 +16,12 @@ pub(super) async fn run(context: &Context<'_>, args: &Plan) -> Result<Exit, Erro
     let sources = sources(&args.sources)?;
     let place = remote::display(&target);
     let engine = context.engine(&config)?;
-    let options =
-        TransferOptions { checksum: args.checksum, dry_run: true, ..TransferOptions::default() };
+    let options = TransferOptions {
+        checksum: args.checksum,
+        dry_run: true,
+        transport: choice(args.transport),
+        ..TransferOptions::default()
+    };
     let plan = engine.plan(sources, target, options).await?;
     context.out.event(&Event::Plan(&plan));
     context.out.text(&text(&place, &plan));

@@ -13,6 +13,7 @@ use crate::base::human;
 use crate::config::Endpoint;
 use crate::identity::{peer_of, refusal_text};
 use crate::transport::quic::{QuicLink, QuicTls, dial as quic_dial};
+use crate::transport::rdma::Rails;
 use crate::transport::{Link, LinkError};
 use crate::wire::{Frame, Hello, VERSIONS, negotiate};
 
@@ -25,8 +26,17 @@ pub(super) struct Session {
     label: String,
 }
 
-pub(super) fn our_hello() -> Frame {
-    Frame::Hello(Hello { versions: VERSIONS, program: PROGRAM.to_owned(), clock_ms: clock_ms() })
+/// Our greeting, with the ports that the peer may know of.
+pub(super) fn our_hello(rails: &Rails) -> Frame {
+    let mut hello = Hello {
+        versions: VERSIONS,
+        program: PROGRAM.to_owned(),
+        clock_ms: clock_ms(),
+        rails: Vec::new(),
+        no_rails: String::new(),
+    };
+    rails.tell(&mut hello);
+    Frame::Hello(hello)
 }
 
 /// Reads the peer's greeting and settles on a version.
@@ -91,7 +101,7 @@ pub(super) async fn dial(
     };
     let failed = |error: LinkError| link_error(&error, label);
     let link = quic_dial(&addresses, &tls, &inner.quic).await.map_err(failed)?;
-    link.send(our_hello().encode()).await.map_err(failed)?;
+    link.send(our_hello(&Rails::none("")).encode()).await.map_err(failed)?;
     expect_hello(&link).await.map_err(failed)?;
     Ok(Session { link, label: label.to_owned() })
 }

@@ -18,6 +18,7 @@ use crate::runtime::target::{Planted, StoreOptions, TargetStore};
 use crate::storage;
 use crate::transport::Link;
 use crate::transport::quic::QuicLink;
+use crate::transport::rdma::Rails;
 use crate::wire::{Accept, Frame, Open, Operation};
 
 /// Longest that a peer may take to say what a session is for.
@@ -28,7 +29,7 @@ impl Shared {
     pub(super) async fn session(self: Arc<Self>, link: QuicLink) {
         let peer = link.peer().clone();
         let opening = async {
-            link.send(our_hello().encode()).await?;
+            link.send(our_hello(&Rails::none("")).encode()).await?;
             expect_hello(&link).await?;
             recv(&link).await
         };

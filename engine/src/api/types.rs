@@ -35,6 +35,18 @@ pub struct Remote {
     pub into: bool,
 }
 
+/// Which transport the caller wants content to take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TransportChoice {
+    /// RDMA where both nodes are of one private site and have it, else QUIC.
+    #[default]
+    Auto,
+    /// RDMA, or an error that says why not.
+    Rdma,
+    /// QUIC.
+    Quic,
+}
+
 /// How a transfer is to be done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TransferOptions {
@@ -44,6 +56,8 @@ pub struct TransferOptions {
     pub dry_run: bool,
     /// Give up reconnecting after this many seconds; `None` takes the configured value.
     pub retry_s: Option<u64>,
+    /// The transport for content.
+    pub transport: TransportChoice,
 }
 
 /// How a transfer ended, and its numbers.

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use super::ports::PortName;
 use super::setting::{Backend, Congestion, Raw, Rule, Setting, Wrong};
 use super::similar;
 
@@ -201,6 +202,17 @@ sections! {
         gso: bool = true, Rule::Bool;
         /// Kernel buffer that is asked for, per socket and direction.
         socket_buffer_mib: u64 = 4, mib(1, 256);
+    }
+    /// The RDMA transport, between nodes of one private site.
+    rdma: RdmaSection {
+        /// Whether content goes by RDMA to and from nodes of this node's own private site, where both have it.
+        enabled: bool = true, Rule::Bool;
+        /// Ports that may be used, such as mlx5_0 for a device or mlx5_0/1 for one port of it; of an empty list, all that are usable. In a variable or flag, with commas between.
+        devices: Vec<PortName> = Vec::new(), Rule::Ports;
+        /// Queue pairs of each rail.
+        queue_pairs: u64 = 2, count(1, 16);
+        /// Whether content may cross the site's own fabric in plain text: RDMA does not encrypt. With false, QUIC carries it.
+        plaintext: bool = true, Rule::Bool;
     }
     /// Files.
     storage: StorageSection {

@@ -7,6 +7,7 @@ mod fields;
 mod home;
 mod load;
 mod mistake;
+mod ports;
 mod setting;
 mod similar;
 
@@ -14,11 +15,12 @@ pub use edit::{EditError, add_node, remove_node};
 pub use endpoint::{Endpoint, ParseEndpointError};
 pub use entries::{Link, Node, Site};
 pub use fields::{
-    ENTRY_FIELDS, FIELDS, Field, Limits, NodeSection, PORT_DEFAULT, QuicSection, RetrySection,
-    ServeSection, Settings, StorageSection,
+    ENTRY_FIELDS, FIELDS, Field, Limits, NodeSection, PORT_DEFAULT, QuicSection, RdmaSection,
+    RetrySection, ServeSection, Settings, StorageSection,
 };
 pub use home::{Home, HomeError, ServeRecord};
 pub use load::{Config, Origin};
 pub use mistake::{ConfigError, Mistake, Place};
+pub use ports::{ParsePortNameError, PortName};
 pub use setting::{Backend, Congestion, Rule, Wrong};
 pub use similar::similar;

@@ -32,6 +32,8 @@ pub enum Rule {
     ListenOrOff,
     /// `HOST:PORT`, or a list of them.
     Endpoints,
+    /// A list of `DEVICE` and `DEVICE/PORT`.
+    Ports,
     /// A name of the section `[sites]`.
     Site,
     /// Two names of the section `[sites]`.
@@ -50,6 +52,7 @@ impl fmt::Display for Rule {
             Self::Listen => f.write_str("ADDR:PORT"),
             Self::ListenOrOff => f.write_str("ADDR:PORT or off"),
             Self::Endpoints => f.write_str("HOST:PORT or a list of them"),
+            Self::Ports => f.write_str("a list of DEVICE or DEVICE/PORT"),
             Self::Site => f.write_str("a name of [sites]"),
             Self::SitePair => f.write_str("two names of [sites]"),
         }

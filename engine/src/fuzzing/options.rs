@@ -78,11 +78,14 @@ pub(super) fn config_seeds() -> Vec<Vec<u8>> {
     let pki = "[node]\nca = \"ca.pem\"\ncertificate = \"/a/node.pem\"\nkey = 'node.key'\n";
     let overrides = "[limits] # small\nslab_mib = 64\n\0PORTWAY_LIMITS_WINDOW_MIB=32\n\
                      \0quic.congestion=cubic\n\0serve.admin=off";
+    let rdma = "[rdma]\nenabled = true\ndevices = [\"mlx5_0\", \"mlx5_1/1\"]\nqueue_pairs = 4\n\
+                \0PORTWAY_RDMA_PLAINTEXT=false\n\0rdma.devices=rxe0,rxe1/1";
     [
         written(&Config::default()),
         [sites, nodes, links].concat(),
         pki.to_owned(),
         overrides.to_owned(),
+        rdma.to_owned(),
     ]
     .map(String::into_bytes)
     .into()

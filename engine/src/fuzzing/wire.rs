@@ -6,8 +6,8 @@ use crate::base::limits::{
 use crate::base::{Digest, FileTime, RelPath, Stamp, TransferId};
 use crate::manifest::{Entry, EntryKind, Object};
 use crate::wire::{
-    Accept, Bitmap, DataHeader, End, Frame, Hello, Known, Numbers, Open, Operation, Piece,
-    Published, Verdict,
+    Accept, Bitmap, DataHeader, End, Frame, Hello, Known, NO_RAILS_BYTES_MAX, Numbers, Open,
+    Operation, PORTS_MAX, Piece, Port, Published, Verdict,
 };
 
 pub(super) fn frame(data: &[u8]) -> bool {
@@ -23,6 +23,10 @@ pub(super) fn frame(data: &[u8]) -> bool {
             bounded(pieces);
         }
         Frame::Again { pieces, .. } => bounded(pieces),
+        Frame::Hello(hello) => {
+            assert!(hello.rails.len() <= PORTS_MAX && hello.no_rails.len() <= NO_RAILS_BYTES_MAX);
+            assert!(hello.rails.iter().all(|port| port.check().is_ok()));
+        }
         Frame::Want { wanted, .. } => assert!(!wanted.bit(RUN_PIECES_MAX)),
         _ => {}
     }
@@ -53,8 +57,24 @@ pub(crate) fn frames() -> Vec<Frame> {
         |path, kind| Entry { path, kind, mode: 0o640, mtime: FileTime { secs: -5, nanos: 999 } };
     let file = entry(path(b"dir/\xff\xfe"), EntryKind::File { len: 77, stamp: Stamp([3; 16]) });
     let text = String::from("words");
+    let port = |device: &str, fabric| Port {
+        device: device.to_owned(),
+        port: 1,
+        fabric,
+        gid: [0xfe; 16],
+        lid: 7,
+        mtu: 4096,
+        rate_mbit: 400_000,
+        reads_max: 16,
+    };
     vec![
-        Frame::Hello(Hello { versions: (1, 3), program: text.clone(), clock_ms: 9 }),
+        Frame::Hello(Hello {
+            versions: (1, 3),
+            program: text.clone(),
+            clock_ms: 9,
+            rails: vec![port("mlx5_0", 1), port("rxe0", 2)],
+            no_rails: text.clone(),
+        }),
         Frame::Open(Open {
             operation: Operation::Plan,
             transfer_id: TransferId(5),

@@ -11,9 +11,10 @@ use super::frame::{
 };
 use super::messages::{
     AcceptMsg, Body, CallMsg, ENTRIES_TAG, ENTRY_TAG, EntriesEndMsg, EntriesMsg, FailedMsg,
-    HelloMsg, Msg, NumbersMsg, OfferMsg, OpenMsg, PublishedMsg, RefuseMsg, ReplyMsg, RestartMsg,
-    SettledMsg, WantMsg,
+    HELLO_TAG, HelloMsg, Msg, NumbersMsg, OfferMsg, OpenMsg, PORT_TAG, PublishedMsg, RefuseMsg,
+    ReplyMsg, RestartMsg, SettledMsg, WantMsg,
 };
+use super::port::{NO_RAILS_BYTES_MAX, PORTS_MAX, Port};
 use crate::base::limits::{CHUNK_BYTES_MAX, ENTRIES_PER_FRAME_MAX, OBJECT_BYTES_MAX};
 use crate::base::{Digest, RelPath, TransferId};
 use crate::manifest::{Entry, Object};
@@ -91,7 +92,7 @@ impl Fields<'_> {
     }
 }
 
-fn bounded(what: &'static str, value: u64, limit: u64) -> Result<u64, DecodeError> {
+pub(super) fn bounded(what: &'static str, value: u64, limit: u64) -> Result<u64, DecodeError> {
     if value > limit { Err(DecodeError::Limit { what, value, limit }) } else { Ok(value) }
 }
 
@@ -139,8 +140,9 @@ fn put_verdict(verdict: &Verdict, out: &mut Vec<u8>) {
 
 pub(super) fn encode(frame: &Frame) -> Bytes {
     let body = match frame.clone() {
-        Frame::Hello(Hello { versions: (oldest, newest), program, clock_ms }) => {
-            Body::Hello(HelloMsg { oldest, newest, program, clock_ms })
+        Frame::Hello(Hello { versions: (oldest, newest), program, clock_ms, rails, no_rails }) => {
+            let rails = rails.into_iter().map(Into::into).collect();
+            Body::Hello(HelloMsg { oldest, newest, program, clock_ms, rails, no_rails })
         }
         Frame::Open(open) => Body::Open(OpenMsg {
             operation: open.operation as u32,
@@ -202,6 +204,17 @@ fn transfer_id(raw: &[u8]) -> Result<TransferId, DecodeError> {
     Ok(TransferId(u128::from_be_bytes(raw)))
 }
 
+fn hello(msg: HelloMsg) -> Result<Hello, DecodeError> {
+    bounded("no-rails", msg.no_rails.len() as u64, NO_RAILS_BYTES_MAX as u64)?;
+    Ok(Hello {
+        versions: (msg.oldest, msg.newest),
+        program: text("program", msg.program)?,
+        clock_ms: msg.clock_ms,
+        rails: msg.rails.into_iter().map(Port::try_from).collect::<Result<_, _>>()?,
+        no_rails: msg.no_rails,
+    })
+}
+
 fn open(msg: &OpenMsg) -> Result<Open, DecodeError> {
     let operation = match msg.operation {
         0 => Operation::Push,
@@ -236,17 +249,23 @@ fn fields<'a>(
     Ok(())
 }
 
-/// Checks how many entries a frame holds, before memory is taken for them: an entry of no fields
-/// takes two bytes in a frame, and more than a hundred when it is decoded.
-fn check_entries(frame: &[u8]) -> Result<(), DecodeError> {
+/// Checks how many messages a frame holds in its field `outer` under `inner`, before memory is
+/// taken for them: one of no fields takes two bytes in a frame, and more than a hundred when it is
+/// decoded.
+fn check_count(
+    frame: &[u8],
+    (outer, inner): (u32, u32),
+    what: &'static str,
+    limit: usize,
+) -> Result<(), DecodeError> {
     let mut count = 0;
-    fields(frame, ENTRIES_TAG, |entries| {
-        fields(entries, ENTRY_TAG, |_| {
+    fields(frame, outer, |message| {
+        fields(message, inner, |_| {
             count += 1;
             Ok(())
         })
     })?;
-    bounded("entries in a frame", count, ENTRIES_PER_FRAME_MAX as u64).map(drop)
+    bounded(what, count, limit as u64).map(drop)
 }
 
 fn entries(msg: EntriesMsg) -> Result<Frame, DecodeError> {
@@ -276,14 +295,11 @@ fn verdicts(raw: &[u8]) -> Result<Vec<Verdict>, DecodeError> {
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Frame, DecodeError> {
-    check_entries(bytes)?;
+    check_count(bytes, (ENTRIES_TAG, ENTRY_TAG), "entries in a frame", ENTRIES_PER_FRAME_MAX)?;
+    check_count(bytes, (HELLO_TAG, PORT_TAG), "ports in a greeting", PORTS_MAX)?;
     let msg = Msg::decode(bytes)?;
     Ok(match msg.body.ok_or(DecodeError::Field { field: "frame" })? {
-        Body::Hello(m) => Frame::Hello(Hello {
-            versions: (m.oldest, m.newest),
-            program: text("program", m.program)?,
-            clock_ms: m.clock_ms,
-        }),
+        Body::Hello(m) => Frame::Hello(hello(m)?),
         Body::Open(m) => Frame::Open(open(&m)?),
         Body::Accept(m) => Frame::Accept(Accept {
             transfer_id: transfer_id(&m.transfer_id)?,

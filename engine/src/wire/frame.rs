@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::DecodeError;
+use super::{DecodeError, Port};
 use crate::base::limits::RUN_PIECES_MAX;
 use crate::base::{Digest, RelPath, Seq, TransferId};
 use crate::manifest::{Entry, Object};
@@ -16,6 +16,11 @@ pub struct Hello {
     pub program: String,
     /// The sender's wall clock, milliseconds since 1970.
     pub clock_ms: u64,
+    /// Ports that can carry content to the sender and from it by RDMA, at most 16; empty where it
+    /// offers none, or is older than RDMA.
+    pub rails: Vec<Port>,
+    /// Why there are none, at most 200 bytes as they came; empty if it does not say.
+    pub no_rails: String,
 }
 
 /// What a session is for.

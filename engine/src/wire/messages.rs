@@ -5,6 +5,10 @@ use prost::{Message, Oneof};
 
 use crate::manifest::EntryMsg;
 
+/// The tag of [`HelloMsg`] in [`Msg`].
+pub(super) const HELLO_TAG: u32 = 1;
+/// The tag of a port in [`HelloMsg`].
+pub(super) const PORT_TAG: u32 = 5;
 /// The tag of [`EntriesMsg`] in [`Msg`].
 pub(super) const ENTRIES_TAG: u32 = 5;
 /// The tag of an entry in [`EntriesMsg`].
@@ -64,6 +68,30 @@ pub(super) struct HelloMsg {
     pub(super) program: String,
     #[prost(uint64, tag = "4")]
     pub(super) clock_ms: u64,
+    #[prost(message, repeated, tag = "5")]
+    pub(super) rails: Vec<PortMsg>,
+    #[prost(string, tag = "6")]
+    pub(super) no_rails: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct PortMsg {
+    #[prost(string, tag = "1")]
+    pub(super) device: String,
+    #[prost(uint32, tag = "2")]
+    pub(super) port: u32,
+    #[prost(uint32, tag = "3")]
+    pub(super) fabric: u32,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub(super) gid: Bytes,
+    #[prost(uint32, tag = "5")]
+    pub(super) lid: u32,
+    #[prost(uint32, tag = "6")]
+    pub(super) mtu: u32,
+    #[prost(uint32, tag = "7")]
+    pub(super) rate_mbit: u32,
+    #[prost(uint32, tag = "8")]
+    pub(super) reads_max: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -4,11 +4,14 @@ mod codec;
 mod data;
 mod frame;
 mod messages;
+mod port;
 
 pub use data::{DataHeader, PieceRange};
 pub use frame::{
     Accept, Bitmap, End, Frame, Hello, Known, Numbers, Open, Operation, Piece, Published, Verdict,
 };
+
+pub use port::{NO_RAILS_BYTES_MAX, PORTS_MAX, Port};
 
 pub use crate::manifest::DecodeError;
 

@@ -46,12 +46,83 @@ fn too_many_entries_are_refused_before_memory_is_taken_for_them() {
     let empty = field(2, &[]);
     let one = field(5, &empty.repeat(FRAME_BYTES_MAX / 2 - 4));
     let many = field(5, &empty).repeat(FRAME_BYTES_MAX / 4);
-    for bytes in [one, many] {
+    // The same of ports in greetings.
+    let ports = field(1, &field(5, &[]).repeat(FRAME_BYTES_MAX / 2 - 4));
+    let greetings = field(1, &field(5, &[])).repeat(FRAME_BYTES_MAX / 4);
+    for bytes in [one, many, ports, greetings] {
         assert!(bytes.len() <= FRAME_BYTES_MAX);
         let (decoded, peak) = peak_of(|| Frame::decode(&bytes));
         assert!(matches!(decoded, Err(DecodeError::Limit { .. })), "{decoded:?}");
         assert!(peak < 64 << 10, "{peak} bytes of memory");
     }
+}
+
+fn greeting(rails: Vec<Port>, no_rails: &str) -> Frame {
+    Frame::Hello(Hello {
+        versions: VERSIONS,
+        program: "p".to_owned(),
+        clock_ms: 1,
+        rails,
+        no_rails: no_rails.to_owned(),
+    })
+}
+
+#[test]
+fn ports_of_a_greeting_are_within_their_bounds_or_refused() {
+    let port = Port {
+        device: "m".repeat(64),
+        port: 255,
+        fabric: 9,
+        gid: [1; 16],
+        lid: u16::MAX,
+        mtu: 256,
+        rate_mbit: u32::MAX,
+        reads_max: 1,
+    };
+    let most = greeting(vec![port.clone(); PORTS_MAX], &"w".repeat(NO_RAILS_BYTES_MAX));
+    assert_eq!(Frame::decode(&most.encode()), Ok(most));
+    let many = greeting(vec![port.clone(); PORTS_MAX + 1], "");
+    let wordy = greeting(Vec::new(), &"w".repeat(NO_RAILS_BYTES_MAX + 1));
+    let long = greeting(vec![Port { device: "m".repeat(65), ..port.clone() }], "");
+    let wide = greeting(vec![Port { mtu: 4097, ..port.clone() }], "");
+    for frame in [many, wordy, long, wide] {
+        let decoded = Frame::decode(&frame.encode());
+        assert!(matches!(decoded, Err(DecodeError::Limit { .. })), "{decoded:?}");
+    }
+    for wrong in [
+        Port { device: String::new(), ..port.clone() },
+        Port { device: "a b".to_owned(), ..port.clone() },
+        Port { device: "a\u{1b}[2J".to_owned(), ..port.clone() },
+        Port { port: 0, ..port.clone() },
+        Port { mtu: 255, ..port.clone() },
+        Port { reads_max: 0, ..port.clone() },
+    ] {
+        let decoded = Frame::decode(&greeting(vec![wrong], "").encode());
+        assert!(matches!(decoded, Err(DecodeError::Field { .. })), "{decoded:?}");
+    }
+    // A gid of another size, and numbers that only a wider field holds.
+    let good = messages::PortMsg::from(port);
+    let wrong = [
+        messages::PortMsg { gid: bytes::Bytes::from_static(&[1; 15]), ..good.clone() },
+        messages::PortMsg { port: 256, ..good.clone() },
+        messages::PortMsg { lid: 65_536, ..good.clone() },
+        messages::PortMsg { mtu: 65_536 + 1024, ..good.clone() },
+        messages::PortMsg { reads_max: 256, ..good },
+    ];
+    for msg in wrong {
+        assert!(Port::try_from(msg.clone()).is_err(), "{msg:?}");
+    }
+}
+
+#[test]
+fn greetings_of_nodes_before_and_after_rdma_are_understood() {
+    // `hello` of a node that knows no ports: versions, program, clock.
+    let old = b"\x0a\x09\x08\x01\x10\x01\x1a\x01p\x20\x01";
+    assert_eq!(Frame::decode(old), Ok(greeting(Vec::new(), "")));
+    assert_eq!(greeting(Vec::new(), "").encode()[..], old[..]);
+    // A later one says more, in a greeting and in a port.
+    let new = b"\x0a\x0d\x08\x01\x10\x01\x1a\x01p\x20\x01\xfa\x07\x01x";
+    assert_eq!(Frame::decode(new), Ok(greeting(Vec::new(), "")));
 }
 
 #[test]

@@ -67,7 +67,13 @@ pub async fn opened(home: &Home, address: SocketAddr, path: &str) -> QuicLink {
 }
 
 pub fn hello() -> Frame {
-    Frame::Hello(Hello { versions: VERSIONS, program: "raw".to_owned(), clock_ms: 0 })
+    Frame::Hello(Hello {
+        versions: VERSIONS,
+        program: "raw".to_owned(),
+        clock_ms: 0,
+        rails: Vec::new(),
+        no_rails: String::new(),
+    })
 }
 
 pub fn open(path: &str) -> Frame {

@@ -54,6 +54,11 @@ fn every_kind_of_value_is_read() {
             [quic]
             congestion = "cubic"
             gso = false
+            [rdma]
+            enabled = false
+            devices = ["mlx5_0", "mlx5_1/2"]
+            queue_pairs = 4
+            plaintext = false
             [storage]
             backend = "pool"
             [serve]
@@ -81,6 +86,10 @@ fn every_kind_of_value_is_read() {
     assert_eq!(settings.quic.congestion, Congestion::Cubic);
     assert_eq!(settings.storage.backend, Backend::Pool);
     assert!(!settings.quic.gso);
+    assert!(!settings.rdma.enabled && !settings.rdma.plaintext);
+    assert_eq!(settings.rdma.queue_pairs, 4);
+    let devices: Vec<String> = settings.rdma.devices.iter().map(ToString::to_string).collect();
+    assert_eq!(devices, ["mlx5_0", "mlx5_1/2"]);
     assert_eq!((settings.serve.admin, settings.serve.listen.port()), (None, 0));
     let b = &config.nodes[&"b".parse().expect("a name")];
     assert_eq!(b.addresses[0], Endpoint::Host("b.example".to_owned(), 2));
@@ -103,6 +112,9 @@ connections = 2
 congestion = "reno"
 keep_alive_s = 9
 gso = { on = true }
+[rdma]
+devices = ["mlx5_0", "mlx5_0/x"]
+queue_pairs = 0
 [serve]
 listen = "7717"
 admin = "on"
@@ -134,24 +146,26 @@ sites = ["onprem2"]
         &[("retry.max_s", "-1"), ("retry", "1"), ("a.b", "1")],
     )
     .expect_err("mistakes");
-    let expected = r#"24 mistakes in the configuration
+    let expected = r#"26 mistakes in the configuration
   /h/portway.toml:2: limits.slab_mib: 4 is not 16 to 65536 MiB
   /h/portway.toml:3: limits.window_mb: no such field (did you mean window_mib?)
   /h/portway.toml:4: limits.sessions_max: "many" is not 1 to 4096
   /h/portway.toml:5: qiuc: no such section (did you mean quic?)
   /h/portway.toml:8: quic.congestion: "reno" is not auto or bbr or cubic
   /h/portway.toml:10: quic.gso: { on = true } is not true or false
-  /h/portway.toml:12: serve.listen: "7717" is not ADDR:PORT
-  /h/portway.toml:13: serve.admin: "on" is not ADDR:PORT or off
-  /h/portway.toml:15: node.key: "" is not a path
-  /h/portway.toml:18: nodes.Bad: a name is 1 to 63 of a-z, 0-9, '-', '_' and '.', starting with a letter or digit
-  /h/portway.toml:19: nodes.x: must be a table
-  /h/portway.toml:21: nodes.a.adress: no such field (did you mean address?)
-  /h/portway.toml:20: nodes.a.address: is missing; every entry needs it
-  /h/portway.toml:24: nodes.b.address: ["1.1.1.1:0"] is not HOST:PORT or a list of them
-  /h/portway.toml:27: sites.onprem.tier: "secret" is not private or public
-  /h/portway.toml:31: links.l.sites: ["onprem2"] is not two names of [sites]
-  /h/portway.toml:30: links.l.rate_mbps: is missing; every entry needs it
+  /h/portway.toml:12: rdma.devices: ["mlx5_0", "mlx5_0/x"] is not a list of DEVICE or DEVICE/PORT
+  /h/portway.toml:13: rdma.queue_pairs: 0 is not 1 to 16
+  /h/portway.toml:15: serve.listen: "7717" is not ADDR:PORT
+  /h/portway.toml:16: serve.admin: "on" is not ADDR:PORT or off
+  /h/portway.toml:18: node.key: "" is not a path
+  /h/portway.toml:21: nodes.Bad: a name is 1 to 63 of a-z, 0-9, '-', '_' and '.', starting with a letter or digit
+  /h/portway.toml:22: nodes.x: must be a table
+  /h/portway.toml:24: nodes.a.adress: no such field (did you mean address?)
+  /h/portway.toml:23: nodes.a.address: is missing; every entry needs it
+  /h/portway.toml:27: nodes.b.address: ["1.1.1.1:0"] is not HOST:PORT or a list of them
+  /h/portway.toml:30: sites.onprem.tier: "secret" is not private or public
+  /h/portway.toml:34: links.l.sites: ["onprem2"] is not two names of [sites]
+  /h/portway.toml:33: links.l.rate_mbps: is missing; every entry needs it
   PORTWAY_QUIC_IDLE_S: "0" is not 2 to 600 s
   PORTWAY_QUIC_MTU: no such variable (did you mean PORTWAY_QUIC_MTU_MAX?)
   --set retry.max_s: "-1" is not 1 to 31536000 s
@@ -160,6 +174,19 @@ sites = ["onprem2"]
   /h/portway.toml:9: quic.keep_alive_s: must be at most half of quic.idle_s, which is 5
   /h/portway.toml: node.certificate: is missing; an existing PKI needs node.ca, node.certificate and node.key"#;
     assert_eq!(error, expected);
+}
+
+#[test]
+fn variables_and_flags_write_a_list_with_commas() {
+    let devices = |variable: &str| {
+        let config = load("", &[("PORTWAY_RDMA_DEVICES", variable)], &[])?;
+        let devices = config.settings.rdma.devices;
+        Ok::<_, String>(devices.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    assert_eq!(devices("mlx5_0/1, mlx5_1"), Ok(vec!["mlx5_0/1".to_owned(), "mlx5_1".to_owned()]));
+    assert_eq!(devices(""), Ok(Vec::new()));
+    assert!(devices("mlx5_0,").is_err());
+    assert!(devices(&vec!["a"; 65].join(",")).is_err());
 }
 
 #[test]

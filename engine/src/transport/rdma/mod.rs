@@ -7,12 +7,14 @@
 mod driver;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod hello;
 mod link;
 mod machine;
 mod message;
 mod pair;
 mod port;
 
+pub use hello::{Rails, UnknownFabric};
 pub use link::{RdmaIncoming, RdmaLink, RdmaOptions};
 pub use port::{
     Completion, Fabric, PortInfo, QpAddress, Rail, RailError, Read, Sink, Verbs, Window,
