@@ -27,10 +27,11 @@ impl Rails {
         Self::None { why: why.into() }
     }
 
-    /// What a peer's greeting says. Ports on networks that this build does not know are left out.
+    /// What a peer's greeting says. Ports are named by their place in it: from the first on a network
+    /// that this build does not know, all are left out.
     pub fn heard(hello: &Hello) -> Self {
         let ports: Vec<PortInfo> =
-            hello.rails.iter().filter_map(|port| PortInfo::try_from(port.clone()).ok()).collect();
+            hello.rails.iter().map_while(|port| PortInfo::try_from(port.clone()).ok()).collect();
         if !ports.is_empty() {
             Self::Usable(ports)
         } else if hello.rails.is_empty() {

@@ -13,6 +13,8 @@ mod machine;
 mod message;
 mod pair;
 mod port;
+#[cfg(test)]
+mod tests;
 
 pub use hello::{Rails, UnknownFabric};
 pub use link::{RdmaIncoming, RdmaLink, RdmaOptions};

@@ -140,7 +140,7 @@ impl Read {
 pub struct Window {
     /// Names the window at its rail.
     pub id: u32,
-    /// Lowest address that can be read.
+    /// Address under which the peer reads the content's lowest byte.
     pub base: u64,
     /// The key. It differs from that of any window lately closed.
     pub rkey: u32,

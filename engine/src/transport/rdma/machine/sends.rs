@@ -19,8 +19,7 @@ pub(super) struct Sending {
     header: Bytes,
     content: Vec<Bytes>,
     bytes: u64,
-    /// The content's lowest address, and its parts from there.
-    base: u64,
+    /// The content's parts from its lowest address.
     ranges: Vec<Range>,
     tries: u32,
     place: Place,
@@ -33,9 +32,8 @@ enum Place {
     Granted { rail: u8, window: u32, grant: u64 },
 }
 
-/// Where content lies: its lowest address, and its parts from there, neighbours joined. `None` if
-/// it is in no one lease.
-fn ranges_of(content: &[Bytes]) -> Option<(u64, Vec<Range>)> {
+/// The content's parts from its lowest address, neighbours joined. `None` if it is in no one lease.
+fn ranges_of(content: &[Bytes]) -> Option<Vec<Range>> {
     let base = content.iter().map(|part| part.as_ptr() as u64).min()?;
     let mut ranges: Vec<Range> = Vec::with_capacity(content.len());
     for part in content {
@@ -51,7 +49,7 @@ fn ranges_of(content: &[Bytes]) -> Option<(u64, Vec<Range>)> {
             _ => ranges.push(Range { offset: offset as u32, len: part.len() as u32 }),
         }
     }
-    (ranges.len() <= RANGES_MAX).then_some((base, ranges))
+    (ranges.len() <= RANGES_MAX).then_some(ranges)
 }
 
 impl<R: Rail> Rails<R> {
@@ -59,12 +57,12 @@ impl<R: Rail> Rails<R> {
     pub(crate) fn send(&mut self, id: u64, header: Bytes, mut content: Vec<Bytes>, now: Instant) {
         self.now = now;
         content.retain(|part| !part.is_empty());
-        let Some((base, ranges)) = ranges_of(&content) else {
+        let Some(ranges) = ranges_of(&content) else {
             return self.out.push_back(Output::Sent { id, end: SendEnd::Carry });
         };
         let bytes = content.iter().map(|part| part.len() as u64).sum();
         let place = Place::Waiting;
-        let sending = Sending { header, content, bytes, base, ranges, tries: 0, place };
+        let sending = Sending { header, content, bytes, ranges, tries: 0, place };
         self.sends.insert(id, sending);
         self.waiting.push_back(id);
         self.pump();
@@ -177,9 +175,6 @@ impl<R: Rail> Rails<R> {
         let grant = self.next_grant;
         self.next_grant += 1;
         sending.place = Place::Granted { rail, window: window.id, grant };
-        // The window may begin below the content, at a boundary that the device asks for.
-        let skip = sending.base.saturating_sub(window.base) as u32;
-        let shift = |range: &Range| Range { offset: range.offset + skip, len: range.len };
         let message = Grant {
             id: grant,
             rail: number,
@@ -187,7 +182,7 @@ impl<R: Rail> Rails<R> {
             queue_pair: queue_pair as u8,
             rkey: window.rkey,
             base: window.base,
-            ranges: sending.ranges.iter().map(shift).collect(),
+            ranges: sending.ranges.clone(),
             header: sending.header.clone(),
         };
         if message.encoded_len() > self.setup.header_bytes_max {
