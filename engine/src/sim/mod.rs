@@ -12,6 +12,7 @@ pub(crate) mod rng;
 mod script;
 mod sessions;
 mod sides;
+pub mod verbs;
 pub(crate) mod workload;
 mod world;
 
