@@ -54,7 +54,7 @@ pub struct SystemRail {
 
 /// A queue pair and what is asked of it.
 struct Pair {
-    queue_pair: QueuePair,
+    qp: QueuePair,
     connected: bool,
     /// Requests that the device was not told of.
     pending: VecDeque<Request>,
@@ -134,13 +134,11 @@ impl SystemRail {
         self.queue = Some(Arc::clone(&queue));
         for _ in 0..count {
             let psn = random()? & PSN;
-            let pair = QueuePair::new(&self.domain, &queue, self.port.port, requests, psn)?;
+            let qp = QueuePair::new(&self.domain, &queue, self.port.port, requests, psn)?;
             let pending = VecDeque::new();
-            let pair =
-                Pair { queue_pair: pair, connected: false, pending, reads: 0, window_requests: 0 };
-            self.pairs.push(pair);
+            self.pairs.push(Pair { qp, connected: false, pending, reads: 0, window_requests: 0 });
         }
-        Ok(self.pairs.iter().map(|pair| pair.queue_pair.address()).collect())
+        Ok(self.pairs.iter().map(|pair| pair.qp.address()).collect())
     }
 
     fn pair(&mut self, queue_pair: usize) -> Result<&mut Pair, RailError> {
@@ -216,7 +214,7 @@ impl Rail for SystemRail {
         let (address, mtu) = (address(&self.port, peer)?, path_mtu(&self.port, peer)?);
         for (pair, peer) in self.pairs.iter_mut().zip(queue_pairs) {
             let peer = QpAddress { number: peer.number & PSN, psn: peer.psn & PSN };
-            pair.queue_pair.connect(&Connection { peer, address, mtu, reads })?;
+            pair.qp.connect(&Connection { peer, address, mtu, reads })?;
             pair.connected = true;
         }
         Ok(())
@@ -224,13 +222,13 @@ impl Rail for SystemRail {
 
     fn destroy(&mut self) {
         for pair in &self.pairs {
-            pair.queue_pair.fail();
+            pair.qp.fail();
         }
         // Before the queue pairs, as the specification wants it of windows bound to one.
         let content = self.windows.destroy();
         let mut gone = true;
         for pair in self.pairs.drain(..) {
-            gone &= pair.queue_pair.destroy();
+            gone &= pair.qp.destroy();
         }
         if let Some(queue) = self.queue.take() {
             // Whatever is in there stands for requests that nobody waits for.
@@ -333,7 +331,7 @@ impl Rail for SystemRail {
             // SAFETY: each request is in `outstanding`, which holds the sink of a READ until it
             // completed; `windows` holds the content behind a window until it is closed. Both are
             // let go of otherwise only in `destroy`, after the queue pairs.
-            let (taken, result) = unsafe { pair.queue_pair.post(pair.pending.make_contiguous()) };
+            let (taken, result) = unsafe { pair.qp.post(pair.pending.make_contiguous()) };
             pair.pending.drain(..taken);
             result?;
         }
