@@ -1,6 +1,6 @@
 //! The two ends of the port: devices of a simulated node, and an open port.
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -153,9 +153,9 @@ impl Rail for SimRail {
         Ok(())
     }
 
-    fn descriptors(&self) -> Vec<RawFd> {
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         let bells = self.bells.iter().flat_map(|bells| [&bells.completion, &bells.event]);
-        bells.map(|bell| bell.0.as_raw_fd()).collect()
+        bells.map(|bell| bell.0.as_fd()).collect()
     }
 }
 

@@ -13,11 +13,16 @@ mod machine;
 mod message;
 mod pair;
 mod port;
+pub mod sysfs;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "rdma")]
+mod verbs;
 
 pub use hello::{Rails, UnknownFabric};
 pub use link::{RdmaIncoming, RdmaLink, RdmaOptions};
 pub use port::{
     Completion, Fabric, PortInfo, QpAddress, Rail, RailError, Read, Sink, Verbs, Window,
 };
+#[cfg(feature = "rdma")]
+pub use verbs::{SystemRail, SystemVerbs, WindowKind};

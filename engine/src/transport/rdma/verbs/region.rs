@@ -1,0 +1,162 @@
+//! A memory region: a range of the slab that a device may use.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use rdma_sys::{ibv_access_flags, ibv_mr};
+use rustix::process::{Resource, getrlimit};
+
+use super::device::refused;
+use super::domain::Domain;
+use super::library::Handle;
+use crate::base::human;
+use crate::buf::Slab;
+use crate::transport::rdma::RailError;
+
+/// What a region is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// READs write here; nothing is reachable from outside.
+    Local,
+    /// As `Local`, and windows can be bound to parts.
+    LocalAndWindows,
+    /// The peer reads here. This is a window by itself.
+    RemoteRead,
+}
+
+impl Use {
+    /// Rights that the device is given. None lets anybody write from outside.
+    fn access(self) -> i32 {
+        let flags = match self {
+            Self::Local => ibv_access_flags::IBV_ACCESS_LOCAL_WRITE.0,
+            Self::LocalAndWindows => {
+                ibv_access_flags::IBV_ACCESS_LOCAL_WRITE.0 | ibv_access_flags::IBV_ACCESS_MW_BIND.0
+            }
+            Self::RemoteRead => ibv_access_flags::IBV_ACCESS_REMOTE_READ.0,
+        };
+        flags.cast_signed()
+    }
+}
+
+/// A registered range. It keeps the slab.
+pub(super) struct Region {
+    raw: Handle<ibv_mr>,
+    domain: Arc<Domain>,
+    slab: Slab,
+    registered: bool,
+}
+
+impl Region {
+    /// Registers a range of the slab.
+    pub(super) fn new(
+        domain: &Arc<Domain>,
+        slab: &Slab,
+        range: Range<usize>,
+        what_for: Use,
+    ) -> Result<Self, RailError> {
+        let whole = slab.range();
+        if range.is_empty() || range.start < whole.start || range.end > whole.end {
+            return Err(RailError::new("only memory of the slab can be registered"));
+        }
+        let (library, access) = (domain.context.library, what_for.access());
+        let start = std::ptr::with_exposed_provenance_mut(range.start);
+        // SAFETY: the range is of the slab, which the region keeps until it is deregistered.
+        let raw = unsafe { (library.ibv_reg_mr)(domain.raw(), start, range.len(), access) };
+        let Some(raw) = Handle::new(raw) else {
+            let error = io::Error::last_os_error();
+            let limit = getrlimit(Resource::Memlock).current;
+            return Err(no_region(domain.context.name(), range.len() as u64, limit, &error));
+        };
+        Ok(Self { raw, domain: Arc::clone(domain), slab: slab.clone(), registered: true })
+    }
+
+    /// The pointer, for windows bound to the region.
+    pub(super) fn handle(&self) -> Handle<ibv_mr> {
+        self.raw
+    }
+
+    /// Key for requests of this node.
+    pub(super) fn lkey(&self) -> u32 {
+        // SAFETY: a registered region; the field does not change.
+        unsafe { (*self.raw.raw()).lkey }
+    }
+
+    /// Key for the peer.
+    pub(super) fn rkey(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.raw.raw()).rkey }
+    }
+
+    /// Takes the memory from the device. If that fails, the region stays as it is for good, and
+    /// so must the memory.
+    pub(super) fn deregister(&mut self) -> Result<(), RailError> {
+        if !std::mem::take(&mut self.registered) {
+            return Ok(());
+        }
+        let context = &self.domain.context;
+        // SAFETY: the region was registered once and is deregistered once; windows bound to it
+        // keep it, so none is left.
+        let code = unsafe { (context.library.ibv_dereg_mr)(self.raw.raw()) };
+        if code == 0 {
+            return Ok(());
+        }
+        tracing::warn!(device = context.name(), code, "a memory region stays behind");
+        std::mem::forget((self.slab.clone(), Arc::clone(&self.domain)));
+        let error = io::Error::from_raw_os_error(code.abs());
+        Err(refused(format!("cannot take memory from {}", context.name()), &error))
+    }
+}
+
+/// Why memory cannot be registered, in words.
+fn no_region(device: &str, bytes: u64, limit: Option<u64>, error: &io::Error) -> RailError {
+    let size = human::bytes(bytes);
+    let hint = match (rustix::io::Errno::from_io_error(error), limit) {
+        (Some(rustix::io::Errno::NOMEM), Some(limit)) => format!(
+            "; {} may be locked: ulimit -l unlimited, LimitMEMLOCK=infinity in the unit, or a \
+             smaller limits.slab_mib",
+            human::bytes(limit)
+        ),
+        (Some(rustix::io::Errno::NOMEM), None) => {
+            "; the device has no room for another region, or the system no memory".to_owned()
+        }
+        _ => String::new(),
+    };
+    RailError::new(format!("cannot register {size} with {device}: {error}{hint}"))
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // What fails was said, and kept.
+        let _ = self.deregister();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The audit of rights (T6): nothing is writable from outside, and the slab not readable.
+    #[test]
+    fn no_right_lets_anybody_write_from_outside() {
+        let outside = ibv_access_flags::IBV_ACCESS_REMOTE_WRITE.0
+            | ibv_access_flags::IBV_ACCESS_REMOTE_ATOMIC.0;
+        let read = ibv_access_flags::IBV_ACCESS_REMOTE_READ.0;
+        for what_for in [Use::Local, Use::LocalAndWindows, Use::RemoteRead] {
+            assert_eq!(what_for.access().cast_unsigned() & outside, 0);
+        }
+        for what_for in [Use::Local, Use::LocalAndWindows] {
+            assert_eq!(what_for.access().cast_unsigned() & read, 0);
+        }
+        assert_eq!(Use::RemoteRead.access().cast_unsigned(), read);
+    }
+
+    #[test]
+    fn a_limit_of_locked_memory_is_named_with_what_helps() {
+        let error = io::Error::from(rustix::io::Errno::NOMEM);
+        let text = no_region("mlx5_0", 128 << 20, Some(8 << 20), &error).to_string();
+        assert!(text.contains("ulimit -l") && text.contains("8.0 MiB"), "{text}");
+        let error = io::Error::from(rustix::io::Errno::PERM);
+        assert!(!no_region("mlx5_0", 1, Some(1), &error).to_string().contains("ulimit"));
+    }
+}

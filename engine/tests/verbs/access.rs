@@ -1,0 +1,113 @@
+//! Nothing can be read but through an open window (T6). Each try that is refused ends its queue
+//! pair, so the rails are connected again after it.
+
+use portway::base::limits::LEASE_BYTES;
+use portway::transport::rdma::WindowKind;
+
+use crate::side::{Side, connect, untouched, with_sides};
+
+/// Reads and expects a refusal, no byte, and that the rails can be connected again.
+fn refused(a: &mut Side, b: &mut Side, queue_pair: usize, remote: u64, rkey: u32, len: usize) {
+    let (done, sink) = a.read(queue_pair, remote, rkey, len);
+    let what = format!("{remote:#x} {len} {rkey:#x}");
+    assert!(untouched(&sink), "{what}: bytes arrived ({:?})", done.result);
+    let error = done.result.expect_err(&what);
+    assert!(error.what.contains("remote access error"), "{what}: {error}");
+    connect(a, b, 2);
+}
+
+#[test]
+fn a_read_outside_the_window_is_refused() {
+    with_sides(2, |_, a, b| {
+        let content = b.content(2);
+        let page = 4096;
+        for (start, len) in [(5 * page, 3 * page), (1000, 500), (0, LEASE_BYTES)] {
+            let (end, first) = ((start + len) as u64, content.as_ptr() as u64);
+            for (at, count) in [
+                (start as i64 - 1, 1),
+                (start as i64 - 1, len),
+                (end as i64, 1),
+                (end as i64 - 1, 2),
+                (start as i64, len + 1),
+                (start as i64 - 64 * 1024, 4096),
+                (end as i64 + 64 * 1024, 4096),
+            ] {
+                let window = b.open_window(0, vec![content.slice(start..start + len)]);
+                let (done, sink) = a.read(0, window.base, window.rkey, 1);
+                assert_eq!((done.result, sink[0]), (Ok(()), content[start]));
+                drop(sink);
+                if count <= LEASE_BYTES {
+                    let remote = first.wrapping_add_signed(at);
+                    refused(a, b, 0, remote, window.rkey, count);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_closed_window_cannot_be_read_nor_with_a_guessed_key() {
+    with_sides(2, |_, a, b| {
+        let content = b.content(2);
+        let whole = || vec![content.slice(0..LEASE_BYTES)];
+        let window = b.open_window(0, whole());
+        b.close_window(window);
+        refused(a, b, 0, window.base, window.rkey, 4096);
+        // A key that was closed stays dead when others are opened after it.
+        let old = b.open_window(0, whole());
+        b.close_window(old);
+        let new = b.open_window(0, whole());
+        assert_ne!(new.rkey, old.rkey);
+        refused(a, b, 0, old.base, old.rkey, 4096);
+        for flip in [1, 2, 0x80, 0x100, 0x1_0000, 0x8000_0000, u32::MAX] {
+            let window = b.open_window(0, whole());
+            refused(a, b, 0, window.base, window.rkey ^ flip, 4096);
+        }
+        for guess in [0, 1, 0x100, u32::MAX] {
+            b.open_window(0, whole());
+            refused(a, b, 0, content.as_ptr() as u64, guess, 4096);
+        }
+    });
+}
+
+#[test]
+fn memory_of_the_slab_that_was_never_opened_cannot_be_read() {
+    with_sides(2, |_, a, b| {
+        let (secret, open) = (b.content(1), b.content(2));
+        let window = b.open_window(0, vec![open.slice(0..LEASE_BYTES)]);
+        // With the key of a window over another lease.
+        refused(a, b, 0, secret.as_ptr() as u64, window.rkey, 4096);
+        let slab = b.slab.range();
+        let window = b.open_window(0, vec![open.slice(0..LEASE_BYTES)]);
+        refused(a, b, 0, slab.start as u64, window.rkey, 64);
+        // Without any window: every key near those that the device has given out.
+        for key in 0..64_u32 {
+            let rkey = (window.rkey & !0xff).wrapping_sub((key / 8) << 8) | key;
+            refused(a, b, 0, secret.as_ptr() as u64, rkey, 4096);
+        }
+    });
+}
+
+#[test]
+fn a_bound_window_belongs_to_its_queue_pair() {
+    with_sides(2, |kind, a, b| {
+        if kind == WindowKind::Registered {
+            return;
+        }
+        let content = b.content(2);
+        let window = b.open_window(0, vec![content.slice(0..LEASE_BYTES)]);
+        refused(a, b, 1, window.base, window.rkey, 4096);
+    });
+}
+
+#[test]
+fn the_key_of_one_peers_rail_opens_nothing_at_anothers() {
+    with_sides(2, |_, a, b| {
+        let content = b.content(2);
+        let window = b.open_window(0, vec![content.slice(0..4096)]);
+        // The other way round: `a` has opened nothing, and has a domain of its own.
+        refused(b, a, 0, window.base, window.rkey, 4096);
+        let own = a.content(1);
+        refused(b, a, 0, own.as_ptr() as u64, window.rkey, 4096);
+    });
+}
