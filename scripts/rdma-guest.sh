@@ -78,8 +78,8 @@ kernel_cached
 mkdir "$work/out" "$work/initramfs"
 # What the guest has to know; its repository and build are at paths of its own.
 {
-    for name in mode profile TRANSPORT; do printf 'export %s=%q\n' "$name" "${!name}"; done | sed 's/^export mode/mode/'
-    for name in BYTES RUNS QUEUE_PAIRS MESSAGE; do
+    for name in mode profile TRANSPORT; do printf 'export %s=%q\n' "$name" "${!name}"; done
+    for name in BYTES FILES RUNS QUEUE_PAIRS MESSAGE_BYTES STALL_S_MAX; do
         [ -z "${!name:-}" ] || printf 'export %s=%q\n' "$name" "${!name}"
     done
     printf 'directory=%q\n' "$PWD"
@@ -91,7 +91,7 @@ machine=(-accel "$ACCEL" -cpu max -smp "${CPUS:-2}" -m "${MEMORY:-2048}"
     -nodefaults -no-user-config -display none -no-reboot
     -chardev stdio,id=console,signal=off -serial chardev:console
     -kernel "$kernel/vmlinuz" -initrd "$work/initramfs.cpio"
-    -append "console=ttyS0 quiet panic=-1 mitigations=off nokaslr tsc=reliable random.trust_cpu=on audit=0"
+    -append "console=ttyS0 loglevel=2 panic=-1 mitigations=off nokaslr tsc=reliable random.trust_cpu=on audit=0"
     -fsdev "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap"
     -device virtio-9p-pci,fsdev=host,mount_tag=host
     -fsdev "local,id=out,path=$work/out,security_model=none"

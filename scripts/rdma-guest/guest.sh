@@ -10,9 +10,12 @@ source /mnt/repo/scripts/lib.sh
 here=$repo/scripts/rdma-guest
 # shellcheck source=network.sh
 source "$here/network.sh"
+export NO_COLOR=1
 
 uptime_s() { cut -d' ' -f1 /proc/uptime; }
-ulimit -l unlimited
+ulimit -l unlimited -n 4096
+setting core/rmem_max 4194304
+setting core/wmem_max 4194304
 make_rails
 say "guest: $(uname -r), two rails, $(uptime_s) s since its start"
 PATH=$bin:$PATH

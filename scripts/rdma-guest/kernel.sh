@@ -11,7 +11,7 @@ modules_needed=(9pnet_virtio 9p rdma_rxe ib_uverbs veth bridge)
 # kernel_package: the package behind linux-image-amd64. The cloud flavour has neither rxe nor 9p.
 kernel_package() {
     apt-cache depends linux-image-amd64 2>/dev/null |
-        sed -n 's/^ *Depends: \(linux-image-[0-9][^ ]*-amd64\)$/\1/p' | head -n 1
+        sed -n 's/^ *Depends: \(linux-image-[0-9][^ ]*-amd64\)$/\1/p' || true
 }
 
 # kernel_cached: sets `kernel` to a directory with vmlinuz, the modules and their order. One that
@@ -21,17 +21,17 @@ kernel_cached() {
     command -v apt-cache >/dev/null || die "the guest's kernel is Debian's, and there is no apt"
     package=$(kernel_package)
     if [ -z "$package" ]; then
+        say "the package lists know no linux-image-amd64"
         [ "$(id -u)" != 0 ] || apt-get update -qq >&2 || true
         package=$(kernel_package)
     fi
     if [ -z "$package" ]; then
-        kernel=$(find "$cache" -maxdepth 1 -name 'kernel-*' -printf '%T@ %p\n' 2>/dev/null |
-            sort -rn | sed -n '1s/^[^ ]* //p')
+        kernel=$(find "$cache" -maxdepth 1 -name 'kernel-*' -printf '%T@ %p\n' | sort -n | sed -n '$s/^[^ ]* //p')
         [ -n "$kernel" ] ||
             die "apt knows no linux-image-amd64" "run apt-get update; only Debian's kernels are tried"
         return
     fi
-    version=$(apt-cache show "$package" | sed -n 's/^Version: //p;T;q')
+    version=$(apt-cache show --no-all-versions "$package" | sed -n 's/^Version: //p')
     key=$(printf '%s\n' "${modules[@]}" | cksum | cut -d' ' -f1)
     kernel=$cache/kernel-${package#linux-image-}_${version}_$key
     [ -e "$kernel/vmlinuz" ] || fetch_kernel "$package" "$version"

@@ -12,70 +12,76 @@ index_v4=1 index_v6=2
 # address NODE RAIL, address6 NODE RAIL: node a is 1 and b is 2 on every rail.
 address() { case $1 in a) echo "10.0.$2.1" ;; b) echo "10.0.$2.2" ;; esac; }
 address6() { case $1 in a) echo "fd00:$2::1" ;; b) echo "fd00:$2::2" ;; esac; }
+mac() { echo "02:00:00:00:0$2:0$1"; }
 other() { case $1 in a) echo b ;; b) echo a ;; esac; }
 setting() { echo "$2" >"/proc/sys/net/$1"; }
 
 # Both ends of a rail are in one namespace, as rxe knows but the first. Routing by interface keeps
-# the kernel from taking the short way: what arrives is local, what leaves goes to the wire.
+# the kernel from taking the short way: what arrives is local, what leaves goes to the wire. All in
+# batches, since every process takes a moment here.
 make_rails() {
     local rail node
-    ip link set lo up
     ip netns add wire
     for node in all default; do
         setting "ipv4/conf/$node/rp_filter" 0
         setting "ipv4/conf/$node/accept_local" 1
         setting "ipv4/conf/$node/arp_ignore" 1
         setting "ipv4/conf/$node/arp_announce" 2
-        setting "ipv6/conf/$node/disable_ipv6" 0
         setting "ipv6/conf/$node/accept_dad" 0
     done
-    for rail in "${rails[@]}"; do make_wire "$rail"; done
-    for rail in "${rails[@]}"; do
-        for node in a b; do make_route "$node" "$rail"; done
-    done
-    ip rule add pref 30 from 10.0.0.0/16 to 10.0.0.0/16 prohibit
-    ip -6 rule add pref 30 from fd00::/16 to fd00::/16 prohibit
-    ip rule add pref 100 lookup local
-    ip -6 rule add pref 100 lookup local
-    ip rule del pref 0
-    ip -6 rule del pref 0
-    for rail in "${rails[@]}"; do
-        for node in a b; do
-            rdma link add "rxe_$node$rail" type rxe netdev "v$node$rail"
+    {
+        echo "link set lo up"
+        on_each_device device_lines
+        on_each_device route_lines
+    } | ip -batch -
+    {
+        for rail in "${rails[@]}"; do
+            echo "link add br$rail mtu $rail_mtu type bridge"
+            echo "link set br$rail up"
         done
-    done
+        on_each_device wire_lines
+    } | ip -n wire -batch -
+    { on_each_device rule_lines address && last_rules 10.0.0.0/16; } | ip -batch -
+    { on_each_device rule_lines address6 && last_rules fd00::/16; } | ip -6 -batch -
+    on_each_device rdma_lines | rdma -b -
 }
 
-make_wire() { # RAIL
-    local node dev
-    ip -n wire link add "br$1" mtu $rail_mtu type bridge
-    ip -n wire link set "br$1" up
-    for node in a b; do
-        dev=v$node$1
-        ip link add "$dev" mtu $rail_mtu type veth peer name "w$node$1" mtu $rail_mtu netns wire
-        ip -n wire link set "w$node$1" master "br$1" up
-        ip address add "$(address "$node" "$1")/24" dev "$dev"
-        ip -6 address add "$(address6 "$node" "$1")/64" dev "$dev" nodad
-        ip link set "$dev" up
+# on_each_device COMMAND...: COMMAND... NODE RAIL, for each.
+on_each_device() {
+    local rail node
+    for rail in "${rails[@]}"; do
+        for node in a b; do "$@" "$node" "$rail"; done
     done
 }
-
-make_route() { # NODE RAIL
-    local far dev=v$1$2 table lladdr
+device_lines() {
+    echo "link add v$1$2 mtu $rail_mtu address $(mac "$1" "$2") type veth" \
+        "peer name w$1$2 mtu $rail_mtu netns wire"
+    echo "address add $(address "$1" "$2")/24 dev v$1$2"
+    echo "address add $(address6 "$1" "$2")/64 dev v$1$2 nodad"
+    echo "link set v$1$2 up"
+}
+wire_lines() { echo "link set w$1$2 master br$2 up"; }
+table() { case $1 in a) echo "1${2}1" ;; b) echo "1${2}2" ;; esac; }
+route_lines() {
+    local far kind
     far=$(other "$1")
-    lladdr=$(cat "/sys/class/net/v$far$2/address")
-    table=$((100 + 10 * $2 + $(address "$1" 0 | cut -d. -f4)))
-    ip route add "$(address "$far" "$2")" dev "$dev" src "$(address "$1" "$2")" table $table
-    ip rule add pref 10 iif "$dev" lookup local
-    ip rule add pref 20 from "$(address "$1" "$2")" to "$(address "$far" "$2")" lookup $table
-    ip rule add pref 21 oif "$dev" lookup $table
-    ip neighbour replace "$(address "$far" "$2")" lladdr "$lladdr" dev "$dev" nud permanent
-    ip -6 route add "$(address6 "$far" "$2")" dev "$dev" table $table
-    ip -6 rule add pref 10 iif "$dev" lookup local
-    ip -6 rule add pref 20 from "$(address6 "$1" "$2")" to "$(address6 "$far" "$2")" lookup $table
-    ip -6 rule add pref 21 oif "$dev" lookup $table
-    ip -6 neighbour replace "$(address6 "$far" "$2")" lladdr "$lladdr" dev "$dev" nud permanent
+    for kind in address address6; do
+        echo "route add $($kind "$far" "$2") dev v$1$2 table $(table "$1" "$2")"
+        echo "neighbour replace $($kind "$far" "$2") lladdr $(mac "$far" "$2") dev v$1$2 nud permanent"
+    done
 }
+rule_lines() {
+    echo "rule add pref 10 iif v$2$3 lookup local"
+    echo "rule add pref 20 from $($1 "$2" "$3") to $($1 "$(other "$2")" "$3") lookup $(table "$2" "$3")"
+    echo "rule add pref 21 oif v$2$3 lookup $(table "$2" "$3")"
+}
+# The table `local` comes last, and between the rails and nodes there is no other way.
+last_rules() {
+    echo "rule add pref 30 from $1 to $1 prohibit"
+    echo "rule add pref 100 lookup local"
+    echo "rule del pref 0"
+}
+rdma_lines() { echo "link add rxe_$1$2 type rxe netdev v$1$2"; }
 
 # unplug RAIL: both devices lose their carrier, which they are told. plug RAIL undoes it.
 unplug() { ip -n wire link set "wa$1" down && ip -n wire link set "wb$1" down; }
