@@ -143,10 +143,15 @@ same() {
 # read_bw RAIL BYTES QUEUE_PAIRS [GID_INDEX]: what ib_read_bw reaches in MB/s; node a reads from b.
 read_bw() {
     local server count=$(((32 << 20) / $2 / $3))
-    local flags=(-x "${4:-$index_v4}" -F -s "$2" -q "$3" -n "$((count < 8 ? 8 : count))" -p "$((18500 + $1))")
+    local flags=(-x "${4:-$index_v4}" -F -s "$2" -q "$3" -n "$((count < 8 ? 8 : count))" -p 18515)
+    # The default bound on an answer, 67 ms, is too short for a guest whose processors are busy.
+    flags+=(-u 18)
     timeout 60 ib_read_bw -d "rxe_b$1" "${flags[@]}" >"$work/read_bw-server.log" 2>&1 &
     server=$!
-    sleep 1
+    until grep -qi ':4853 .* 0A ' /proc/net/tcp /proc/net/tcp6; do
+        kill -0 "$server" 2>/dev/null || die "the server of ib_read_bw ended"
+        sleep 0.05
+    done
     timeout 60 ib_read_bw -d "rxe_a$1" "${flags[@]}" 127.0.0.1 >"$work/read_bw.log" 2>&1 ||
         die "ib_read_bw failed"
     wait "$server" || die "the server of ib_read_bw failed"
