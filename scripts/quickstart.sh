@@ -4,6 +4,9 @@
 #
 #   scripts/quickstart.sh        BYTES=1GiB: size of the checkpoint   KEEP=1: leave everything
 #
+#   TRANSPORT=rdma: how content is to go (rdma, auto, quic); both nodes are then of one private site
+#   ONPREM_DEVICES, CLOUD_DEVICES: RDMA devices of the nodes, with commas; all that are usable
+#
 # Builds what is needed, uses a temporary directory and loopback only, and cleans up after itself.
 set -euo pipefail
 # shellcheck source=lib.sh
@@ -37,20 +40,28 @@ trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-onprem() { PORTWAY_HOME=$work/onprem/home "$portway" "$@"; }
-cloud() { PORTWAY_HOME=$work/cloud/home "$portway" "$@"; }
+as_onprem=(env "PORTWAY_HOME=$work/onprem/home"
+    ${ONPREM_DEVICES:+"PORTWAY_RDMA_DEVICES=$ONPREM_DEVICES"} "$portway")
+as_cloud=(env "PORTWAY_HOME=$work/cloud/home"
+    ${CLOUD_DEVICES:+"PORTWAY_RDMA_DEVICES=$CLOUD_DEVICES"} "$portway")
+onprem() { "${as_onprem[@]}" "$@"; }
+cloud() { "${as_cloud[@]}" "$@"; }
+transport=() cloud_site=(--site cloud --tier public)
+if [ -n "${TRANSPORT:-}" ]; then
+    transport=(--transport "$TRANSPORT") cloud_site=(--site onprem --tier private)
+fi
 # field NAME FILE: what the closing summary of a command says.
 field() { "$bench" field "$1" --event summary <"$2"; }
 now_ms() { local now=${EPOCHREALTIME/[.,]/}; echo $((now / 1000)); }
 
 serve_onprem() {
-    PORTWAY_HOME=$work/onprem/home "$portway" serve --root "$work/onprem/data" \
+    "${as_onprem[@]}" serve --root "$work/onprem/data" \
         --listen "127.0.0.1:$onprem_port" >>"$work/serve-onprem.log" 2>&1 &
     onprem_pid=$!
     "$bench" wait-udp "$onprem_port"
 }
 serve_cloud() {
-    PORTWAY_HOME=$work/cloud/home "$portway" serve --root "$work/cloud/data" \
+    "${as_cloud[@]}" serve --root "$work/cloud/data" \
         --listen "127.0.0.1:$cloud_port" >>"$work/serve-cloud.log" 2>&1 &
     cloud_pid=$!
     "$bench" wait-udp "$cloud_port"
@@ -59,7 +70,7 @@ serve_cloud() {
 # push NAME SOURCE PATH: pushes and keeps the events in NAME.jsonl.
 push() {
     local status=0
-    onprem push --json "$2" "cloud:$3" >"$work/$1.jsonl" 2>"$work/$1.err" || status=$?
+    onprem push --json "${transport[@]}" "$2" "cloud:$3" >"$work/$1.jsonl" 2>"$work/$1.err" || status=$?
     [ "$status" = 0 ] || die "push of $2 ended with exit status $status"
 }
 
@@ -85,7 +96,7 @@ done
 new_bytes=$("$bench" field new_bytes <"$work/data-next.json")
 
 SECONDS=0
-say "enrolling onprem (private) and cloud (public)"
+say "enrolling onprem and cloud (${cloud_site[3]})"
 mapfile -t ports < <("$bench" free-ports 2)
 onprem_port=${ports[0]} cloud_port=${ports[1]}
 onprem init --name onprem --site onprem --tier private >>"$work/enrol.log" 2>&1
@@ -93,7 +104,7 @@ serve_onprem
 # The node answers invitations a moment after it is bound to its port.
 token=''
 for _ in {1..50}; do
-    token=$(onprem invite --name cloud --site cloud --tier public 2>>"$work/enrol.log") && break
+    token=$(onprem invite --name cloud "${cloud_site[@]}" 2>>"$work/enrol.log") && break
     sleep 0.1
 done
 [ -n "$token" ] || die "no invitation from onprem"
@@ -103,7 +114,7 @@ onprem nodes add cloud "127.0.0.1:$cloud_port" >>"$work/enrol.log" 2>&1
 
 say "pushing step-1000, and killing the receiver on the way"
 start=$(now_ms)
-PORTWAY_HOME=$work/onprem/home "$portway" push --json "$first" cloud:step-1000 \
+"${as_onprem[@]}" push --json "${transport[@]}" "$first" cloud:step-1000 \
     >"$work/killed.jsonl" 2>"$work/killed.err" &
 push_pid=$!
 if moved=$("$bench" wait-progress "$work/killed.jsonl" "${KILL_PERCENT:-40}" "$push_pid"); then
