@@ -96,6 +96,10 @@ pub struct WireMeter {
 pub trait Incoming: Send + 'static {
     /// The header, at most the link's [`HEADER_BYTES_MAX`](Link::HEADER_BYTES_MAX) bytes.
     fn header(&self) -> &[u8];
+    /// Which of the link's paths it takes, for [`Link::blame`]; `None` if there is but one.
+    fn path(&self) -> Option<u8> {
+        None
+    }
     /// Reads the content into `lease`, which comes back with the content's length. The lease moves
     /// because a device may write to it even after the caller has stopped waiting. A message cut
     /// short is an error.
@@ -137,6 +141,8 @@ pub trait Link: Clone + Send + Sync + 'static {
     fn sends_max(&self) -> usize {
         4
     }
+    /// Content that came over this path was altered on its way: it is not taken for a while.
+    fn blame(&self, _path: u8) {}
     /// What crossed the wire so far.
     fn meter(&self) -> WireMeter;
     /// How the rails of the session do; none where content takes no rails.

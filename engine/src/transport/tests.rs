@@ -9,11 +9,13 @@ use tokio::time::{sleep, timeout};
 
 use super::quic::QuicOptions;
 use super::quic::testing::{Relay, Site, named};
+use super::rdma::{RdmaLink, RdmaOptions, Verbs};
 use super::{
     DATA_HEADER_BYTES_MAX, Incoming, Link, LinkError, MemoryConfig, MemoryLink, memory_pair,
 };
 use crate::base::limits::{FRAME_BYTES_MAX, LEASE_BYTES};
 use crate::buf::Slab;
+use crate::sim::verbs::{SimFabric, SimVerbsConfig};
 use crate::transport::quic::QuicLink;
 
 /// No step of any test takes this long unless it hangs.
@@ -92,6 +94,68 @@ impl Harness for Quic {
     async fn cut(&self) {
         self.relay.silent_after(0);
     }
+}
+
+/// Rails of software devices over the memory link. What these tests send is not in the slab, and so
+/// is carried; whole transfers take the rails.
+struct Rdma {
+    carrier: Memory,
+    ends: (RdmaLink<MemoryLink>, RdmaLink<MemoryLink>),
+}
+
+impl Harness for Rdma {
+    type L = RdmaLink<MemoryLink>;
+
+    async fn new() -> Self {
+        let carrier = Memory::new().await;
+        let slabs = (Slab::new(0), Slab::new(0));
+        let links = (carrier.0.clone(), carrier.1.clone());
+        let ends = over_rails(links, &SimFabric::new(7, SimVerbsConfig::default()), &slabs);
+        Self { carrier, ends }
+    }
+
+    fn ends(&self) -> (&Self::L, &Self::L) {
+        (&self.ends.0, &self.ends.1)
+    }
+
+    fn under_way_max(&self) -> usize {
+        // Those that arrived, the one that waits for room among them, and those of the carrier.
+        self.carrier.under_way_max() + 17 * LEASE_BYTES
+    }
+
+    async fn cut(&self) {
+        self.carrier.cut().await;
+    }
+}
+
+/// A session over two rails of software devices, and over `links` what they do not carry. The
+/// first end leads.
+pub(crate) fn over_rails<L: Link>(
+    links: (L, L),
+    fabric: &SimFabric,
+    slabs: &(Slab, Slab),
+) -> (RdmaLink<L>, RdmaLink<L>) {
+    let node = |link: &L, name: &str| fabric.node(&name.parse().expect(link.name()), 2);
+    let verbs = (node(&links.0, "first"), node(&links.1, "second"));
+    let ports = (verbs.0.ports(), verbs.1.ports());
+    let (mine, yours) = (ports.0.clone(), ports.1.clone());
+    let first = RdmaOptions {
+        verbs: Arc::new(verbs.0),
+        lead: true,
+        mine,
+        yours,
+        queue_pairs: 2,
+        slab: slabs.0.clone(),
+    };
+    let second = RdmaOptions {
+        verbs: Arc::new(verbs.1),
+        lead: false,
+        mine: ports.1,
+        yours: ports.0,
+        queue_pairs: 2,
+        slab: slabs.1.clone(),
+    };
+    (RdmaLink::start(links.0, first), RdmaLink::start(links.1, second))
 }
 
 /// `len` bytes that differ from place to place and from message to message.
@@ -293,7 +357,7 @@ async fn the_meter_counts_both_directions<H: Harness>() {
     assert!(client.meter().received < 500_000);
 }
 
-/// Runs tests that take a transport as their type, `Memory` and `Quic` where it is used.
+/// Runs tests that take a transport as their type: `Memory`, `Quic` and `Rdma` where it is used.
 macro_rules! every_transport {
     ($($test:ident),* $(,)?) => {
         mod memory {
@@ -303,6 +367,10 @@ macro_rules! every_transport {
         mod quic {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() { super::$test::<super::Quic>().await; })*
+        }
+        mod rdma {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() { super::$test::<super::Rdma>().await; })*
         }
     };
 }

@@ -1,6 +1,5 @@
 //! What is read is what was there.
 
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -81,13 +80,10 @@ fn a_window_over_parts_of_a_lease_can_be_read_from_its_lowest_byte() {
 }
 
 /// Whether one of a rail's descriptors becomes readable within so many milliseconds.
-#[expect(unsafe_code, reason = "the port gives bare descriptors")]
 fn ready(rail: &SystemRail, wait_ms: i64) -> bool {
     let fds = rail.descriptors();
-    // SAFETY: the rail keeps its descriptors open.
-    let fds = fds.into_iter().map(|fd| unsafe { BorrowedFd::borrow_raw(fd) });
     let mut fds: Vec<PollFd<'_>> =
-        fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+        fds.into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
     let wait = Timespec { tv_sec: wait_ms / 1000, tv_nsec: wait_ms % 1000 * 1_000_000 };
     poll(&mut fds, Some(&wait)).unwrap() > 0
 }

@@ -17,7 +17,8 @@ use crate::buf::Lease;
 use crate::manifest::Entry;
 use crate::metrics::Phase;
 use crate::protocol::{
-    CommitJob, Failure, SettledObject, Target, TargetAction, TargetEnd, TargetInput, Task,
+    CommitJob, Failure, PlaceResult, SettledObject, Target, TargetAction, TargetEnd, TargetInput,
+    Task,
 };
 use crate::runtime::target::TargetStore;
 use crate::transport::{Incoming, Link, LinkError};
@@ -29,9 +30,17 @@ pub(super) const CREDIT_BYTES: u64 = 48 << 20;
 /// Longest that a session which lost its link goes on to make durable what it has.
 const DRAIN: Duration = Duration::from_secs(20);
 
+/// What a data message brought.
+struct Content {
+    lease: Lease,
+    bytes: usize,
+    /// The path that it took, if the link has several.
+    path: Option<u8>,
+}
+
 enum Input {
     Frame(Result<Frame, LinkError>),
-    Data(DataHeader, Lease, usize),
+    Data(DataHeader, Content),
     Machine(TargetInput),
     /// A data message was cut short: it comes again on another connection, or the link ends.
     Cut,
@@ -61,7 +70,7 @@ struct Driver<L: Link> {
     checks: Ordered<(Seq, Vec<Entry>)>,
     ledger: Ordered<LedgerJob>,
     inputs: mpsc::Sender<Input>,
-    held: HashMap<u64, (Lease, usize)>,
+    held: HashMap<u64, Content>,
     next_ticket: u64,
     /// Answers that are still to come from files.
     awaited: usize,
@@ -160,11 +169,12 @@ fn spawn_data_receiver<L: Link>(
             let Ok(incoming) = link.recv_data().await else { break };
             let lease = slab.lease().await;
             while reads.try_join_next().is_some() {}
+            let path = incoming.path();
             spawn_input(&mut reads, &inputs, async move {
                 match DataHeader::decode(incoming.header()) {
                     Err(error) => Input::Lost(LinkError::Protocol { detail: error.to_string() }),
                     Ok(header) => match incoming.read(lease).await {
-                        Ok((lease, bytes)) => Input::Data(header, lease, bytes),
+                        Ok((lease, bytes)) => Input::Data(header, Content { lease, bytes, path }),
                         Err(_) => Input::Cut,
                     },
                 }
@@ -216,12 +226,20 @@ impl<L: Link> Driver<L> {
                     });
                 }
                 TargetAction::Place { ticket, run, pieces } => {
-                    let Some((lease, bytes)) = self.held.remove(&ticket) else { continue };
+                    let Some(content) = self.held.remove(&ticket) else { continue };
                     self.awaited += 1;
-                    let store = Arc::clone(&self.store);
+                    let (store, link) = (Arc::clone(&self.store), self.context.link.clone());
                     spawn_work(&mut self.work, &self.inputs, move || {
+                        let Content { lease, bytes, path } = content;
                         Input::Machine(match store.place(&pieces, &lease[..bytes]) {
-                            Ok(results) => TargetInput::Placed { run, results },
+                            Ok(results) => {
+                                let altered =
+                                    results.iter().any(|(_, result)| *result == PlaceResult::Wrong);
+                                if let Some(path) = path.filter(|_| altered) {
+                                    link.blame(path);
+                                }
+                                TargetInput::Placed { run, results }
+                            }
                             Err(failure) => TargetInput::Broken(failure),
                         })
                     });
@@ -253,10 +271,10 @@ impl<L: Link> Driver<L> {
             Some(Input::Frame(Err(error)) | Input::Lost(error)) => return Err(Lost::Link(error)),
             Some(Input::Cut) => return Ok(()),
             Some(Input::Frame(Ok(frame))) => TargetInput::Frame(frame),
-            Some(Input::Data(header, lease, bytes)) => {
-                let ticket = self.next_ticket;
+            Some(Input::Data(header, content)) => {
+                let (ticket, bytes) = (self.next_ticket, content.bytes);
                 self.next_ticket += 1;
-                self.held.insert(ticket, (lease, bytes));
+                self.held.insert(ticket, content);
                 TargetInput::Data { ticket, header, bytes }
             }
             Some(Input::Machine(input)) => {

@@ -7,13 +7,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use rustix::io::Errno;
 
-use self::scene::{CREDIT, Memory, Quic, Scene, Transport, bytes_read, in_time, path, until};
+use self::scene::{CREDIT, Memory, Quic, Rdma, Scene, Transport, bytes_read, in_time, path, until};
 use super::target::run_with_credit;
 use super::{Lost, run_source};
 use crate::base::limits::LEASE_BYTES;
 use crate::base::{Digest, FileTime, Stamp};
 use crate::manifest::{Entry, EntryKind};
 use crate::protocol::{SourceEnd, Stop, TargetEnd, Task};
+use crate::sim::verbs::{SimFabric, SimVerbsConfig};
 use crate::storage::Tree;
 use crate::storage::memory::{Fault, Op};
 use crate::transport::tests::every_transport;
@@ -359,6 +360,40 @@ async fn f37_a_call_without_descriptors_ends_the_session_and_fails_no_object<T: 
         scene.push(&to).await;
     }
     assert_eq!(ended_early, faults.len(), "a session did not meet its fault");
+}
+
+/// Every seed gives the devices faults of its own; how many of them there are is in
+/// `RAILS_TRANSFERS`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_rails_that_fail_nothing_wrong_is_ever_published() {
+    let count = std::env::var("RAILS_TRANSFERS").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
+    let mut faults = 0;
+    for seed in 0..count {
+        let scene = Scene::<Rdma>::new().await;
+        let fabric = SimFabric::new(seed, SimVerbsConfig::cruel());
+        scene.transport.set(fabric.clone());
+        scene.file("weights", seed, 3_000_000 + seed as usize);
+        for small in 0..20 {
+            scene.file(&format!("small/{small}"), seed * 100 + small, 30_000);
+        }
+        // Too much altered content ends a session, and its user tries again.
+        let mut sessions = 0;
+        while let (Ok(SourceEnd::Stopped(why)), ..) =
+            scene.begin(scene.transport.session().await, "run", ALL).ended().await
+        {
+            assert!(
+                matches!(&why, Stop::Refused { failure, .. } if failure.code == "wrong-content")
+            );
+            assert!(scene.picture_of_target("run").is_empty());
+            sessions += 1;
+            assert!(sessions < 20, "seed {seed} never ends");
+        }
+        assert!(scene.picture_of_target("run") == scene.picture_of_source(), "seed {seed}");
+        faults += fabric.stats().faults.values().sum::<u64>();
+        assert_eq!(fabric.stats().bytes_outside, 0);
+    }
+    assert!(faults > count, "{faults} faults in {count} transfers");
+    println!("{count} transfers, {faults} faults");
 }
 
 every_transport! {

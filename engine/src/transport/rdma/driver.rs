@@ -39,6 +39,8 @@ pub(super) enum Command {
     Read { grant: u64, lease: Lease, done: oneshot::Sender<Option<(Lease, usize)>> },
     /// Nobody wants what the peer granted.
     Unread { grant: u64 },
+    /// Content that came over a rail was altered.
+    Blame { rail: u8 },
     /// The peer says something.
     Peer(Message),
     /// End.
@@ -88,7 +90,7 @@ impl Commands {
 /// What the rails tell their link.
 pub(super) enum Event {
     /// Content was granted.
-    Granted { grant: u64, header: Bytes },
+    Granted { grant: u64, rail: u8, header: Bytes },
     /// The peer broke a rule.
     Violation(&'static str),
 }
@@ -185,6 +187,7 @@ impl<R: Rail> Driver<R> {
                 self.rails.read(grant, lease, now);
             }
             Command::Unread { grant } => self.rails.unread(grant, now),
+            Command::Blame { rail } => self.rails.blame(rail, now),
             Command::Peer(message) => self.rails.handle(message, now),
             Command::Stop => return false,
         }
@@ -199,8 +202,8 @@ impl<R: Rail> Driver<R> {
                 Output::Grant(grant) => {
                     let _ = self.shared.tell.send(grant.encode());
                 }
-                Output::Deliver { grant, header } => {
-                    let _ = self.shared.events.send(Event::Granted { grant, header });
+                Output::Deliver { grant, rail, header } => {
+                    let _ = self.shared.events.send(Event::Granted { grant, rail, header });
                 }
                 Output::Sent { id, end } => {
                     if let Some(done) = self.sends.remove(&id) {

@@ -180,7 +180,8 @@ mod tests {
         let strange = Port { fabric: 3, ..Port::from(&port("x", Fabric::Ethernet)) };
         let mut heard = Hello { rails: vec![strange.clone()], ..hello() };
         assert!(matches!(Rails::heard(&heard), Rails::None { why } if why.contains("networks")));
-        heard.rails.push(Port { fabric: ETHERNET, ..strange });
+        // Places before it stay what they are.
+        heard.rails.insert(0, Port { fabric: ETHERNET, ..strange });
         assert!(matches!(Rails::heard(&heard), Rails::Usable(ports) if ports.len() == 1));
     }
 }

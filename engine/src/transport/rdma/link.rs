@@ -19,6 +19,9 @@ use crate::transport::{DATA_HEADER_BYTES_MAX, Incoming, Link, LinkError, Peer, W
 /// Content below this goes along with its header: a READ of its own would take longer.
 const CARRIED_BYTES_MAX: usize = 8 << 10;
 
+/// Content of the peer that waits to be taken; while it is full, all that the peer sends waits.
+const ARRIVED_MAX: usize = 16;
+
 /// What the rails of a session are made of.
 pub struct RdmaOptions<V> {
     /// This node's devices.
@@ -55,15 +58,13 @@ struct Owner<L: Link> {
     shared: Shared,
     slab: Slab,
     next_send: AtomicU64,
-    /// Content of the peer. Their number is bounded by the streams of the link below, and by the
-    /// grants that the rails take at once.
-    arrived: tokio::sync::Mutex<mpsc::UnboundedReceiver<Arrived<L>>>,
+    arrived: tokio::sync::Mutex<mpsc::Receiver<Arrived<L>>>,
     tasks: [JoinHandle<()>; 2],
 }
 
 enum Arrived<L: Link> {
     Carried(L::Incoming, usize),
-    Granted(u64, Bytes),
+    Granted { grant: u64, rail: u8, header: Bytes },
 }
 
 impl<L: Link> Drop for Owner<L> {
@@ -110,7 +111,7 @@ impl<L: Link> RdmaLink<L> {
         if thread.spawn(move || run(rails, theirs)).is_err() {
             return Self::plain(inner);
         }
-        let (arriving, arrived) = mpsc::unbounded_channel();
+        let (arriving, arrived) = mpsc::channel(ARRIVED_MAX);
         let tasks = [
             tokio::spawn(tell_all(inner.clone(), told)),
             tokio::spawn(receive_all(
@@ -144,7 +145,7 @@ async fn tell_all<L: Link>(inner: L, mut told: mpsc::UnboundedReceiver<Bytes>) {
 async fn receive_all<L: Link>(
     inner: L,
     commands: Arc<Commands>,
-    arriving: mpsc::UnboundedSender<Arrived<L>>,
+    arriving: mpsc::Sender<Arrived<L>>,
     mut happened: mpsc::UnboundedReceiver<Event>,
 ) {
     loop {
@@ -164,7 +165,9 @@ async fn receive_all<L: Link>(
                 },
             },
             event = happened.recv() => match event {
-                Some(Event::Granted { grant, header }) => Arrived::Granted(grant, header),
+                Some(Event::Granted { grant, rail, header }) => {
+                    Arrived::Granted { grant, rail, header }
+                }
                 Some(Event::Violation(what)) => {
                     inner.close(what).await;
                     break;
@@ -172,7 +175,7 @@ async fn receive_all<L: Link>(
                 None => break,
             },
         };
-        if arriving.send(arrived).is_err() {
+        if arriving.send(arrived).await.is_err() {
             break;
         }
     }
@@ -223,9 +226,10 @@ impl<L: Link> Link for RdmaLink<L> {
         };
         match fabric.arrived.lock().await.recv().await {
             Some(Arrived::Carried(inner, skipped)) => Ok(RdmaIncoming::carried(inner, skipped)),
-            Some(Arrived::Granted(grant, header)) => {
+            Some(Arrived::Granted { grant, rail, header }) => {
                 let content = Content::Granted(Granted {
                     grant,
+                    rail,
                     header,
                     commands: Arc::clone(&fabric.shared.commands),
                     slab: fabric.slab.clone(),
@@ -241,6 +245,12 @@ impl<L: Link> Link for RdmaLink<L> {
     fn sends_max(&self) -> usize {
         // Each waits for its reader: enough of them to keep several rails full meanwhile.
         if self.fabric.is_some() { 24 } else { self.inner.sends_max() }
+    }
+
+    fn blame(&self, path: u8) {
+        if let Some(fabric) = &self.fabric {
+            fabric.shared.commands.push(Command::Blame { rail: path });
+        }
     }
 
     fn meter(&self) -> WireMeter {
@@ -301,6 +311,7 @@ enum Content<L: Link> {
 
 struct Granted {
     grant: u64,
+    rail: u8,
     header: Bytes,
     commands: Arc<Commands>,
     slab: Slab,
@@ -326,6 +337,13 @@ impl<L: Link> Incoming for RdmaIncoming<L> {
         match &self.content {
             Content::Carried(inner, skipped) => inner.header().get(*skipped..).unwrap_or_default(),
             Content::Granted(granted) => &granted.header,
+        }
+    }
+
+    fn path(&self) -> Option<u8> {
+        match &self.content {
+            Content::Carried(..) => None,
+            Content::Granted(granted) => Some(granted.rail),
         }
     }
 

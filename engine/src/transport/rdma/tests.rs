@@ -113,7 +113,7 @@ impl World {
             match output {
                 Output::Tell(note) => notes.push(note),
                 Output::Grant(grant) => self.ends[1 - side].inbox.push(grant.encode()),
-                Output::Deliver { grant, header } => {
+                Output::Deliver { grant, header, .. } => {
                     let id = u64::from_le_bytes(header[..].try_into().expect("an id"));
                     self.ends[side].delivered.push_back((grant, id));
                 }

@@ -1,7 +1,7 @@
 //! A source and a target over memory trees, and sessions between them over any transport.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,10 +20,13 @@ use crate::runtime::source::{SourceFiles, SourceRoot};
 use crate::runtime::target::{Planted, StoreOptions, TargetStore, index_path};
 use crate::sim::process::{Life, ProcessTree};
 use crate::sim::rng::Rng;
+use crate::sim::verbs::{SimFabric, SimVerbsConfig};
 use crate::sim::workload::{Version, look, walk};
 use crate::storage::{Kind, MemoryTree, Tree, mkdir_all};
 use crate::transport::quic::testing::{Relay, Site, named};
 use crate::transport::quic::{QuicLink, QuicOptions};
+use crate::transport::rdma::RdmaLink;
+use crate::transport::tests::over_rails;
 use crate::transport::{Link, LinkError, MemoryConfig, MemoryLink, Peer, WireMeter, memory_pair};
 use crate::wire::{Frame, Published};
 
@@ -54,6 +57,10 @@ pub(super) fn path(text: &str) -> RelPath {
 pub(super) trait Transport: Sized {
     type L: Link;
     async fn new() -> Self;
+    /// Memory of the source, and of the target.
+    fn slabs(&self) -> (Slab, Slab) {
+        (Slab::new(0), Slab::new(0))
+    }
     /// A session: the end of the source, and the end of the target.
     async fn session(&self) -> (Self::L, Self::L);
     /// A session that is cut without a word after some, but not all, of 16 MiB of content.
@@ -104,6 +111,50 @@ impl Transport for Quic {
         let ends = in_time(self.hasty.pair_through(relay.address)).await;
         relay.silent_after(8 << 20);
         ends
+    }
+}
+
+/// Rails of software devices, over the memory link.
+pub(super) struct Rdma {
+    slabs: (Slab, Slab),
+    fabric: Mutex<SimFabric>,
+}
+
+impl Rdma {
+    fn over(
+        &self,
+        links: (MemoryLink, MemoryLink),
+    ) -> (RdmaLink<MemoryLink>, RdmaLink<MemoryLink>) {
+        let fabric = self.fabric.lock().expect("no panic").clone();
+        over_rails(links, &fabric, &self.slabs)
+    }
+
+    /// Sessions from now on have these devices.
+    pub(super) fn set(&self, fabric: SimFabric) {
+        *self.fabric.lock().expect("no panic") = fabric;
+    }
+}
+
+impl Transport for Rdma {
+    type L = RdmaLink<MemoryLink>;
+
+    async fn new() -> Self {
+        let fabric = Mutex::new(SimFabric::new(1, SimVerbsConfig::default()));
+        Self { slabs: (Slab::new(0), Slab::new(0)), fabric }
+    }
+
+    fn slabs(&self) -> (Slab, Slab) {
+        self.slabs.clone()
+    }
+
+    async fn session(&self) -> (Self::L, Self::L) {
+        self.over(Memory.session().await)
+    }
+
+    async fn doomed(&self) -> (Self::L, Self::L) {
+        // Two rails take four messages to be set up; each run is granted and done beside the rest.
+        let config = MemoryConfig { cut_after: Some(35), ..MemoryConfig::default() };
+        self.over(memory_pair(named("server"), named("client"), config))
     }
 }
 
@@ -227,8 +278,9 @@ impl<T: Transport> Scene<T> {
         let tree: Arc<dyn Tree> = Arc::new(target.tree.clone());
         let (index, _) = Index::open(tree, &index_path()).expect("an index");
         // Eight leases each: a source then has four runs under way at most.
-        let slabs = (Slab::new(0), Slab::new(0));
-        Self { transport: T::new().await, source, target, index, slabs }
+        let transport = T::new().await;
+        let slabs = transport.slabs();
+        Self { transport, source, target, index, slabs }
     }
 
     /// Writes a file of the source: `len` bytes that only this seed gives.

@@ -57,6 +57,8 @@ pub(super) struct Line<R> {
     pub(super) epoch: u32,
     pub(super) state: State,
     pub(super) retry_at: Instant,
+    /// Until then it is not taken, since it altered content.
+    pub(super) quarantine: Option<Instant>,
     pub(super) posted: BTreeMap<u64, Posted>,
     pub(super) queues: Vec<Queue>,
     /// Something was posted that the device has not been told of.
@@ -91,6 +93,7 @@ impl<R: Rail> Line<R> {
             epoch: 0,
             state: State::Down,
             retry_at: Instant::default(),
+            quarantine: None,
             posted: BTreeMap::new(),
             queues: Vec::new(),
             ringing: false,

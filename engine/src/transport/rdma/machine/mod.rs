@@ -44,8 +44,14 @@ const CONNECT_MS: u64 = 4_000;
 /// Longest without a completion while one is due, in milliseconds. A device's own retries end
 /// before (at most about 2 s); this is for a device that forgets.
 const COMPLETION_MS: u64 = 4_000;
+/// How long a rail that altered content is left alone, in milliseconds.
+const QUARANTINE_MS: u64 = 30_000;
 /// How often events of a port are looked for when nothing wakes, in milliseconds.
 const EVENTS_MS: u64 = 50;
+
+/// Why a rail is left alone.
+const ALTERED: &str =
+    "content came altered over it: check memory and adapters of both nodes; left alone for 30 s";
 
 /// How content that was to be sent ended here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +72,8 @@ pub(crate) enum Output {
     Deliver {
         /// Names it.
         grant: u64,
+        /// The rail it takes.
+        rail: u8,
         /// The data message's header.
         header: Bytes,
     },
@@ -326,6 +334,17 @@ impl<R: Rail> Rails<R> {
         }
         self.fail_reads(number);
         self.replace_sends(number);
+    }
+
+    /// Content that came over a rail was not what was sent: it is left alone for a while.
+    pub(crate) fn blame(&mut self, number: u8, now: Instant) {
+        self.now = now;
+        let Some(line) = self.lines.get_mut(&number) else { return };
+        line.quarantine = Some(now.plus_ms(QUARANTINE_MS));
+        if !line.is_down() {
+            self.take_down(number, ALTERED, true);
+        }
+        self.pump();
     }
 
     /// Ends all rails, for good: nothing can be read through them any more.

@@ -71,9 +71,9 @@ impl<R: Rail> Rails<R> {
             // Of a life that is over: both ends know, and the peer sends it another way.
             return;
         }
-        let (id, header) = (grant.id, grant.header.clone());
+        let (id, rail, header) = (grant.id, grant.rail, grant.header.clone());
         self.reads.insert(id, Reading { grant, started: None });
-        self.out.push_back(Output::Deliver { grant: id, header });
+        self.out.push_back(Output::Deliver { grant: id, rail, header });
     }
 
     /// Reads granted content into `lease`.

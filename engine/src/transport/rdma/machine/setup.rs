@@ -31,6 +31,9 @@ impl<R: Rail> Rails<R> {
             let port = setup.mine.get(line.mine).ok_or_else(|| RailError::new("no such port"))?;
             line.rail = Some((setup.opener)(port)?);
         }
+        if line.quarantine.is_some_and(|until| self.now < until) {
+            return Err(RailError::new(super::ALTERED));
+        }
         let rail = line.device()?;
         if rail.is_up() { Ok(rail) } else { Err(RailError::new("the port is down")) }
     }
