@@ -43,7 +43,7 @@ fn the_devices_have_usable_ports_with_a_chosen_address() {
     let ports = verbs.ports();
     for name in &names {
         let device = survey.devices.iter().find(|device| device.name == *name).unwrap();
-        println!("{device:#?}");
+        println!("{device:?}");
         let port = ports.iter().find(|port| port.device == *name).unwrap();
         println!("{port:?}");
         let seen = &device.ports[0];

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use portway::base::limits::LEASE_BYTES;
-use portway::transport::rdma::{Rail, Read, Sink, SystemRail};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use portway::transport::rdma::{Rail, Read, Sink};
 
-use crate::side::{UNTOUCHED, connect, sides, with_sides};
+use crate::side::{UNTOUCHED, connect, ready, sides, with_sides};
 
 #[test]
 fn reads_of_all_sizes_bring_what_is_in_the_window() {
@@ -77,15 +76,6 @@ fn a_window_over_parts_of_a_lease_can_be_read_from_its_lowest_byte() {
         assert_eq!(done.result, Ok(()));
         assert!(sink[..1000] == content[5000..6000] && sink[4000..4100] == content[9000..9100]);
     });
-}
-
-/// Whether one of a rail's descriptors becomes readable within so many milliseconds.
-fn ready(rail: &SystemRail, wait_ms: i64) -> bool {
-    let fds = rail.descriptors();
-    let mut fds: Vec<PollFd<'_>> =
-        fds.into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
-    let wait = Timespec { tv_sec: wait_ms / 1000, tv_nsec: wait_ms % 1000 * 1_000_000 };
-    poll(&mut fds, Some(&wait)).unwrap() > 0
 }
 
 #[test]

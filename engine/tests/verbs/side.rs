@@ -10,6 +10,7 @@ use portway::buf::{Lease, LeaseSlice, Slab};
 use portway::transport::rdma::{
     Completion, PortInfo, Rail, Read, Sink, SystemRail, SystemVerbs, Verbs, Window, WindowKind,
 };
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Longest wait for anything: seven retries of a device that takes its time.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -109,9 +110,10 @@ impl Side {
     pub(crate) fn wait(&mut self, count: usize) -> Vec<Completion> {
         let (begun, mut done) = (Instant::now(), Vec::new());
         while done.len() < count {
+            self.rail.arm().unwrap();
             self.rail.poll(&mut done).unwrap();
             assert!(begun.elapsed() < PATIENCE, "{} of {count} completions", done.len());
-            std::thread::yield_now();
+            let _ = done.len() < count && ready(&self.rail, 1000);
         }
         assert_eq!(done.len(), count, "{done:?}");
         done
@@ -128,16 +130,26 @@ pub(crate) fn connect(a: &mut Side, b: &mut Side, count: usize) {
 /// Calls `each` with two connected sides, for both kinds of windows. The first reads, the second is
 /// read from.
 pub(crate) fn with_sides(count: usize, each: impl Fn(WindowKind, &mut Side, &mut Side)) {
-    let Some([a, b]) = devices() else { return };
     for kind in [WindowKind::Bound, WindowKind::Registered] {
-        let (mut a, mut b) = (Side::open(&a, Some(kind)), Side::open(&b, Some(kind)));
-        connect(&mut a, &mut b, count);
-        each(kind, &mut a, &mut b);
-        assert_eq!((a.rail.stale_completions(), b.rail.stale_completions()), (0, 0));
-        let (a_slab, b_slab) = (a.slab.clone(), b.slab.clone());
-        drop((a, b));
-        assert_eq!((a_slab.leases_out(), b_slab.leases_out()), (0, 0), "{kind:?}");
+        with_sides_of(count, Some(kind), &each);
     }
+}
+
+/// As [`with_sides`], for one kind of windows, or that which suits the devices.
+pub(crate) fn with_sides_of(
+    count: usize,
+    kind: Option<WindowKind>,
+    each: impl Fn(WindowKind, &mut Side, &mut Side),
+) {
+    let Some([a, b]) = devices() else { return };
+    let (mut a, mut b) = (Side::open(&a, kind), Side::open(&b, kind));
+    connect(&mut a, &mut b, count);
+    let kind = b.rail.window_kind();
+    each(kind, &mut a, &mut b);
+    assert_eq!((a.rail.stale_completions(), b.rail.stale_completions()), (0, 0));
+    let (a_slab, b_slab) = (a.slab.clone(), b.slab.clone());
+    drop((a, b));
+    assert_eq!((a_slab.leases_out(), b_slab.leases_out()), (0, 0), "{kind:?}");
 }
 
 /// Two connected sides, with windows as the devices have them.
@@ -151,4 +163,13 @@ pub(crate) fn sides(count: usize) -> Option<(Side, Side)> {
 /// Whether no byte of a sink was written.
 pub(crate) fn untouched(sink: &[u8]) -> bool {
     sink.len() == LEASE_BYTES && sink.iter().all(|byte| *byte == UNTOUCHED)
+}
+
+/// Whether one of a rail's descriptors becomes readable within so many milliseconds.
+pub(crate) fn ready(rail: &SystemRail, wait_ms: i64) -> bool {
+    let fds = rail.descriptors();
+    let mut fds: Vec<PollFd<'_>> =
+        fds.into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+    let wait = Timespec { tv_sec: wait_ms / 1000, tv_nsec: wait_ms % 1000 * 1_000_000 };
+    poll(&mut fds, Some(&wait)).unwrap() > 0
 }

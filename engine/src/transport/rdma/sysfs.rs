@@ -192,8 +192,13 @@ fn device(roots: &Roots, name: String) -> Device {
         .find(|file| text(&verbs.join(file).join("ibdev")).as_deref() == Some(&name));
     let obstacle = not_a_channel_adapter(&path).or_else(|| out_of_reach(roots, uverbs.as_deref()));
     let numa = text(&path.join("device/numa_node")).and_then(|node| node.parse().ok());
-    let software = !path.join("device").exists();
+    let software = is_software(roots, &name);
     Device { name, numa, uverbs, software, obstacle, ports }
+}
+
+/// Whether a device is done in software: it has no device of a bus behind it.
+pub(super) fn is_software(roots: &Roots, name: &str) -> bool {
+    !roots.sys.join("class/infiniband").join(name).join("device").exists()
 }
 
 /// Devices that speak something else than RoCE or InfiniBand.

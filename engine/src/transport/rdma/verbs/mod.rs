@@ -18,8 +18,6 @@ mod status;
 mod window;
 mod windows;
 
-use std::sync::Arc;
-
 use self::device::Context;
 use self::library::Library;
 use super::sysfs::{self, Device, Remark, Roots, Survey};
@@ -36,7 +34,8 @@ pub enum WindowKind {
     /// without the kernel.
     Bound,
     /// A memory region of its own, which every queue pair of this peer's rail can read: for devices
-    /// without such windows.
+    /// without such windows, and for soft-RoCE, whose windows open all of the region that they are
+    /// bound to (seen with `rdma_rxe` of Linux 6.1).
     Registered,
 }
 
@@ -56,7 +55,7 @@ impl SystemVerbs {
         Ok(Self { library: Library::load()?, roots: Roots::default(), windows: None })
     }
 
-    /// Makes windows in this way, whatever a device has.
+    /// Makes windows in this way, whatever suits a device.
     #[must_use]
     pub fn with_windows(self, kind: WindowKind) -> Self {
         Self { windows: Some(kind), ..self }
@@ -102,15 +101,6 @@ impl SystemVerbs {
         }
         Ok(ports)
     }
-
-    /// How windows are made at a device.
-    fn window_kind(&self, context: &Arc<Context>) -> Result<WindowKind, RailError> {
-        match self.windows {
-            Some(kind) => Ok(kind),
-            None if context.limits()?.windows_2b => Ok(WindowKind::Bound),
-            None => Ok(WindowKind::Registered),
-        }
-    }
 }
 
 impl Verbs for SystemVerbs {
@@ -124,8 +114,13 @@ impl Verbs for SystemVerbs {
 
     fn open(&self, port: &PortInfo, peer: &NodeName, slab: &Slab) -> Result<SystemRail, RailError> {
         let context = Context::open(self.library, &port.device)?;
-        let kind = self.window_kind(&context)?;
+        let software = sysfs::is_software(&self.roots, &port.device);
+        let kind = match self.windows {
+            Some(kind) => kind,
+            None if !software && context.limits()?.windows_2b => WindowKind::Bound,
+            None => WindowKind::Registered,
+        };
         tracing::debug!(port = port.name(), peer = %peer, ?kind, "opening an RDMA port");
-        SystemRail::open(context, port, slab, kind)
+        SystemRail::open(context, port, slab, kind, software)
     }
 }

@@ -18,10 +18,14 @@ use crate::transport::rdma::{QpAddress, RailError};
 
 /// Time to wait for an answer before a packet is sent again, as a power of two of 4.096
 /// microseconds: 67 ms.
-const TIMEOUT: u8 = 14;
-/// How often a packet is sent again; 7 is the most. With `TIMEOUT` a silent peer is given up after
-/// half a second to four, as devices take the time.
-const RETRIES: u8 = 7;
+pub(super) const TIMEOUT: u8 = 14;
+/// The same for soft-RoCE: 537 ms. Its clock does not stand still while answers arrive, so what
+/// waits behind a few MiB is asked for again and again where the time is short.
+pub(super) const TIMEOUT_SOFTWARE: u8 = 17;
+/// How often a packet is sent again. 7 is the most, but soft-RoCE takes 7 for "for ever" (seen with
+/// `rdma_rxe` of Linux 6.1). With `TIMEOUT` a silent peer is given up after half a second to two, as
+/// devices take the time; by soft-RoCE after four.
+const RETRIES: u8 = 6;
 /// How often to wait for a peer that has no receive posted. Nobody posts receives here and no
 /// request wants one, so not at all.
 const RETRIES_NOT_READY: u8 = 0;
@@ -75,6 +79,8 @@ pub(super) struct Connection {
     pub(super) mtu: ibv_mtu::Type,
     /// READs under way at once, each way.
     pub(super) reads: u8,
+    /// When to send again: `TIMEOUT` or `TIMEOUT_SOFTWARE`.
+    pub(super) timeout: u8,
 }
 
 impl QueuePair {
@@ -150,7 +156,7 @@ impl QueuePair {
         self.modify(&mut attributes, mask, "connect a queue pair (the peer's address)")?;
         let mut attributes = ibv_qp_attr::zeroed();
         attributes.qp_state = ibv_qp_state::IBV_QPS_RTS;
-        attributes.timeout = TIMEOUT;
+        attributes.timeout = connection.timeout;
         attributes.retry_cnt = RETRIES;
         attributes.rnr_retry = RETRIES_NOT_READY;
         attributes.sq_psn = self.psn;

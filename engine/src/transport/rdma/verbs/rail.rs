@@ -13,7 +13,7 @@ use super::completion::{Channel, CompletionQueue};
 use super::device::{Context, Limits};
 use super::domain::Domain;
 use super::outstanding::{Entry, Kind, Outstanding};
-use super::pair::{Connection, QueuePair, Request, Work};
+use super::pair::{Connection, QueuePair, Request, TIMEOUT, TIMEOUT_SOFTWARE, Work};
 use super::region::{Region, Use};
 use super::status::{event_words, is_of_port, status_words};
 use super::windows::{By, Opened, Windows, span};
@@ -50,6 +50,7 @@ pub struct SystemRail {
     port: PortInfo,
     limits: Limits,
     kind: WindowKind,
+    timeout: u8,
 }
 
 /// A queue pair and what is asked of it.
@@ -69,6 +70,7 @@ impl SystemRail {
         port: &PortInfo,
         slab: &Slab,
         kind: WindowKind,
+        software: bool,
     ) -> Result<Self, RailError> {
         let limits = context.limits()?;
         if kind == WindowKind::Bound && !limits.windows_2b {
@@ -96,6 +98,7 @@ impl SystemRail {
             port: port.clone(),
             limits,
             kind,
+            timeout: if software { TIMEOUT_SOFTWARE } else { TIMEOUT },
         };
         rail.check_address()?;
         Ok(rail)
@@ -212,9 +215,10 @@ impl Rail for SystemRail {
             return Err(RailError::new("one of the ports answers no READs"));
         }
         let (address, mtu) = (address(&self.port, peer)?, path_mtu(&self.port, peer)?);
+        let timeout = self.timeout;
         for (pair, peer) in self.pairs.iter_mut().zip(queue_pairs) {
             let peer = QpAddress { number: peer.number & PSN, psn: peer.psn & PSN };
-            pair.qp.connect(&Connection { peer, address, mtu, reads })?;
+            pair.qp.connect(&Connection { peer, address, mtu, reads, timeout })?;
             pair.connected = true;
         }
         Ok(())
