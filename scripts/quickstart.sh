@@ -3,6 +3,7 @@
 # costs only what changed.
 #
 #   scripts/quickstart.sh        BYTES=1GiB: size of the checkpoint   KEEP=1: leave everything
+#   FILES=2000: small files beside it
 #
 #   TRANSPORT=rdma: how content is to go (rdma, auto, quic); both nodes are then of one private site
 #   ONPREM_DEVICES, CLOUD_DEVICES: RDMA devices of the nodes, with commas; all that are usable
@@ -91,7 +92,7 @@ bytes=${BYTES:-1GiB}
 "$bench" data ckpt "$first" --bytes "$bytes" >"$work/data.json"
 "$bench" data ckpt-next "$next" --bytes "$bytes" >"$work/data-next.json"
 for step in "$first" "$next"; do
-    "$bench" data shards "$step/shards" --files 2000 --file-bytes 16KiB >/dev/null
+    "$bench" data shards "$step/shards" --files "${FILES:-2000}" --file-bytes 16KiB >/dev/null
 done
 new_bytes=$("$bench" field new_bytes <"$work/data-next.json")
 

@@ -13,7 +13,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 guest=$repo/scripts/rdma-guest
-mapfile -t scenarios < <(cd "$guest/scenario" && printf '%s\n' *.sh | sed -n 's/^[0-9]*-\(.*\)\.sh$/\1/p')
+mapfile -t scenarios < <(cd "$guest/scenario" && printf '%s\n' *.sh | sed -n 's/^[0-9]-\(.*\)\.sh$/\1/p')
 
 usage() {
     sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
@@ -21,8 +21,8 @@ usage() {
 Scenarios: ${scenarios[*]}
 
 PROFILE=release     which build is tried             SKIP_BUILD=1        use what is built
-TRANSPORT=rdma      rdma, auto, or quic for none     TIME_LIMIT=600      seconds for the guest
-BYTES=64MiB         content of one transfer          CPUS=2 MEMORY=2048  processors, MiB
+TRANSPORT=rdma      rdma, auto, or quic for none     TIME_LIMIT=900      seconds for the guest
+BYTES=32MiB         content of one transfer          CPUS=2 MEMORY=2048  processors, MiB
 ACCEL=tcg           tcg, or kvm where it is usable   KEEP=1              keep the guest's logs
 END
 }
@@ -37,13 +37,13 @@ chosen=("$@")
 if [ "$mode" = scenarios ]; then
     [ $# -gt 0 ] || chosen=("${scenarios[@]}")
     for one in "${chosen[@]}"; do
-        [ -n "$(find "$guest/scenario" -name "*-$one.sh")" ] ||
+        [ -n "$(find "$guest/scenario" -name "[0-9]-$one.sh")" ] ||
             die "there is no scenario $one" "one of: ${scenarios[*]}"
     done
 fi
 case ${ACCEL:=tcg} in tcg | kvm) ;; *) die "there is no accelerator $ACCEL" "tcg or kvm" ;; esac
 case ${TRANSPORT:=rdma} in rdma | auto | quic) ;; *) die "there is no transport $TRANSPORT" ;; esac
-if [ "$mode" = shell ]; then limit=${TIME_LIMIT:-3600}; else limit=${TIME_LIMIT:-600}; fi
+if [ "$mode" = shell ]; then limit=${TIME_LIMIT:-3600}; else limit=${TIME_LIMIT:-900}; fi
 
 need qemu-system-x86_64=qemu-system-x86 busybox=busybox-static cpio=cpio modprobe=kmod \
     ip=iproute2 rdma=iproute2 ib_read_bw=perftest ibv_devinfo=ibverbs-utils xz=xz-utils
@@ -55,6 +55,7 @@ compgen -G '/usr/lib/*/libibverbs/librxe*.so' >/dev/null || need librxe.so=ibver
 mkdir -p "$target/rdma-guest"
 work=$(mktemp -d "$target/rdma-guest/run.XXXXXX")
 qemu_pid=''
+# shellcheck disable=SC2317
 cleanup() {
     local status=$?
     trap - EXIT
@@ -87,6 +88,7 @@ mkdir "$work/out" "$work/initramfs"
 } >"$work/out/job"
 initramfs "$work/initramfs" "$work/initramfs.cpio"
 
+# shellcheck disable=SC2054
 machine=(-accel "$ACCEL" -cpu max -smp "${CPUS:-2}" -m "${MEMORY:-2048}"
     -nodefaults -no-user-config -display none -no-reboot
     -chardev stdio,id=console,signal=off -serial chardev:console
@@ -107,8 +109,9 @@ else
     wait "$qemu_pid" || status=$?
     qemu_pid=''
 fi
-[ "$status" != 124 ] && [ "$status" != 137 ] ||
-    die "the guest was not done in $limit s and was stopped" "TIME_LIMIT=SECONDS gives it more"
+case $status in
+124 | 137) die "the guest was not done in $limit s and was stopped" "TIME_LIMIT=SECONDS gives it more" ;;
+esac
 [ "$status" = 0 ] || die "QEMU ended with exit status $status"
 [ -s "$work/out/status" ] || die "the guest ended without an exit status" "its last lines say why"
 status=$(cat "$work/out/status")

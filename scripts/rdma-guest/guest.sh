@@ -4,8 +4,9 @@ set -euo pipefail
 export HOME=/tmp TMPDIR=/tmp PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 # shellcheck source=/dev/null
 source /mnt/out/job
+: "${mode:?}" "${directory:?}" "${words[@]:?}"
 export PROFILE=$profile CARGO_TARGET_DIR=/mnt/target SKIP_BUILD=1
-# shellcheck source=../lib.sh
+# shellcheck source=lib.sh
 source /mnt/repo/scripts/lib.sh
 here=$repo/scripts/rdma-guest
 # shellcheck source=network.sh
@@ -39,7 +40,7 @@ for one in "${words[@]}"; do
     begun=$(uptime_s)
     say "" "== $one"
     # A scenario is a process of its own: it may end at any line, and cleans up after itself.
-    if bash "$here"/scenario/*-"$one".sh; then
+    if bash "$here"/scenario/[0-9]-"$one".sh; then
         verdict=ok
     else
         verdict=FAILED

@@ -1,14 +1,14 @@
 # Two nodes of one private site in the guest, for the scenarios. They meet on 127.0.0.1; TRANSPORT
 # says how content is to go, and each has a device on every rail of `rails_used`.
 # shellcheck shell=bash
-# shellcheck source=../lib.sh
+# shellcheck source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 # shellcheck source=network.sh
 source "$(dirname "${BASH_SOURCE[0]}")/network.sh"
 
-bytes=${BYTES:-64MiB}
+# shellcheck disable=SC2034
+bytes=${BYTES:-32MiB} message_bytes=${MESSAGE_BYTES:-1048576}
 queue_pairs=${QUEUE_PAIRS:-4}
-message_bytes=${MESSAGE_BYTES:-1048576}
 rails_used=("${rails[@]}")
 transport_flags=()
 [ "$TRANSPORT" = quic ] || transport_flags=(--transport "$TRANSPORT")
@@ -117,10 +117,15 @@ part() {
     step "$1: $(tr ' ' / <"$work/part") bytes have moved"
 }
 
+# show_rails: what node b says of its rails.
+show_rails() { b status --json 2>/dev/null | grep -o '"rails":\[[^]]*\]' >&2 || true; }
+
 # stall NAME: the longest time without progress, in seconds.
 stall() {
-    awk 'function number(name) { return match($0, "\"" name "\":[0-9.]+") ?
-            substr($0, RSTART + length(name) + 3, RLENGTH - length(name) - 3) + 0 : -1 }
+    awk 'function number(name) {
+            if (!match($0, "\"" name "\":[0-9.]+")) return -1
+            return substr($0, RSTART + length(name) + 3, RLENGTH - length(name) - 3) + 0
+        }
         /"event":"progress"/ {
             done = number("bytes_done"); total = number("bytes_total"); now = number("elapsed_s")
             if (done > most) { most = done; since = now }

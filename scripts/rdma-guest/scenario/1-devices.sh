@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The rails work before Portway is asked to use them: devices, GIDs, and verbs over IPv4 and IPv6.
 set -euo pipefail
-# shellcheck source=../nodes.sh
+# shellcheck source=nodes.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../nodes.sh"
 
 rdma link

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Push and pull of large files, many small ones, links and holes; a second push sends nothing.
 set -euo pipefail
-# shellcheck source=../nodes.sh
+# shellcheck source=nodes.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../nodes.sh"
 
 tree=$work/a/data/tree

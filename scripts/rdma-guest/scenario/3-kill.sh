@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SIGKILL to the sender, then to the receiver, in mid-transfer: the same command resumes.
 set -euo pipefail
-# shellcheck source=../nodes.sh
+# shellcheck source=nodes.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../nodes.sh"
 
 data ckpt "$work/a/data/one" --bytes "$bytes"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Rails go away in mid-transfer, first one and then both: the transfer goes on and ends well.
 set -euo pipefail
-# shellcheck source=../nodes.sh
+# shellcheck source=nodes.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../nodes.sh"
 
 stall_s_max=${STALL_S_MAX:-5}
@@ -14,9 +14,13 @@ moving() {
     part "$1" 20
 }
 ended() {
+    local stalled_s
+    kill -0 "$client_pid" || die "$1 was over before its rails were lost" "a larger BYTES gives it time"
     finish "$1"
-    step "$1: longest time without progress $(stall "$1") s"
-    awk -v stall="$(stall "$1")" -v most="$stall_s_max" 'BEGIN { exit !(stall <= most) }' ||
+    show_rails
+    stalled_s=$(stall "$1")
+    step "$1: longest time without progress $stalled_s s"
+    awk -v stall="$stalled_s" -v most="$stall_s_max" 'BEGIN { exit !(stall <= most) }' ||
         die "$1 made no progress for more than $stall_s_max s"
     same "$work/a/data/$1" "$1"
 }

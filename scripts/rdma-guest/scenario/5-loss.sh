@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One rail loses 1 % and delays by 2 ms, both ways: the transfer ends well.
 set -euo pipefail
-# shellcheck source=../nodes.sh
+# shellcheck source=nodes.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../nodes.sh"
 
 data ckpt "$work/a/data/lossy" --bytes "$bytes"

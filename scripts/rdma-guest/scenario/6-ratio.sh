@@ -2,7 +2,7 @@
 # Content throughput of verified transfers beside ib_read_bw on the same rail, in turns. Figures of
 # this guest mean nothing; ratios do.
 set -euo pipefail
-# shellcheck source=../nodes.sh
+# shellcheck source=nodes.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../nodes.sh"
 
 rails_used=(0)
