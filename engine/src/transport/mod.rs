@@ -15,6 +15,7 @@ use bytes::Bytes;
 
 use crate::base::{NodeName, SiteName, Tier};
 use crate::buf::Lease;
+use crate::metrics::RailStatus;
 
 pub use memory::{MemoryConfig, MemoryIncoming, MemoryLink, memory_pair};
 
@@ -134,6 +135,11 @@ pub trait Link: Clone + Send + Sync + 'static {
     fn recv_data(&self) -> impl Future<Output = Result<Self::Incoming, LinkError>> + Send;
     /// What crossed the wire so far.
     fn meter(&self) -> WireMeter;
+    /// How the rails of the session stand, with what they carried since it began; empty for a
+    /// transport that has none.
+    fn rails(&self) -> Vec<RailStatus> {
+        Vec::new()
+    }
     /// Ends the session with a reason for the peer; delivers what was sent before, within a bound.
     fn close(&self, reason: &str) -> impl Future<Output = ()> + Send;
 }
