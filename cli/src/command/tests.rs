@@ -71,7 +71,8 @@ fn a_plan_says_what_would_move_and_how_long() {
         estimate_s: Some(3.2),
         estimate_basis: "187 MB/s measured yesterday".to_owned(),
         free_bytes: 1_000_000_000_000,
-        path: "quic to 10.0.0.2:7717, the only one".to_owned(),
+        transport: "quic".to_owned(),
+        transport_reason: "cloud is of site eu1, this node of dc1".to_owned(),
     };
     assert_snapshot!(plan::text("cloud:x", &plan), @r"
 3 of 2,040 files would move to cloud:x
@@ -81,7 +82,7 @@ fn a_plan_says_what_would_move_and_how_long() {
   total          2.85 GB
   free there     1.00 TB
   time         about 3.20 s: 187 MB/s measured yesterday
-  path         quic to 10.0.0.2:7717, the only one
+  transport    quic: cloud is of site eu1, this node of dc1
 ");
 }
 

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use super::calls::Pong;
 use super::doctor::{LocalChecks, System, local};
 use super::engine::{Engine, clock_ms};
-use super::{Error, Finding, Level, NodeAddress};
+use super::path::PathChoice;
+use super::{Error, Finding, Level, NodeAddress, TransportChoice};
 use crate::base::human;
 use crate::storage::uring;
 use crate::transport::Link;
@@ -72,6 +73,7 @@ impl Engine {
         let round_trip = asked.elapsed();
         let apart_ms = pong.clock_ms.abs_diff(clock_ms());
         let meter = session.link.meter();
+        let path = self.path(&session, TransportChoice::Auto);
         let peer = session.link.peer().clone();
         session.link.close("done").await;
         let reached = format!(
@@ -91,6 +93,15 @@ impl Engine {
         };
         let mtu =
             format!("datagrams of {} bytes so far; discovery goes on while it sends", meter.mtu);
-        vec![finding(Level::Ok, reached, ""), clock, finding(Level::Ok, mtu, "")]
+        let path = match path {
+            Ok(PathChoice { transport, reason, fix }) => Finding {
+                check: "transport".to_owned(),
+                level: Level::Ok,
+                finding: format!("{}: {reason}", transport.as_str()),
+                fix,
+            },
+            Err(error) => finding(Level::Fail, error.message, &error.hint),
+        };
+        vec![finding(Level::Ok, reached, ""), clock, finding(Level::Ok, mtu, ""), path]
     }
 }

@@ -18,7 +18,6 @@ use crate::runtime::target::{Planted, StoreOptions, TargetStore};
 use crate::storage;
 use crate::transport::Link;
 use crate::transport::quic::QuicLink;
-use crate::transport::rdma::Rails;
 use crate::wire::{Accept, Frame, Open, Operation};
 
 /// Longest that a peer may take to say what a session is for.
@@ -29,7 +28,8 @@ impl Shared {
     pub(super) async fn session(self: Arc<Self>, link: QuicLink) {
         let peer = link.peer().clone();
         let opening = async {
-            link.send(our_hello(&Rails::none("")).encode()).await?;
+            let offer = self.engine.0.offer(&self.us, &peer);
+            link.send(our_hello(&offer).encode()).await?;
             expect_hello(&link).await?;
             recv(&link).await
         };
