@@ -2,6 +2,7 @@
 
 mod hello;
 mod port;
+pub mod sysfs;
 
 pub use hello::{Rails, UnknownFabric};
 pub use port::{
