@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::calls::Pong;
-use super::doctor::{LocalChecks, System, local};
+use super::doctor::{LocalChecks, RdmaChecks, System, local};
 use super::engine::{Engine, clock_ms};
-use super::path::PathChoice;
+use super::path::{self, PathChoice};
 use super::{Error, Finding, Level, NodeAddress, TransportChoice};
 use crate::base::human;
 use crate::storage::uring;
 use crate::transport::Link;
+use crate::transport::rdma::sysfs::{Roots, survey};
 
 /// Clocks that differ by more than this confuse whoever reads two logs, in milliseconds.
 const CLOCK_APART_MS: u64 = 2000;
@@ -48,6 +49,12 @@ impl Engine {
             slab_bytes: settings.limits.slab_mib << 20,
             socket_buffer_bytes: settings.quic.socket_buffer_mib << 20,
             probe_uring: &|| uring::probe().map_err(std::io::Error::other),
+            rdma: RdmaChecks {
+                built: path::BUILT,
+                settings: &settings.rdma,
+                survey: survey(&Roots::default()),
+                library: None,
+            },
             system: System::default(),
         })
     }
