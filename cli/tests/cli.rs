@@ -344,6 +344,8 @@ fn the_version_tells_what_the_build_can_use() {
     let dir = home();
     let version = told(dir.path(), &["--version"]).replace(env!("CARGO_PKG_VERSION"), "VERSION");
     assert!(version.starts_with("exit 0\nportway VERSION\ntransports: quic"), "{version}");
+    let rdma = if cfg!(feature = "rdma") { ", +rdma\n" } else { ", without rdma\n" };
+    assert!(version.contains(rdma), "{version}");
     assert_eq!(
         version,
         told(dir.path(), &["version"]).replace(env!("CARGO_PKG_VERSION"), "VERSION")

@@ -69,6 +69,18 @@ fn a_first_transfer_between_two_nodes_and_back() {
     join.stdin.take().expect("piped").write_all(&token).expect("written");
     assert!(join.wait().expect("ended").success());
 
+    // Nothing moves where RDMA is asked for and cannot be.
+    let refused = ["push", "--transport", "rdma", "--json", &path("step-1"), "onprem:ck/"];
+    let refused = events(&run(&cloud, &refused, 1));
+    assert_eq!(refused.last().expect("events")["code"], "no-rdma");
+    let plan = events(&run(&cloud, &["plan", "--json", &path("step-1"), "onprem:ck/"], 0));
+    assert_eq!(plan[0]["transport"], "quic");
+    assert_eq!(plan[0]["transport_reason"], "onprem is of site dc, this node of eu");
+    let doctor = portway(&cloud, &["doctor", "onprem", "--json"]).output();
+    let found = events(&doctor.expect("the command starts"));
+    let found = found.iter().find(|found| found["check"] == "transport").expect("told");
+    assert_eq!(found["finding"], "quic: onprem is of site dc, this node of eu");
+
     let pushed = events(&run(&cloud, &["push", "--json", &path("step-1"), "onprem:ck/"], 0));
     let summary = pushed.last().expect("events");
     assert_eq!(summary["event"], "summary");

@@ -58,6 +58,6 @@ pub(super) fn text(place: &str, plan: &api::Plan) -> String {
         },
     );
     let _ = writeln!(text, "  {:<12} {time}: {}", "time", plan.estimate_basis);
-    let _ = write!(text, "  {:<12} {}", "path", plan.path);
+    let _ = write!(text, "  {:<12} {}: {}", "transport", plan.transport, plan.transport_reason);
     text
 }

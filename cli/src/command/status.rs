@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use portway::api::{Error, Exit};
 use portway::base::human;
-use portway::metrics::{NodeStatus, Snapshot};
+use portway::metrics::{NodeStatus, Phase, Snapshot};
 
 use crate::args::OneNode;
 use crate::out::event::Event;
@@ -49,6 +49,7 @@ pub(super) fn text(status: &NodeStatus) -> String {
         meter.add(one);
         let _ =
             write!(text, "\nrunning  {}\n         {}", heading(one), progress(one, &meter, false));
+        rails(&mut text, one);
     }
     for (one, how) in &status.recent {
         let _ = write!(
@@ -59,8 +60,31 @@ pub(super) fn text(status: &NodeStatus) -> String {
             human::bytes(one.bytes_done()),
             human::seconds(one.elapsed_ms as f64 / 1e3)
         );
+        rails(&mut text, one);
     }
     text
+}
+
+/// A line for each rail of a transfer. State and rate of one that ended say nothing any more.
+fn rails(text: &mut String, one: &Snapshot) {
+    for rail in &one.rails {
+        let name = human::escaped(rail.name.as_bytes());
+        let _ = write!(text, "\n         rail {name}");
+        if one.phase != Phase::Ended {
+            let rate = human::rate(rail.rate_mbps as f64 * 1e6 / 8.0);
+            let _ = write!(text, "  {}  {rate}", rail.state.as_str());
+        }
+        let _ = write!(text, "  {}", human::bytes(rail.bytes));
+        for (count, noun) in [(rail.messages, "message"), (rail.errors, "error")] {
+            let more = if count == 1 { "" } else { "s" };
+            if count > 0 {
+                let _ = write!(text, "  {} {noun}{more}", human::count(count));
+            }
+        }
+        if !rail.why.is_empty() {
+            let _ = write!(text, ": {}", human::escaped(rail.why.as_bytes()));
+        }
+    }
 }
 
 fn heading(one: &Snapshot) -> String {

@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 use portway::api::{Finding, Level, ListEntry, Plan, VerifyReport};
-use portway::metrics::NodeStatus;
+use portway::metrics::{NodeStatus, Phase, RailState, RailStatus, Snapshot};
 
 use super::*;
 use crate::out::Mode;
@@ -71,7 +71,8 @@ fn a_plan_says_what_would_move_and_how_long() {
         estimate_s: Some(3.2),
         estimate_basis: "187 MB/s measured yesterday".to_owned(),
         free_bytes: 1_000_000_000_000,
-        path: "quic to 10.0.0.2:7717, the only one".to_owned(),
+        transport: "quic".to_owned(),
+        transport_reason: "cloud is of site eu1, this node of dc1".to_owned(),
     };
     assert_snapshot!(plan::text("cloud:x", &plan), @r"
 3 of 2,040 files would move to cloud:x
@@ -81,7 +82,7 @@ fn a_plan_says_what_would_move_and_how_long() {
   total          2.85 GB
   free there     1.00 TB
   time         about 3.20 s: 187 MB/s measured yesterday
-  path         quic to 10.0.0.2:7717, the only one
+  transport    quic: cloud is of site eu1, this node of dc1
 ");
 }
 
@@ -122,6 +123,61 @@ running  push cloud models/step-100 (0123456789abcdef0123456789abcdef)
 ended    push cloud models/step-100 (0123456789abcdef0123456789abcdef)
          done: 12 files, 1.20 GB in 2.00 s
 ");
+}
+
+#[test]
+fn a_status_shows_each_rail_below_its_transfer() {
+    let rail = |name: &str, state, why: &str| RailStatus {
+        name: name.to_owned(),
+        state,
+        bytes: 600_000_000,
+        messages: 1234,
+        errors: u64::from(!why.is_empty()),
+        rate_mbps: 98_000,
+        why: why.to_owned(),
+    };
+    let rails = vec![
+        rail("mlx5_0/1 - mlx5_0/1", RailState::Up, ""),
+        rail("mlx5_1/1 - mlx5_1/1", RailState::Down, "the port is down\x1b"),
+    ];
+    let running = Snapshot { transport: "rdma".to_owned(), rails: rails.clone(), ..snapshot() };
+    let ended = Snapshot { phase: Phase::Ended, rails, ..snapshot() };
+    let status = NodeStatus {
+        node: "b".to_owned(),
+        version: "0.1.0".to_owned(),
+        uptime_ms: 1,
+        running: vec![running],
+        recent: vec![(ended, "done".to_owned())],
+        index_chunks: 1,
+        leases_out: (0, 64),
+        disk_free_bytes: 1,
+    };
+    assert_snapshot!(status::text(&status), @r"
+b: portway 0.1.0, up 0.00 s, 1 chunks in the index, 0 of 64 leases out, 1 B free
+running  push cloud models/step-100 (0123456789abcdef0123456789abcdef)
+          42 %  1.20 GB of 2.85 GB  300 MB/s  3 s left  12/2,040 files  deduplicated 25 %  resumed 25 %  rdma
+         rail mlx5_0/1 - mlx5_0/1  up  12.2 GB/s  600 MB  1,234 messages
+         rail mlx5_1/1 - mlx5_1/1  down  12.2 GB/s  600 MB  1,234 messages  1 error: the port is down\x1b
+ended    push cloud models/step-100 (0123456789abcdef0123456789abcdef)
+         done: 12 files, 1.20 GB in 2.00 s
+         rail mlx5_0/1 - mlx5_0/1  600 MB  1,234 messages
+         rail mlx5_1/1 - mlx5_1/1  600 MB  1,234 messages  1 error: the port is down\x1b
+");
+    let (json, stdout, _) = out(Mode::Json);
+    json.event(&Event::Status(&status));
+    let event: serde_json::Value = serde_json::from_str(&stdout.text()).expect("JSON");
+    assert_eq!(
+        event["running"][0]["rails"][1],
+        serde_json::json!({
+            "name": "mlx5_1/1 - mlx5_1/1",
+            "state": "down",
+            "bytes": 600_000_000,
+            "messages": 1234,
+            "errors": 1,
+            "rate_mbps": 98_000,
+            "why": "the port is down\u{1b}",
+        })
+    );
 }
 
 #[test]

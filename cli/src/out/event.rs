@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use portway::api::{Finding, ListEntry, Outcome, Plan, VerifyReport};
-use portway::metrics::{NodeStatus, Phase, Snapshot};
+use portway::metrics::{NodeStatus, Phase, RailStatus, Snapshot};
 use serde::Serialize;
 
 use super::progress::Meter;
@@ -81,6 +81,7 @@ pub(crate) struct Progress<'a> {
     transport: &'a str,
     peer: &'a str,
     transfer_id: &'a str,
+    rails: &'a [RailStatus],
 }
 
 /// See [`Event::Summary`].
@@ -140,6 +141,7 @@ impl<'a> Event<'a> {
             transport: &now.transport,
             peer: &now.peer,
             transfer_id: &now.transfer_id,
+            rails: &now.rails,
         }))
     }
 

@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::calls::Pong;
-use super::doctor::{LocalChecks, System, local};
+use super::doctor::{LocalChecks, RdmaChecks, System, local};
 use super::engine::{Engine, clock_ms};
-use super::{Error, Finding, Level, NodeAddress};
+use super::path::{self, PathChoice};
+use super::{Error, Finding, Level, NodeAddress, TransportChoice};
 use crate::base::human;
 use crate::storage::uring;
 use crate::transport::Link;
+use crate::transport::rdma::sysfs::{Roots, survey};
 
 /// Clocks that differ by more than this confuse whoever reads two logs, in milliseconds.
 const CLOCK_APART_MS: u64 = 2000;
@@ -47,6 +49,12 @@ impl Engine {
             slab_bytes: settings.limits.slab_mib << 20,
             socket_buffer_bytes: settings.quic.socket_buffer_mib << 20,
             probe_uring: &|| uring::probe().map_err(std::io::Error::other),
+            rdma: RdmaChecks {
+                built: path::BUILT,
+                settings: &settings.rdma,
+                survey: survey(&Roots::default()),
+                library: None,
+            },
             system: System::default(),
         })
     }
@@ -72,6 +80,7 @@ impl Engine {
         let round_trip = asked.elapsed();
         let apart_ms = pong.clock_ms.abs_diff(clock_ms());
         let meter = session.link.meter();
+        let path = self.path(&session, TransportChoice::Auto);
         let peer = session.link.peer().clone();
         session.link.close("done").await;
         let reached = format!(
@@ -91,6 +100,15 @@ impl Engine {
         };
         let mtu =
             format!("datagrams of {} bytes so far; discovery goes on while it sends", meter.mtu);
-        vec![finding(Level::Ok, reached, ""), clock, finding(Level::Ok, mtu, "")]
+        let path = match path {
+            Ok(PathChoice { transport, reason, fix }) => Finding {
+                check: "transport".to_owned(),
+                level: Level::Ok,
+                finding: format!("{}: {reason}", transport.as_str()),
+                fix,
+            },
+            Err(error) => finding(Level::Fail, error.message, &error.hint),
+        };
+        vec![finding(Level::Ok, reached, ""), clock, finding(Level::Ok, mtu, ""), path]
     }
 }

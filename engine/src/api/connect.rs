@@ -11,7 +11,7 @@ use super::engine::{Inner, clock_ms, unix_now};
 use super::{Error, Exit};
 use crate::base::human;
 use crate::config::Endpoint;
-use crate::identity::{peer_of, refusal_text};
+use crate::identity::{SpiffeId, peer_of, refusal_text};
 use crate::transport::quic::{QuicLink, QuicTls, dial as quic_dial};
 use crate::transport::rdma::Rails;
 use crate::transport::{Link, LinkError};
@@ -23,6 +23,8 @@ pub(super) const PROGRAM: &str = concat!("portway/", env!("CARGO_PKG_VERSION"));
 /// An authenticated session whose peer speaks our protocol.
 pub(super) struct Session {
     pub(super) link: QuicLink,
+    /// The ports that the peer told of.
+    pub(super) rails: Rails,
     label: String,
 }
 
@@ -82,11 +84,12 @@ async fn resolve(endpoints: &[Endpoint]) -> Result<Vec<SocketAddr>, Error> {
     }
 }
 
-/// Dials a node, called `label` in messages, and greets it.
+/// Dials a node, called `label` in messages, and greets it; `us` is who this node is, if it is one.
 pub(super) async fn dial(
     inner: &Arc<Inner>,
     endpoints: &[Endpoint],
     tls: Arc<rustls::ClientConfig>,
+    us: Option<&SpiffeId>,
     label: &str,
 ) -> Result<Session, Error> {
     let addresses = resolve(endpoints).await?;
@@ -101,9 +104,10 @@ pub(super) async fn dial(
     };
     let failed = |error: LinkError| link_error(&error, label);
     let link = quic_dial(&addresses, &tls, &inner.quic).await.map_err(failed)?;
-    link.send(our_hello(&Rails::none("")).encode()).await.map_err(failed)?;
-    expect_hello(&link).await.map_err(failed)?;
-    Ok(Session { link, label: label.to_owned() })
+    let offer = us.map_or(Rails::none(""), |us| inner.offer(us, link.peer()));
+    link.send(our_hello(&offer).encode()).await.map_err(failed)?;
+    let rails = Rails::heard(&expect_hello(&link).await.map_err(failed)?);
+    Ok(Session { link, rails, label: label.to_owned() })
 }
 
 impl Session {

@@ -3,10 +3,13 @@
 mod disk;
 mod limits;
 mod network;
+mod rdma;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub use rdma::RdmaChecks;
 
 use super::{Finding, Level};
 use crate::base::human;
@@ -31,6 +34,8 @@ pub struct LocalChecks<'a> {
     pub socket_buffer_bytes: u64,
     /// Tries to set up an `io_uring`.
     pub probe_uring: &'a dyn Fn() -> io::Result<()>,
+    /// RDMA devices, and whether they may be used.
+    pub rdma: RdmaChecks<'a>,
     /// Where the system tells about itself.
     pub system: System,
 }
@@ -54,18 +59,19 @@ impl Default for System {
 
 /// Runs every local check. Calls block for a few milliseconds.
 pub fn local(checks: &LocalChecks<'_>) -> Vec<Finding> {
-    vec![
+    let mut findings = vec![
         clock(checks.now, checks.certificate),
         clock_sync(&checks.system),
         network::udp_buffers(checks.socket_buffer_bytes),
         network::gso(&rustix::system::uname().release().to_string_lossy()),
         network::mtu(&checks.system),
         limits::open_files(),
-        limits::locked_memory(checks.slab_bytes),
+        limits::locked_memory(checks.slab_bytes, checks.rdma.usable(), &checks.system),
         limits::uring(checks.probe_uring, &checks.system),
         disk::root(checks.root),
-        network::rdma(&checks.system),
-    ]
+    ];
+    findings.extend(rdma::rdma(&checks.rdma, &checks.system));
+    findings
 }
 
 fn finding(

@@ -6,17 +6,20 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::connect::{self, Session};
-use super::{Error, Exit, NodeAddress};
+use super::path::{self, Own, PathChoice};
+use super::{Error, Exit, NodeAddress, TransportChoice};
 use crate::base::{NodeName, SiteName, Tier};
 use crate::buf::Slab;
 use crate::config::{self, Config, Endpoint, Home, ServeRecord};
 use crate::identity::{
-    ADDRESSES_MAX, Enrolment, Expect, Identity, IdentityError, Token, UnixTime, join_config,
+    ADDRESSES_MAX, Enrolment, Expect, Identity, IdentityError, SpiffeId, Token, UnixTime,
+    join_config,
 };
 use crate::metrics::Registry;
 use crate::storage::Backend;
-use crate::transport::Link;
 use crate::transport::quic::{Congestion, QuicConfig, QuicOptions};
+use crate::transport::rdma::Rails;
+use crate::transport::{Link, Peer};
 
 /// Everything that this process does for one home. Cheap to clone.
 #[derive(Clone)]
@@ -123,7 +126,7 @@ impl Engine {
         let tls = join_config(enrolment.token()).map_err(|e| identity_error(&e))?;
         let addresses = enrolment.token().addresses().to_vec();
         let endpoints: Vec<Endpoint> = addresses.iter().filter_map(|a| a.parse().ok()).collect();
-        let session = connect::dial(&engine.0, &endpoints, tls, "the inviting node").await?;
+        let session = connect::dial(&engine.0, &endpoints, tls, None, "the inviting node").await?;
         let request = super::calls::JoinRequest::of(enrolment.request());
         let reply: super::calls::JoinReply = session.call("join", &request).await?;
         let inviter = session.link.peer().node.clone();
@@ -206,11 +209,42 @@ impl Engine {
         identity.check(unix_now()).map_err(|e| identity_error(&e))?;
         let tls = crate::identity::client_config(&identity, expect);
         let tls = tls.map_err(|e| identity_error(&e))?;
-        connect::dial(&self.0, endpoints, tls, label).await
+        connect::dial(&self.0, endpoints, tls, Some(identity.id()), label).await
+    }
+}
+
+impl Engine {
+    /// How content goes in a session.
+    ///
+    /// # Errors
+    /// RDMA was asked for and is not possible.
+    pub(super) fn path(
+        &self,
+        session: &Session,
+        choice: TransportChoice,
+    ) -> Result<PathChoice, Error> {
+        let (identity, ports) = (self.identity()?, self.0.ports());
+        let own = self.0.own(identity.id(), &ports);
+        path::choose(&own, session.link.peer(), &session.rails, choice)
     }
 }
 
 impl Inner {
+    /// The ports of this node that work, whatever people set. Called for each session.
+    fn ports(&self) -> Rails {
+        Rails::none("this version opens no device")
+    }
+
+    fn own<'a>(&'a self, us: &'a SpiffeId, ports: &'a Rails) -> Own<'a> {
+        let settings = &self.config.settings.rdma;
+        Own { built: path::BUILT, site: &us.site, tier: us.tier, settings, ports }
+    }
+
+    /// What a greeting tells `peer` of this node's ports.
+    pub(super) fn offer(&self, us: &SpiffeId, peer: &Peer) -> Rails {
+        path::offer(&self.own(us, &self.ports()), peer)
+    }
+
     pub(super) fn backend(&self) -> Backend {
         match self.config.settings.storage.backend {
             config::Backend::Auto => Backend::Auto,

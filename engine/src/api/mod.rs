@@ -9,6 +9,7 @@ mod engine;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod path;
 mod pull;
 mod push;
 mod rates;

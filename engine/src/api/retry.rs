@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::connect::Session;
 use super::engine::Engine;
-use super::{Error, Exit, TransferOptions};
+use super::{Error, Exit, TransferOptions, TransportChoice};
 use crate::metrics::{Phase, TransferMeter};
 use crate::transport::Link;
 
@@ -36,6 +36,9 @@ pub(super) struct Retry<'a> {
     patience: Duration,
     end: Instant,
     pause_ms: u64,
+    choice: TransportChoice,
+    /// A session was usable: what is in the way later may pass.
+    begun: bool,
 }
 
 impl<'a> Retry<'a> {
@@ -49,7 +52,8 @@ impl<'a> Retry<'a> {
         let patience_s = options.retry_s.unwrap_or(engine.0.config.settings.retry.max_s);
         let patience = Duration::from_secs(patience_s);
         let end = Instant::now() + FIRST_CONTACT.min(patience);
-        Self { engine, node, meter, cancel, patience, end, pause_ms: PAUSE_MS.0 }
+        let (pause_ms, choice, begun) = (PAUSE_MS.0, options.transport, false);
+        Self { engine, node, meter, cancel, patience, end, pause_ms, choice, begun }
     }
 
     /// A session with the node.
@@ -65,7 +69,21 @@ impl<'a> Retry<'a> {
                     self.meter.set_peer(session.link.peer().node.as_str());
                     self.meter.set_transport(session.link.name());
                     self.end = Instant::now() + self.patience;
-                    return Ok(session);
+                    match self.engine.path(&session, self.choice) {
+                        Ok(path) => {
+                            let transport = path.transport.as_str();
+                            tracing::info!(transport, why = path.reason, "content has a path");
+                            self.begun = true;
+                            return Ok(session);
+                        }
+                        Err(error) => {
+                            session.link.close("there is no path for content").await;
+                            if !self.begun {
+                                return Err(error);
+                            }
+                            self.pause(Miss::Again(error)).await?;
+                        }
+                    }
                 }
                 Err(error) if matches!(error.exit, Exit::Refused | Exit::Usage) => {
                     return Err(error);

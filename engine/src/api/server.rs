@@ -15,7 +15,7 @@ use super::engine::{Engine, canonical, identity_error, unix_now};
 use super::{Error, Exit, admin};
 use crate::base::NodeName;
 use crate::config::ServeRecord;
-use crate::identity::{InviteError, Invites, peer_of, server_config};
+use crate::identity::{InviteError, Invites, SpiffeId, peer_of, server_config};
 use crate::runtime::root::Root;
 use crate::transport::LinkError;
 use crate::transport::quic::{QuicListener, QuicTls};
@@ -45,6 +45,7 @@ pub struct Server {
 pub(super) struct Shared {
     pub(super) engine: Engine,
     pub(super) node: NodeName,
+    pub(super) us: SpiffeId,
     pub(super) root: Arc<Root>,
     pub(super) invites: Option<Arc<Invites>>,
     pub(super) listen: SocketAddr,
@@ -97,6 +98,7 @@ impl Engine {
         let shared = Arc::new(Shared {
             engine: self.clone(),
             node: identity.id().node.clone(),
+            us: identity.id().clone(),
             root,
             invites,
             listen: listener.local_addr(),

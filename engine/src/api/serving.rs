@@ -18,7 +18,6 @@ use crate::runtime::target::{Planted, StoreOptions, TargetStore};
 use crate::storage;
 use crate::transport::Link;
 use crate::transport::quic::QuicLink;
-use crate::transport::rdma::Rails;
 use crate::wire::{Accept, Frame, Open, Operation};
 
 /// Longest that a peer may take to say what a session is for.
@@ -29,7 +28,8 @@ impl Shared {
     pub(super) async fn session(self: Arc<Self>, link: QuicLink) {
         let peer = link.peer().clone();
         let opening = async {
-            link.send(our_hello(&Rails::none("")).encode()).await?;
+            let offer = self.engine.0.offer(&self.us, &peer);
+            link.send(our_hello(&offer).encode()).await?;
             expect_hello(&link).await?;
             recv(&link).await
         };
@@ -227,7 +227,7 @@ impl Shared {
     /// What `status` tells.
     pub(super) fn status(&self) -> NodeStatus {
         let slab = &self.engine.0.slab;
-        NodeStatus {
+        let mut status = NodeStatus {
             node: self.node.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: self.started.elapsed().as_millis() as u64,
@@ -236,7 +236,9 @@ impl Shared {
             index_chunks: self.root.index.stats().map_or(0, |stats| stats.chunks),
             leases_out: (slab.leases_out() as u64, slab.leases() as u64),
             disk_free_bytes: self.root.tree.free_bytes().unwrap_or(0),
-        }
+        };
+        status.bound_rails();
+        status
     }
 }
 

@@ -105,6 +105,13 @@ impl Engine {
         let session = self.connect(&job.target.node).await?;
         let site = session.link.peer().site.clone();
         let rtt_us = session.link.meter().rtt_us;
+        let path = match self.path(&session, job.options.transport) {
+            Ok(path) => path,
+            Err(error) => {
+                session.link.close("there is no path for content").await;
+                return Err(error);
+            }
+        };
         let (done, free_bytes) = match job.attempt(session, &prepared, &meter, &cancelled).await {
             Ok(done) => done,
             Err(Miss::Again(error) | Miss::Final(error)) => return Err(error),
@@ -128,7 +135,8 @@ impl Engine {
             estimate_s: rate.map(|rate| sent as f64 / rate.max(1.0) + rtt_us as f64 / 1e6 * 3.0),
             estimate_basis: basis,
             free_bytes,
-            path: "quic: the only transport of this build between nodes".to_owned(),
+            transport: path.transport.as_str().to_owned(),
+            transport_reason: path.reason,
         })
     }
 

@@ -85,7 +85,7 @@ pub struct Outcome {
     pub bytes_discarded: u64,
     /// Wall time in seconds.
     pub elapsed_s: f64,
-    /// `quic` or `memory`.
+    /// `rdma`, `quic` or `memory`.
     pub transport: String,
     /// Every chunk and the root were verified.
     pub verified: bool,
@@ -118,8 +118,10 @@ pub struct Plan {
     pub estimate_basis: String,
     /// Free bytes at the receiver.
     pub free_bytes: u64,
-    /// The path that would be used, and why, in words.
-    pub path: String,
+    /// The transport that content would take: `rdma` or `quic`.
+    pub transport: String,
+    /// Why that one, in words.
+    pub transport_reason: String,
 }
 
 /// One line of `ls`.

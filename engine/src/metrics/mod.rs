@@ -44,7 +44,7 @@ pub struct Snapshot {
     pub phase: Phase,
     /// What it waits for, in words; empty when it waits for nothing.
     pub waits_for: String,
-    /// `quic` or `memory`.
+    /// `rdma`, `quic` or `memory`.
     pub transport: String,
     /// Files known so far, and whether the scan is through.
     pub files_total: u64,
@@ -74,6 +74,9 @@ pub struct Snapshot {
     pub reconnects: u64,
     /// Smoothed round trip in microseconds.
     pub rtt_us: u64,
+    /// Rails that carry content or did, at most 16; empty without RDMA.
+    #[serde(default)]
+    pub rails: Vec<RailStatus>,
 }
 
 impl Snapshot {
@@ -91,6 +94,7 @@ macro_rules! meters {
             $($(#[$doc])* pub $name: Counter,)*
             phase: AtomicU8,
             text: Mutex<Texts>,
+            rails: Mutex<Vec<RailStatus>>,
         }
     };
 }
@@ -199,6 +203,16 @@ impl TransferMeter {
         self.texts(|t| waits_for.clone_into(&mut t.waits_for));
     }
 
+    /// Sets how the rails stand.
+    pub fn set_rails(&self, rails: Vec<RailStatus>) {
+        *self.rails.lock().unwrap_or_else(PoisonError::into_inner) = rails;
+    }
+
+    /// How the rails stand.
+    pub fn rails(&self) -> Vec<RailStatus> {
+        self.rails.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Everything at this moment.
     pub fn snapshot(&self) -> Snapshot {
         let texts = self.texts(|t| t.clone());
@@ -224,28 +238,12 @@ impl TransferMeter {
             elapsed_ms: self.elapsed_ms.value(),
             reconnects: self.reconnects.value(),
             rtt_us: self.rtt_us.value(),
+            rails: self.rails(),
         }
     }
 }
 
+mod rail;
 mod registry;
+pub use rail::{RailState, RailStatus, add_rails};
 pub use registry::{NodeStatus, Registry};
-
-/// How one rail of a transfer does.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct RailStatus {
-    /// The two ports: `mlx5_0/1 - mlx5_1/1`.
-    pub name: String,
-    /// `up`, `trial`, `opening` or `down`.
-    pub state: String,
-    /// Content bytes that it carried.
-    pub bytes: u64,
-    /// Data messages that it carried.
-    pub messages: u64,
-    /// How often it went down.
-    pub errors: u64,
-    /// Measured rate, in Mb/s.
-    pub rate_mbps: u64,
-    /// The last trouble, in words; empty if it is over.
-    pub why: String,
-}

@@ -145,7 +145,8 @@ pub trait Link: Clone + Send + Sync + 'static {
     fn blame(&self, _path: u8) {}
     /// What crossed the wire so far.
     fn meter(&self) -> WireMeter;
-    /// How the rails of the session do; none where content takes no rails.
+    /// How the rails of the session stand, with what they carried since it began; empty for a
+    /// transport that has none.
     fn rails(&self) -> Vec<RailStatus> {
         Vec::new()
     }

@@ -129,7 +129,7 @@ fn events_keep_their_keys_and_order() {
     out.event(&Event::summary(&outcome()));
     assert_snapshot!(stdout.text(), @r#"
 {"event":"start","action":"push","sources":["a"],"target":"cloud:b"}
-{"event":"progress","bytes_done":1200000000,"bytes_total":2850000000,"files_done":12,"files_total":2040,"bytes_sent":600000000,"bytes_deduplicated":300000000,"bytes_resumed":300000000,"phase":"moving","waits_for":"","rate_bps":4000000000,"eta_s":4,"scan_done":true,"bytes_wire":610000000,"bytes_discarded":0,"files_failed":0,"skipped":0,"reconnects":0,"rtt_us":350,"elapsed_s":2.0,"transport":"quic","peer":"cloud","transfer_id":"0123456789abcdef0123456789abcdef"}
+{"event":"progress","bytes_done":1200000000,"bytes_total":2850000000,"files_done":12,"files_total":2040,"bytes_sent":600000000,"bytes_deduplicated":300000000,"bytes_resumed":300000000,"phase":"moving","waits_for":"","rate_bps":4000000000,"eta_s":4,"scan_done":true,"bytes_wire":610000000,"bytes_discarded":0,"files_failed":0,"skipped":0,"reconnects":0,"rtt_us":350,"elapsed_s":2.0,"transport":"quic","peer":"cloud","transfer_id":"0123456789abcdef0123456789abcdef","rails":[]}
 {"event":"warning","message":"one thing"}
 {"event":"skipped","path":"fifo","reason":"a FIFO"}
 {"event":"object_failed","path":"a","reason":"changed"}

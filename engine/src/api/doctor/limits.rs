@@ -14,6 +14,9 @@ const OPEN_FILES_WANTED: u64 = 4096;
 /// What the rings of `io_uring` may take; Linux before 5.12 counts them as locked memory.
 const RINGS_BYTES: u64 = 1 << 20;
 
+/// The number of the capability to lock memory without a limit (capabilities(7)).
+const CAP_IPC_LOCK: u32 = 14;
+
 /// Open files of one process.
 pub(super) fn open_files() -> Finding {
     judge_open_files(getrlimit(Resource::Nofile).current)
@@ -37,24 +40,38 @@ pub(super) fn judge_open_files(limit: Option<u64>) -> Finding {
     }
 }
 
-/// Memory that may be locked: what verbs register, and the rings of `io_uring` on older kernels.
-pub(super) fn locked_memory(slab_bytes: u64) -> Finding {
-    judge_locked_memory(getrlimit(Resource::Memlock).current, slab_bytes)
+/// Memory that may be locked: the slab, for each rail that is open, and the rings of `io_uring` on
+/// older kernels.
+pub(super) fn locked_memory(slab_bytes: u64, rdma: bool, system: &System) -> Finding {
+    let limit = getrlimit(Resource::Memlock).current;
+    let status = std::fs::read_to_string(system.proc.join("self/status")).unwrap_or_default();
+    judge_locked_memory(limit.filter(|_| !may_lock_all(&status)), slab_bytes, rdma)
 }
 
-pub(super) fn judge_locked_memory(limit: Option<u64>, slab_bytes: u64) -> Finding {
+/// Whether `/proc/self/status` shows the capability that frees a process of the limit.
+pub(super) fn may_lock_all(status: &str) -> bool {
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    effective.unwrap_or(0) >> CAP_IPC_LOCK & 1 == 1
+}
+
+/// `rdma` says whether content can go by RDMA here.
+pub(super) fn judge_locked_memory(limit: Option<u64>, slab_bytes: u64, rdma: bool) -> Finding {
     let Some(limit) = limit else {
         return finding("memlock", Level::Ok, "locked memory is not limited", "");
     };
     let text =
         format!("{} may be locked, the slab has {}", human::bytes(limit), human::bytes(slab_bytes));
-    if limit < RINGS_BYTES {
-        let fix = "ulimit -l unlimited, or LimitMEMLOCK=infinity in the unit";
+    let fix = "ulimit -l unlimited, or LimitMEMLOCK=infinity in the unit; root is exempt";
+    if rdma && limit < slab_bytes {
+        let text = format!("{text}: RDMA locks it once for each rail that is open");
+        finding("memlock", Level::Warn, text, fix)
+    } else if limit < RINGS_BYTES {
         let text = format!("{text}: before Linux 5.12 that is too little for io_uring");
         finding("memlock", Level::Warn, text, fix)
-    } else if limit < slab_bytes {
-        let note = "only RDMA would need more: ulimit -l unlimited, or LimitMEMLOCK=infinity";
-        finding("memlock", Level::Ok, text, note)
+    } else if rdma {
+        let text = format!("{text}: RDMA locks it once for each rail that is open");
+        finding("memlock", Level::Ok, text, fix)
     } else {
         finding("memlock", Level::Ok, text, "")
     }

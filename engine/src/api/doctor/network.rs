@@ -1,4 +1,4 @@
-//! Checks of sockets, interfaces and adapters.
+//! Checks of sockets and interfaces.
 
 use std::io;
 
@@ -111,23 +111,4 @@ pub(super) fn judge_mtu(interfaces: &[(String, u64)]) -> Finding {
         "where every hop carries them, jumbo frames save CPU: ip link set dev NAME mtu 9000"
     };
     finding("mtu", Level::Ok, text, fix)
-}
-
-/// RDMA adapters, which this build does not use.
-pub(super) fn rdma(system: &System) -> Finding {
-    let devices = std::fs::read_dir(system.sys.join("class/infiniband"));
-    let mut names: Vec<String> = devices
-        .into_iter()
-        .flatten()
-        .filter_map(Result::ok)
-        .map(|entry| human::escaped(entry.file_name().as_encoded_bytes()))
-        .collect();
-    names.sort();
-    names.truncate(INTERFACES_MAX);
-    let text = if names.is_empty() {
-        "this build has no RDMA, and the machine has no adapter".to_owned()
-    } else {
-        format!("this build has no RDMA: {} stay unused, QUIC carries all", names.join(", "))
-    };
-    finding("rdma", Level::Ok, text, "")
 }

@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::base::Instant;
 use crate::buf::Slab;
-use crate::metrics::TransferMeter;
+use crate::metrics::{RailStatus, TransferMeter, add_rails};
 use crate::protocol::Failure;
 use crate::transport::{Link, LinkError};
 use crate::wire::{Frame, Numbers};
@@ -214,22 +214,35 @@ fn update_meter(meter: &TransferMeter, found: (u64, u64, bool), numbers: Numbers
     meter.files_failed.set(failed);
 }
 
-/// Keeps the meter's view of the wire fresh; `before` is what earlier sessions moved.
-fn spawn_wire_meter<L: Link>(context: &Context<L>, tasks: &mut JoinSet<()>) {
+/// What earlier sessions of a transfer moved over the wire.
+#[derive(Clone)]
+struct Before {
+    bytes: u64,
+    rails: Vec<RailStatus>,
+}
+
+impl Before {
+    fn of(meter: &TransferMeter) -> Self {
+        Self { bytes: meter.bytes_wire.value(), rails: meter.rails() }
+    }
+}
+
+/// Keeps the meter's view of the wire fresh.
+fn spawn_wire_meter<L: Link>(context: &Context<L>, before: Before, tasks: &mut JoinSet<()>) {
     let (link, meter) = (context.link.clone(), Arc::clone(&context.meter));
-    let before = meter.bytes_wire.value();
     tasks.spawn(async move {
         loop {
-            read_wire(&link, &meter, before);
+            read_wire(&link, &meter, &before);
             tokio::time::sleep(METER).await;
         }
     });
 }
 
-fn read_wire<L: Link>(link: &L, meter: &TransferMeter, before: u64) {
+fn read_wire<L: Link>(link: &L, meter: &TransferMeter, before: &Before) {
     let wire = link.meter();
-    meter.bytes_wire.set(before + wire.sent + wire.received);
+    meter.bytes_wire.set(before.bytes + wire.sent + wire.received);
     meter.rtt_us.set(wire.rtt_us);
+    meter.set_rails(add_rails(link.rails(), &before.rails));
 }
 
 #[cfg(test)]

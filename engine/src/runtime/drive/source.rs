@@ -9,8 +9,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::{
-    Broken, Context, FrameSender, Lost, Ordered, cancelled, panicked, read_wire, spawn_input,
-    spawn_receiver, spawn_wire_meter, update_meter,
+    Before, Broken, Context, FrameSender, Lost, Ordered, cancelled, panicked, read_wire,
+    spawn_input, spawn_receiver, spawn_wire_meter, update_meter,
 };
 use crate::base::limits::{LEASE_BYTES, RUNS_MAX};
 use crate::metrics::Phase;
@@ -98,7 +98,8 @@ pub async fn run_source<L: Link>(
     let (mut work, mut net) = (JoinSet::new(), JoinSet::new());
     let frames = FrameSender::spawn(&context.link);
     spawn_receiver(&context.link, inputs.clone(), &mut net, Input::Frame);
-    spawn_wire_meter(&context, &mut net);
+    let before = Before::of(&context.meter);
+    spawn_wire_meter(&context, before.clone(), &mut net);
     let scanned = Arc::clone(&files);
     let scans = Ordered::spawn(inputs.clone(), &mut work, move |max| {
         Some(Input::Machine(match scanned.scan(max) {
@@ -112,7 +113,6 @@ pub async fn run_source<L: Link>(
     });
     let runs_max = (context.slab.leases() / 2).clamp(2, RUNS_MAX);
     let machine = Source::new(runs_max, dry_run);
-    let wire_before = context.meter.bytes_wire.value();
     let sends_max = context.link.sends_max();
     context.meter.set_phase(Phase::Moving, "");
     let mut driver = Driver {
@@ -142,7 +142,7 @@ pub async fn run_source<L: Link>(
         }
     };
     drop(arrived);
-    driver.finish(wire_before).await;
+    driver.finish(before).await;
     result
 }
 
@@ -237,9 +237,9 @@ impl<L: Link> Driver<L> {
         Ok(())
     }
 
-    async fn finish(mut self, wire_before: u64) {
+    async fn finish(mut self, before: Before) {
         self.frames.flush().await;
-        read_wire(&self.context.link, &self.context.meter, wire_before);
+        read_wire(&self.context.link, &self.context.meter, &before);
         self.net.abort_all();
         self.work.abort_all();
         while self.work.join_next().await.is_some() {}

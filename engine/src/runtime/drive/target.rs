@@ -8,8 +8,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::{
-    Broken, Context, FrameSender, Lost, MachineClock, Ordered, cancelled, read_wire, spawn_input,
-    spawn_receiver, spawn_wire_meter, spawn_work, update_meter,
+    Before, Broken, Context, FrameSender, Lost, MachineClock, Ordered, cancelled, read_wire,
+    spawn_input, spawn_receiver, spawn_wire_meter, spawn_work, update_meter,
 };
 use crate::base::limits::COMMIT_MS;
 use crate::base::{Digest, Seq};
@@ -101,14 +101,14 @@ pub(super) async fn run_with_credit<L: Link>(
     let frames = FrameSender::spawn(&context.link);
     spawn_receiver(&context.link, inputs.clone(), &mut net, Input::Frame);
     spawn_data_receiver(&context, &inputs, &mut net);
-    spawn_wire_meter(&context, &mut net);
+    let before = Before::of(&context.meter);
+    spawn_wire_meter(&context, before.clone(), &mut net);
     let checked = Arc::clone(&store);
     let checks = Ordered::spawn(inputs.clone(), &mut work, move |(first, entries): (_, Vec<_>)| {
         Some(Input::Machine(TargetInput::Checked(checked.check(first, &entries))))
     });
     let kept = Arc::clone(&store);
     let ledger = Ordered::spawn(inputs.clone(), &mut work, move |job| do_ledger(&kept, job));
-    let wire_before = context.meter.bytes_wire.value();
     context.meter.set_phase(Phase::Moving, "");
     let mut driver = Driver {
         context,
@@ -144,7 +144,7 @@ pub(super) async fn run_with_credit<L: Link>(
         driver.drain(&mut arrived).await;
     }
     drop(arrived);
-    driver.finish(wire_before).await;
+    driver.finish(before).await;
     result
 }
 
@@ -317,10 +317,10 @@ impl<L: Link> Driver<L> {
     }
 
     /// Waits until the files are left alone: someone else may open the staging area next.
-    async fn finish(self, wire_before: u64) {
+    async fn finish(self, before: Before) {
         let Self { context, frames, checks, ledger, inputs, mut work, mut net, .. } = self;
         frames.flush().await;
-        read_wire(&context.link, &context.meter, wire_before);
+        read_wire(&context.link, &context.meter, &before);
         net.abort_all();
         // Queues end when nobody can add to them; what was begun is finished.
         drop((checks, ledger, inputs));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::io::Errno;
+use tokio::sync::Semaphore;
 
 use self::scene::{CREDIT, Memory, Quic, Rdma, Scene, Transport, bytes_read, in_time, path, until};
 use super::target::run_with_credit;
@@ -31,6 +32,18 @@ async fn an_empty_tree_arrives_as_an_empty_directory<T: Transport>() {
     assert_eq!((published.numbers, sent), (Numbers::default(), 0));
     assert_eq!(scene.picture_of_target("run").len(), 1);
     scene.survives_a_power_loss("run");
+}
+
+async fn what_the_rails_of_a_link_carried_is_on_the_meter<T: Transport>() {
+    let scene = Scene::<T>::new().await;
+    scene.file("a", 1, 3 << 20);
+    let ends = scene.transport.session().await;
+    let session = scene.begin(ends, "run", Semaphore::MAX_PERMITS);
+    let meter = std::sync::Arc::clone(&session.source.meter);
+    let (_, sent) = session.published().await;
+    let rails = meter.snapshot().rails;
+    assert_eq!(rails.iter().map(|rail| rail.bytes).collect::<Vec<_>>(), [sent]);
+    assert!(sent >= 3 << 20);
 }
 
 /// Sizes around every bound that reading, packing and cutting have; holes, links, modes, names.
@@ -398,6 +411,7 @@ async fn over_rails_that_fail_nothing_wrong_is_ever_published() {
 
 every_transport! {
     an_empty_tree_arrives_as_an_empty_directory,
+    what_the_rails_of_a_link_carried_is_on_the_meter,
     every_kind_of_object_arrives_and_a_second_push_neither_reads_nor_sends,
     chunks_that_are_there_under_other_names_are_not_sent,
     a_cut_costs_at_most_the_credit_and_shows_nothing_of_what_came,

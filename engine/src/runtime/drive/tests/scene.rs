@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::base::{FileTime, RelPath, TransferId};
 use crate::buf::Slab;
 use crate::index::Index;
-use crate::metrics::TransferMeter;
+use crate::metrics::{RailState, RailStatus, TransferMeter};
 use crate::protocol::{SourceEnd, TargetEnd, Task};
 use crate::runtime::drive::target::run_with_credit;
 use crate::runtime::drive::{Context, Lost, run_source};
@@ -204,6 +204,19 @@ impl<L: Link> Link for Watched<L> {
 
     fn meter(&self) -> WireMeter {
         self.link.meter()
+    }
+
+    /// One rail, which carries what this end sends.
+    fn rails(&self) -> Vec<RailStatus> {
+        vec![RailStatus {
+            name: "a/1 - b/1".to_owned(),
+            state: RailState::Up,
+            bytes: self.watch.sent.load(Relaxed),
+            messages: 0,
+            errors: 0,
+            rate_mbps: 0,
+            why: String::new(),
+        }]
     }
 
     async fn close(&self, reason: &str) {
