@@ -53,7 +53,7 @@ impl Engine {
                 built: path::BUILT,
                 settings: &settings.rdma,
                 survey: survey(&Roots::default()),
-                library: None,
+                library: self.0.verbs().err().cloned(),
             },
             system: System::default(),
         })

@@ -13,7 +13,7 @@ use crate::base::human;
 use crate::config::Endpoint;
 use crate::identity::{SpiffeId, peer_of, refusal_text};
 use crate::transport::quic::{QuicLink, QuicTls, dial as quic_dial};
-use crate::transport::rdma::Rails;
+use crate::transport::rdma::{Rails, RdmaLink, RdmaOptions};
 use crate::transport::{Link, LinkError};
 use crate::wire::{Frame, Hello, VERSIONS, negotiate};
 
@@ -22,10 +22,41 @@ pub(super) const PROGRAM: &str = concat!("portway/", env!("CARGO_PKG_VERSION"));
 
 /// An authenticated session whose peer speaks our protocol.
 pub(super) struct Session {
-    pub(super) link: QuicLink,
+    pub(super) link: NodeLink,
+    /// The ports that the peer was told of.
+    told: Rails,
     /// The ports that the peer told of.
     pub(super) rails: Rails,
     label: String,
+}
+
+/// A session between nodes: over QUIC, with rails where both have them.
+pub(super) type NodeLink = RdmaLink<QuicLink>;
+
+impl Inner {
+    /// The same session with rails between the ports that the greetings told of; `lead` at the
+    /// end that dialled. Without ports it stays as it is.
+    pub(super) fn with_rails(
+        &self,
+        link: &NodeLink,
+        lead: bool,
+        told: Rails,
+        heard: Rails,
+    ) -> NodeLink {
+        let (Ok(verbs), Rails::Usable(mine), Rails::Usable(yours)) = (self.verbs(), told, heard)
+        else {
+            return link.clone();
+        };
+        let options = RdmaOptions {
+            verbs: Arc::clone(verbs),
+            lead,
+            mine,
+            yours,
+            queue_pairs: self.config.settings.rdma.queue_pairs as usize,
+            slab: self.slab.clone(),
+        };
+        RdmaLink::start(link.carrier().clone(), options)
+    }
 }
 
 /// Our greeting, with the ports that the peer may know of.
@@ -104,13 +135,18 @@ pub(super) async fn dial(
     };
     let failed = |error: LinkError| link_error(&error, label);
     let link = quic_dial(&addresses, &tls, &inner.quic).await.map_err(failed)?;
-    let offer = us.map_or(Rails::none(""), |us| inner.offer(us, link.peer()));
-    link.send(our_hello(&offer).encode()).await.map_err(failed)?;
+    let told = us.map_or(Rails::none(""), |us| inner.offer(us, link.peer()));
+    link.send(our_hello(&told).encode()).await.map_err(failed)?;
     let rails = Rails::heard(&expect_hello(&link).await.map_err(failed)?);
-    Ok(Session { link, rails, label: label.to_owned() })
+    Ok(Session { link: RdmaLink::plain(link), told, rails, label: label.to_owned() })
 }
 
 impl Session {
+    /// Content takes rails from now on.
+    pub(super) fn take_rails(&mut self, inner: &Inner) {
+        self.link = inner.with_rails(&self.link, true, self.told.clone(), self.rails.clone());
+    }
+
     /// Asks a small question and reads the whole answer.
     pub(super) async fn call<Q: Serialize, A: DeserializeOwned>(
         &self,

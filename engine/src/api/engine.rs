@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::connect::{self, Session};
@@ -18,7 +18,8 @@ use crate::identity::{
 use crate::metrics::Registry;
 use crate::storage::Backend;
 use crate::transport::quic::{Congestion, QuicConfig, QuicOptions};
-use crate::transport::rdma::Rails;
+use crate::transport::rdma::sysfs::{Remark, Roots, survey};
+use crate::transport::rdma::{Rails, SystemVerbs, Verbs};
 use crate::transport::{Link, Peer};
 
 /// Everything that this process does for one home. Cheap to clone.
@@ -31,6 +32,8 @@ pub(super) struct Inner {
     pub(super) quic: QuicConfig,
     pub(super) slab: Slab,
     pub(super) registry: Registry,
+    /// RDMA devices, or why there are none; looked for at first use.
+    verbs: OnceLock<Result<Arc<SystemVerbs>, Remark>>,
 }
 
 /// What a node became by joining.
@@ -94,7 +97,8 @@ impl Engine {
         })?;
         let slab = Slab::new((config.settings.limits.slab_mib as usize) << 20);
         let registry = Registry::default();
-        Ok(Self(Arc::new(Inner { home, config, quic, slab, registry })))
+        let verbs = OnceLock::new();
+        Ok(Self(Arc::new(Inner { home, config, quic, slab, registry, verbs })))
     }
 
     /// Makes the identity of the first node, and with it a trust domain. Returns its SPIFFE id.
@@ -232,7 +236,21 @@ impl Engine {
 impl Inner {
     /// The ports of this node that work, whatever people set. Called for each session.
     fn ports(&self) -> Rails {
-        Rails::none("this version opens no device")
+        let verbs = match self.verbs() {
+            Ok(verbs) => verbs,
+            Err(remark) => return Rails::none(&remark.finding),
+        };
+        let ports = verbs.ports();
+        if !ports.is_empty() {
+            return Rails::Usable(ports).fit();
+        }
+        let remark = survey(&Roots::default()).first_obstacle();
+        Rails::none(remark.map_or(String::new(), |remark| remark.finding))
+    }
+
+    /// The RDMA devices of this node.
+    pub(super) fn verbs(&self) -> Result<&Arc<SystemVerbs>, &Remark> {
+        self.verbs.get_or_init(|| SystemVerbs::load().map(Arc::new)).as_ref()
     }
 
     fn own<'a>(&'a self, us: &'a SpiffeId, ports: &'a Rails) -> Own<'a> {

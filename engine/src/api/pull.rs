@@ -94,6 +94,7 @@ impl Pull {
             transfer_id: store.transfer_id(),
             path: self.source.path.clone(),
             checksum: self.options.checksum,
+            rails: session.link.has_rails(),
         };
         let accept = open(&session, request, &label).await?;
         meter.set_id(accept.transfer_id);

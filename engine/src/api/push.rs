@@ -75,6 +75,7 @@ impl Push {
             transfer_id: self.id,
             path: sources.target.clone(),
             checksum: self.options.checksum,
+            rails: session.link.has_rails(),
         };
         let accept = open(&session, request, &label).await?;
         meter.set_id(accept.transfer_id);

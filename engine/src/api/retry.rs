@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::connect::Session;
 use super::engine::Engine;
+use super::path::Transport;
 use super::{Error, Exit, TransferOptions, TransportChoice};
 use crate::metrics::{Phase, TransferMeter};
 use crate::transport::Link;
@@ -65,15 +66,18 @@ impl<'a> Retry<'a> {
                 connected = self.engine.connect(self.node) => connected,
             };
             match connected {
-                Ok(session) => {
+                Ok(mut session) => {
                     self.meter.set_peer(session.link.peer().node.as_str());
-                    self.meter.set_transport(session.link.name());
                     self.end = Instant::now() + self.patience;
                     match self.engine.path(&session, self.choice) {
                         Ok(path) => {
                             let transport = path.transport.as_str();
                             tracing::info!(transport, why = path.reason, "content has a path");
                             self.begun = true;
+                            if path.transport == Transport::Rdma {
+                                session.take_rails(&self.engine.0);
+                            }
+                            self.meter.set_transport(session.link.name());
                             return Ok(session);
                         }
                         Err(error) => {

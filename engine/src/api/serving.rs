@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::calls;
-use super::connect::{expect_hello, our_hello, recv};
+use super::connect::{NodeLink, expect_hello, our_hello, recv};
 use super::server::Shared;
 use crate::base::RelPath;
 use crate::metrics::{NodeStatus, Phase, TransferMeter};
@@ -16,8 +16,9 @@ use crate::runtime::root::{Denied, Root};
 use crate::runtime::source::{SourceFiles, SourceRoot};
 use crate::runtime::target::{Planted, StoreOptions, TargetStore};
 use crate::storage;
-use crate::transport::Link;
 use crate::transport::quic::QuicLink;
+use crate::transport::rdma::Rails;
+use crate::transport::{Link, LinkError};
 use crate::wire::{Accept, Frame, Open, Operation};
 
 /// Longest that a peer may take to say what a session is for.
@@ -26,12 +27,13 @@ const OPENING: Duration = Duration::from_secs(10);
 impl Shared {
     /// One session from its greeting to its end.
     pub(super) async fn session(self: Arc<Self>, link: QuicLink) {
+        let link = NodeLink::plain(link);
         let peer = link.peer().clone();
+        let told = self.engine.0.offer(&self.us, &peer);
         let opening = async {
-            let offer = self.engine.0.offer(&self.us, &peer);
-            link.send(our_hello(&offer).encode()).await?;
-            expect_hello(&link).await?;
-            recv(&link).await
+            link.send(our_hello(&told).encode()).await?;
+            let heard = Rails::heard(&expect_hello(&link).await?);
+            Ok::<_, LinkError>((heard, recv(&link).await?))
         };
         let first = tokio::time::timeout(OPENING, opening).await;
         let reason = match first {
@@ -40,23 +42,28 @@ impl Shared {
                 tracing::info!(peer = %peer.node, %error, "a session did not begin");
                 error.to_string()
             }
-            Ok(Ok(Frame::Call { method, body })) => {
+            Ok(Ok((_, Frame::Call { method, body }))) => {
                 calls::answer(&self, &link, &method, &body).await;
                 "answered".to_owned()
             }
-            Ok(Ok(Frame::Open(open))) if peer.enrolling.is_none() => {
+            Ok(Ok((heard, Frame::Open(open)))) if peer.enrolling.is_none() => {
+                let link = if open.rails {
+                    self.engine.0.with_rails(&link, false, told, heard)
+                } else {
+                    link.clone()
+                };
                 self.transfer(&link, open).await.unwrap_or_else(|failure| {
                     let why = failure.detail.clone();
                     tracing::info!(peer = %peer.node, code = failure.code, why, "refused");
                     why
                 })
             }
-            Ok(Ok(other)) => format!("{} is not a beginning", other.name()),
+            Ok(Ok((_, other))) => format!("{} is not a beginning", other.name()),
         };
         link.close(&reason).await;
     }
 
-    async fn transfer(&self, link: &QuicLink, open: Open) -> Result<String, Failure> {
+    async fn transfer(&self, link: &NodeLink, open: Open) -> Result<String, Failure> {
         let peer = link.peer().node.clone();
         if Root::is_own(&open.path) {
             let failure = Failure::new("unsafe-path", "that path is portway's own");
@@ -91,10 +98,10 @@ impl Shared {
 
     fn context(
         &self,
-        link: &QuicLink,
+        link: &NodeLink,
         meter: &Arc<TransferMeter>,
         cancel: watch::Receiver<bool>,
-    ) -> Context<QuicLink> {
+    ) -> Context<NodeLink> {
         Context {
             link: link.clone(),
             slab: self.engine.0.slab.clone(),
@@ -106,7 +113,7 @@ impl Shared {
     /// Takes part as the target.
     async fn take(
         &self,
-        link: &QuicLink,
+        link: &NodeLink,
         open: &Open,
         meter: &Arc<TransferMeter>,
     ) -> Result<String, Failure> {
@@ -172,7 +179,7 @@ impl Shared {
     /// Takes part as the source.
     async fn give(
         &self,
-        link: &QuicLink,
+        link: &NodeLink,
         open: &Open,
         meter: &Arc<TransferMeter>,
     ) -> Result<String, Failure> {
@@ -195,7 +202,7 @@ impl Shared {
         }
     }
 
-    async fn lost(&self, link: &QuicLink, lost: Lost) -> Result<String, Failure> {
+    async fn lost(&self, link: &NodeLink, lost: Lost) -> Result<String, Failure> {
         match lost {
             Lost::Link(error) => Err(Failure::new("link", error.to_string())),
             Lost::Cancelled if *self.stopping.borrow() => {
@@ -255,11 +262,11 @@ fn stopped(stop: Stop) -> Failure {
     }
 }
 
-async fn send(link: &QuicLink, frame: Frame) -> Result<(), Failure> {
+async fn send(link: &NodeLink, frame: Frame) -> Result<(), Failure> {
     link.send(frame.encode()).await.map_err(|e| Failure::new("link", e.to_string()))
 }
 
-async fn refuse<T>(link: &QuicLink, failure: Failure, retry: bool) -> Result<T, Failure> {
+async fn refuse<T>(link: &NodeLink, failure: Failure, retry: bool) -> Result<T, Failure> {
     let Failure { code, detail } = failure.clone();
     send(link, Frame::Refuse { code, detail, retry }).await?;
     Err(failure)

@@ -80,6 +80,7 @@ pub(crate) fn frames() -> Vec<Frame> {
             transfer_id: TransferId(5),
             path: path(b"a/b"),
             checksum: true,
+            rails: true,
         }),
         Frame::Accept(Accept { transfer_id: TransferId(5), free_bytes: 1 }),
         Frame::Refuse { code: text.clone(), detail: text.clone(), retry: true },

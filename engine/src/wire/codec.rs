@@ -149,6 +149,7 @@ pub(super) fn encode(frame: &Frame) -> Bytes {
             transfer_id: open.transfer_id.0.to_be_bytes().to_vec().into(),
             path: open.path.as_bytes().to_vec().into(),
             checksum: open.checksum,
+            rails: open.rails,
         }),
         Frame::Accept(Accept { transfer_id, free_bytes }) => {
             let transfer_id = transfer_id.0.to_be_bytes().to_vec().into();
@@ -227,6 +228,7 @@ fn open(msg: &OpenMsg) -> Result<Open, DecodeError> {
         transfer_id: transfer_id(&msg.transfer_id)?,
         path: RelPath::from_bytes(&msg.path)?,
         checksum: msg.checksum,
+        rails: msg.rails,
     })
 }
 

@@ -45,6 +45,8 @@ pub struct Open {
     pub path: RelPath,
     /// Trust nothing but content.
     pub checksum: bool,
+    /// Content takes rails between the ports that both greetings told of.
+    pub rails: bool,
 }
 
 /// The peer agrees.

@@ -104,6 +104,8 @@ pub(super) struct OpenMsg {
     pub(super) path: Bytes,
     #[prost(bool, tag = "4")]
     pub(super) checksum: bool,
+    #[prost(bool, tag = "5")]
+    pub(super) rails: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]

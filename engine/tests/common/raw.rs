@@ -82,6 +82,7 @@ pub fn open(path: &str) -> Frame {
         transfer_id: TransferId(7),
         path: RelPath::from_bytes(path.as_bytes()).unwrap(),
         checksum: false,
+        rails: false,
     })
 }
 

@@ -41,6 +41,20 @@ impl Rails {
         }
     }
 
+    /// Without the ports that peers would not take. Both ends name ports by their place among
+    /// the rest.
+    #[must_use]
+    pub fn fit(self) -> Self {
+        match self {
+            Self::Usable(mut ports) => {
+                ports.retain(|port| Port::from(port).check().is_ok());
+                ports.truncate(PORTS_MAX);
+                Self::Usable(ports)
+            }
+            none @ Self::None { .. } => none,
+        }
+    }
+
     /// Puts them into a greeting: what peers would not take of a port or a reason is left out.
     pub fn tell(&self, hello: &mut Hello) {
         match self {

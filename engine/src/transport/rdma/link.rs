@@ -82,6 +82,16 @@ impl<L: Link> RdmaLink<L> {
         Self { inner, fabric: None }
     }
 
+    /// The link below.
+    pub fn carrier(&self) -> &L {
+        &self.inner
+    }
+
+    /// Whether content takes rails.
+    pub fn has_rails(&self) -> bool {
+        self.fabric.is_some()
+    }
+
     /// A session whose peer does the same with the other `lead`. Must be called inside a tokio
     /// runtime. Without a thread to run them there are no rails, and the peer finds out.
     pub fn start<V: Verbs>(inner: L, options: RdmaOptions<V>) -> Self {

@@ -4,6 +4,8 @@
 //! it; `driver` is the thread that runs it, and `link` what a transfer sees. The two ends speak in
 //! the words of `message`, over the link below; `docs/transports.md` has the design.
 
+#[cfg(not(feature = "rdma"))]
+mod absent;
 mod driver;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
@@ -19,6 +21,8 @@ mod tests;
 #[cfg(feature = "rdma")]
 mod verbs;
 
+#[cfg(not(feature = "rdma"))]
+pub use absent::SystemVerbs;
 pub use hello::{Rails, UnknownFabric};
 pub use link::{RdmaIncoming, RdmaLink, RdmaOptions};
 pub use port::{

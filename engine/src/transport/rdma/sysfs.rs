@@ -161,6 +161,17 @@ impl fmt::Display for Gid {
     }
 }
 
+impl Survey {
+    /// Why no port can be used, in the words of the first thing in the way.
+    pub fn first_obstacle(self) -> Option<Remark> {
+        let of_devices = self.devices.into_iter().flat_map(|device| {
+            let ports = device.ports.into_iter().filter_map(|port| port.obstacle);
+            device.obstacle.into_iter().chain(ports)
+        });
+        self.obstacle.into_iter().chain(of_devices).next()
+    }
+}
+
 /// Looks at all devices.
 pub fn survey(roots: &Roots) -> Survey {
     let class = roots.sys.join("class/infiniband");

@@ -333,7 +333,12 @@ fn a_rail_that_was_down_is_used_again_within_a_second() {
         world.outputs(side);
     }
     let states = |world: &World| -> Vec<String> {
-        world.ends[0].rails.status().into_iter().map(|rail| rail.state).collect()
+        world.ends[0]
+            .rails
+            .status()
+            .into_iter()
+            .map(|rail| rail.state.as_str().to_owned())
+            .collect()
     };
     let up = |world: &World| states(world).iter().filter(|state| *state != "down").count();
     for _ in 0..2_000 {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::{COMPLETION_MS, RETRY_MS, Setup};
 use crate::base::Instant;
-use crate::metrics::RailStatus;
+use crate::metrics::{RailState, RailStatus};
 use crate::transport::rdma::port::{Rail, RailError, Read};
 
 /// Most messages granted on one rail at once.
@@ -274,14 +274,14 @@ impl<R: Rail> Line<R> {
         };
         let (mine, yours) = (name(setup.mine.get(self.mine)), name(setup.yours.get(self.yours)));
         let state = match self.state {
-            State::Down => "down",
-            State::Asked { .. } | State::Answered { .. } => "opening",
-            State::Ready if self.window == 1 && self.moved.1 == 0 => "trial",
-            State::Ready => "up",
+            State::Down => RailState::Down,
+            State::Asked { .. } | State::Answered { .. } => RailState::Opening,
+            State::Ready if self.window == 1 && self.errors > 0 => RailState::Trial,
+            State::Ready => RailState::Up,
         };
         RailStatus {
             name: format!("{mine} - {yours}"),
-            state: state.to_owned(),
+            state,
             bytes: self.moved.0,
             messages: self.moved.1,
             errors: self.errors,
