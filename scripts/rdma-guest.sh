@@ -63,6 +63,7 @@ cleanup() {
         wait "$qemu_pid" || true
     fi
     rm -f "$work/out/status" "$work/out/job"
+    rm -rf "$work"/initramfs* "$work/kernel"
     if [ -n "${KEEP:-}" ] || { [ "$status" != 0 ] && [ -n "$(ls "$work/out" 2>/dev/null)" ]; }; then
         say "the guest's logs are in $work/out"
     else
