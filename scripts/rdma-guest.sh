@@ -62,6 +62,8 @@ cleanup() {
     if [ -n "$qemu_pid" ] && kill -TERM "$qemu_pid" 2>/dev/null; then
         wait "$qemu_pid" || true
     fi
+    rm -f "$work/out/status" "$work/out/job"
+    rm -rf "$work"/initramfs* "$work/kernel"
     if [ -n "${KEEP:-}" ] || { [ "$status" != 0 ] && [ -n "$(ls "$work/out" 2>/dev/null)" ]; }; then
         say "the guest's logs are in $work/out"
     else
@@ -115,5 +117,4 @@ esac
 [ "$status" = 0 ] || die "QEMU ended with exit status $status"
 [ -s "$work/out/status" ] || die "the guest ended without an exit status" "its last lines say why"
 status=$(cat "$work/out/status")
-rm -f "$work/out/status" "$work/out/job"
 exit "$status"

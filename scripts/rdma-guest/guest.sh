@@ -4,7 +4,9 @@ set -euo pipefail
 export HOME=/tmp TMPDIR=/tmp PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 # shellcheck source=/dev/null
 source /mnt/out/job
-: "${mode:?}" "${directory:?}" "${words[@]:?}"
+: "${mode:?}" "${directory:?}"
+# shellcheck disable=SC2154
+words=("${words[@]}")
 export PROFILE=$profile CARGO_TARGET_DIR=/mnt/target SKIP_BUILD=1
 # shellcheck source=lib.sh
 source /mnt/repo/scripts/lib.sh
