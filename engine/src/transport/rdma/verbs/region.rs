@@ -155,7 +155,7 @@ mod tests {
     fn a_limit_of_locked_memory_is_named_with_what_helps() {
         let error = io::Error::from(rustix::io::Errno::NOMEM);
         let text = no_region("mlx5_0", 128 << 20, Some(8 << 20), &error).to_string();
-        assert!(text.contains("ulimit -l") && text.contains("8.0 MiB"), "{text}");
+        assert!(text.contains("ulimit -l") && text.contains("8.39 MB"), "{text}");
         let error = io::Error::from(rustix::io::Errno::PERM);
         assert!(!no_region("mlx5_0", 1, Some(1), &error).to_string().contains("ulimit"));
     }
