@@ -39,9 +39,39 @@ need() {
         apt-get install -y -qq --no-install-recommends "${packages[@]}" >&2
 }
 
-# What a build needs: a linker and C compiler (for ring), and Rust.
+# find_libclang: sets LIBCLANG_PATH to a libclang that bindgen 0.59 knows: version 15 or older.
+find_libclang() {
+    local version
+    for version in 14 15 13 11; do
+        if compgen -G "/usr/lib/llvm-$version/lib/libclang*.so*" >/dev/null; then
+            export LIBCLANG_PATH=/usr/lib/llvm-$version/lib
+            return
+        fi
+    done
+    return 1
+}
+
+# need_rdma: what the feature `rdma` needs to be built: headers, and libclang to read them.
+need_rdma() {
+    local header version wanted=14 missing=()
+    for header in infiniband/verbs.h=libibverbs-dev rdma/rdma_cma.h=librdmacm-dev; do
+        [ -e "/usr/include/${header%%=*}" ] || missing+=("no-${header#*=}=${header#*=}")
+    done
+    need pkg-config=pkg-config "${missing[@]}"
+    [ -z "${LIBCLANG_PATH:-}" ] || return 0
+    find_libclang && return
+    for version in 15 14; do
+        ! apt-cache show "libclang-$version-dev" >/dev/null 2>&1 || wanted=$version
+    done
+    need "no-libclang=libclang-$wanted-dev"
+    find_libclang ||
+        die "no libclang of version 15 or older" "install one, LIBCLANG_PATH=its directory"
+}
+
+# What a build needs: a linker and C compiler (for ring), what RDMA takes, and Rust.
 need_build() {
     need cc=build-essential
+    need_rdma
     if ! command -v cargo >/dev/null && [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]; then
         PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
     fi

@@ -10,7 +10,8 @@ cd "$repo"
 export LC_ALL=C
 list=$(cargo tree --locked --workspace --edges normal --prefix none --format '{p}|{l}' |
     sed -e 's/ (\*)$//' -e 's/ (proc-macro)//' | grep -v -e '(/' -e '^$' | sort -u |
-    awk -F'|' '{ split($1, p, " v"); printf "%-32s %-14s %s\n", p[1], p[2], $2 }')
+    awk -F'|' '{ split($1, p, " v"); printf "%-32s %-14s %s\n", p[1], p[2], $2 == "" ? known[p[1]] : $2 }
+        BEGIN { known["rdma-sys"] = "MIT" }')
 
 if [ "${1:-}" = --check ]; then
     while IFS= read -r line; do
@@ -41,5 +42,8 @@ done <<<"$list"
         printf '%s\n\n' "$(printf -- '-%.0s' {1..80})"
         cat "${names%.names}.text"
     done
+    # What is built in without being a crate.
+    printf '\n%s\n' "$(printf '=%.0s' {1..80})"
+    cat scripts/notices-rdma-core.txt
 } >THIRD-PARTY-NOTICES
 say "wrote THIRD-PARTY-NOTICES: $(wc -l <<<"$list") crates"

@@ -49,22 +49,22 @@ fn a_read_outside_the_window_is_refused() {
         let content = b.content(2);
         let page = 4096;
         for (start, len) in [(5 * page, 3 * page), (1000, 500), (0, LEASE_BYTES)] {
-            let (end, first) = ((start + len) as u64, content.as_ptr() as u64);
-            for (at, count) in [
-                (start as i64 - 1, 1),
-                (start as i64 - 1, len),
-                (end as i64, 1),
-                (end as i64 - 1, 2),
-                (start as i64, len + 1),
-                (start as i64 - 64 * 1024, 4096),
-                (end as i64 + 64 * 1024, 4096),
+            let first = content.as_ptr() as u64;
+            let (begin, end) = (first + start as u64, first + (start + len) as u64);
+            for (remote, count) in [
+                (begin - 1, 1),
+                (begin - 1, len),
+                (end, 1),
+                (end - 1, 2),
+                (begin, len + 1),
+                (begin - 64 * 1024, 4096),
+                (end + 64 * 1024, 4096),
             ] {
                 let window = b.open_window(0, vec![content.slice(start..start + len)]);
                 let (done, sink) = a.read(0, window.base, window.rkey, 1);
                 assert_eq!((done.result, sink[0]), (Ok(()), content[start]));
                 drop(sink);
                 if count <= LEASE_BYTES {
-                    let remote = first.wrapping_add_signed(at);
                     refused(a, b, 0, remote, window.rkey, count);
                 }
             }

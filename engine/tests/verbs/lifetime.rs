@@ -148,7 +148,8 @@ impl Wire {
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        Command::new("sh").args(["-c", &self.undo]).status().unwrap();
+        let status = Command::new("sh").args(["-c", &self.undo]).status();
+        assert!(status.is_ok_and(|status| status.success()), "{} failed", self.undo);
     }
 }
 

@@ -12,6 +12,7 @@ mod domain;
 mod library;
 mod outstanding;
 mod pair;
+mod queued;
 mod rail;
 mod region;
 mod status;

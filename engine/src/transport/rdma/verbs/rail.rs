@@ -1,6 +1,5 @@
 //! A port of a device, open for one peer.
 
-use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
@@ -14,6 +13,7 @@ use super::device::{Context, Limits};
 use super::domain::Domain;
 use super::outstanding::{Entry, Kind, Outstanding};
 use super::pair::{Connection, QueuePair, Request, TIMEOUT, TIMEOUT_SOFTWARE, Work};
+use super::queued::{Pair, REQUESTS_MAX};
 use super::region::{Region, Use};
 use super::status::{event_words, is_of_port, status_words};
 use super::windows::{By, Opened, Windows, span};
@@ -22,10 +22,6 @@ use crate::transport::rdma::{
     Completion, PortInfo, QpAddress, Rail, RailError, Read, Sink, Window,
 };
 
-/// READs under way in one queue pair at most.
-const READS_MAX: usize = 64;
-/// Windows of one queue pair that are being opened or closed at most.
-const WINDOW_REQUESTS_MAX: usize = 192;
 /// Queue pairs of a rail at most.
 const QUEUE_PAIRS_MAX: usize = 64;
 /// Packet numbers have 24 bits.
@@ -51,16 +47,6 @@ pub struct SystemRail {
     limits: Limits,
     kind: WindowKind,
     timeout: u8,
-}
-
-/// A queue pair and what is asked of it.
-struct Pair {
-    qp: QueuePair,
-    connected: bool,
-    /// Requests that the device was not told of.
-    pending: VecDeque<Request>,
-    reads: usize,
-    window_requests: usize,
 }
 
 impl SystemRail {
@@ -123,13 +109,12 @@ impl SystemRail {
     }
 
     fn try_create(&mut self, count: usize) -> Result<Vec<QpAddress>, RailError> {
-        let requests = READS_MAX + WINDOW_REQUESTS_MAX;
-        let entries = count * requests;
+        let entries = count * REQUESTS_MAX;
         let name = self.context.name();
         if !(1..=QUEUE_PAIRS_MAX).contains(&count) || entries > self.limits.completions {
             return Err(RailError::new(format!("{name} cannot have {count} queue pairs")));
         }
-        if requests > self.limits.requests {
+        if REQUESTS_MAX > self.limits.requests {
             return Err(RailError::new(format!("a queue pair of {name} has too little room")));
         }
         self.check_address()?;
@@ -137,9 +122,9 @@ impl SystemRail {
         self.queue = Some(Arc::clone(&queue));
         for _ in 0..count {
             let psn = random()? & PSN;
-            let qp = QueuePair::new(&self.domain, &queue, self.port.port, requests, psn)?;
-            let pending = VecDeque::new();
-            self.pairs.push(Pair { qp, connected: false, pending, reads: 0, window_requests: 0 });
+            let port = self.port.port;
+            let qp = QueuePair::new(&self.domain, &queue, port, REQUESTS_MAX, psn)?;
+            self.pairs.push(Pair::new(qp));
         }
         Ok(self.pairs.iter().map(|pair| pair.qp.address()).collect())
     }
@@ -155,7 +140,7 @@ impl SystemRail {
     /// A queue pair that has room to open or close a window.
     fn pair_for_window(&mut self, queue_pair: usize) -> Result<&mut Pair, RailError> {
         let pair = self.pair(queue_pair)?;
-        if pair.window_requests >= WINDOW_REQUESTS_MAX {
+        if pair.window_room() == 0 {
             return Err(RailError::new(format!("queue pair {queue_pair} has no room")));
         }
         Ok(pair)
@@ -165,9 +150,7 @@ impl SystemRail {
         let reads = matches!(kind, Kind::Read(_));
         let number = self.outstanding.insert(Entry { tag, queue_pair, kind });
         if let Some(pair) = self.pairs.get_mut(queue_pair) {
-            pair.pending.push_back(Request { number, work });
-            pair.reads += usize::from(reads);
-            pair.window_requests += usize::from(!reads);
+            pair.push(Request { number, work }, reads);
         }
     }
 
@@ -175,8 +158,7 @@ impl SystemRail {
     fn settle(&mut self, entry: Entry, result: Result<(), RailError>) -> Completion {
         let reads = matches!(entry.kind, Kind::Read(_));
         if let Some(pair) = self.pairs.get_mut(entry.queue_pair) {
-            pair.reads = pair.reads.saturating_sub(usize::from(reads));
-            pair.window_requests = pair.window_requests.saturating_sub(usize::from(!reads));
+            pair.settle(reads);
         }
         match (entry.kind, &result) {
             // The device is done with the memory, however it went.
@@ -250,11 +232,11 @@ impl Rail for SystemRail {
 
     fn room(&self, queue_pair: usize) -> usize {
         let pair = self.pairs.get(queue_pair).filter(|pair| pair.connected);
-        pair.map_or(0, |pair| READS_MAX.saturating_sub(pair.reads))
+        pair.map_or(0, Pair::read_room)
     }
 
     fn read(&mut self, queue_pair: usize, tag: u64, read: Read) -> Result<(), RailError> {
-        if self.pair(queue_pair)?.reads >= READS_MAX {
+        if self.pair(queue_pair)?.read_room() == 0 {
             return Err(RailError::new(format!("queue pair {queue_pair} has no room")));
         }
         if read.len == 0 || !read.fits() || !self.slab.holds(&read.sink.lease()) {
@@ -329,15 +311,10 @@ impl Rail for SystemRail {
 
     fn ring(&mut self) -> Result<(), RailError> {
         for pair in &mut self.pairs {
-            if pair.pending.is_empty() {
-                continue;
-            }
             // SAFETY: each request is in `outstanding`, which holds the sink of a READ until it
             // completed; `windows` holds the content behind a window until it is closed. Both are
             // let go of otherwise only in `destroy`, after the queue pairs.
-            let (taken, result) = unsafe { pair.qp.post(pair.pending.make_contiguous()) };
-            pair.pending.drain(..taken);
-            result?;
+            unsafe { pair.ring() }?;
         }
         Ok(())
     }
