@@ -207,7 +207,7 @@ sections! {
     rdma: RdmaSection {
         /// Whether content goes by RDMA to and from nodes of this node's own private site, where both have it.
         enabled: bool = true, Rule::Bool;
-        /// Ports that may be used, such as mlx5_0 for a device or mlx5_0/1 for one port of it; of an empty list, all that are usable. In a variable or flag, with commas between.
+        /// Ports that may be used, such as `mlx5_0` for a device or `mlx5_0/1` for one port of it; of an empty list, all that are usable. In a variable or flag, with commas between.
         devices: Vec<PortName> = Vec::new(), Rule::Ports;
         /// Queue pairs of each rail.
         queue_pairs: u64 = 2, count(1, 16);
