@@ -22,6 +22,8 @@ use crate::metrics::RailStatus;
 
 /// How long the devices are polled without a completion before the thread sleeps.
 const SPIN: Duration = Duration::from_micros(30);
+/// How often what is due by time is looked for while there is always something to do.
+const TICK: Duration = Duration::from_millis(10);
 /// Longest sleep.
 const SLEEP: Duration = Duration::from_millis(50);
 /// Sleep between polls of devices that cannot wake anybody.
@@ -114,6 +116,7 @@ struct Driver<R: Rail> {
     reads: HashMap<u64, oneshot::Sender<Option<(Lease, usize)>>>,
     notes: Vec<Note>,
     status_at: Clock,
+    ticked: Clock,
 }
 
 /// Ends the queue of commands, however the thread ends.
@@ -138,6 +141,7 @@ pub(super) fn run<R: Rail>(rails: Rails<R>, shared: Shared) {
         reads: HashMap::new(),
         notes: Vec::new(),
         status_at: now,
+        ticked: now,
     };
     let now = driver.now();
     driver.rails.start(now);
@@ -155,6 +159,9 @@ pub(super) fn run<R: Rail>(rails: Rails<R>, shared: Shared) {
         }
         let completed = driver.rails.poll(driver.now());
         driver.flush();
+        if driver.ticked.elapsed() >= TICK {
+            driver.tick(false);
+        }
         if completed > 0 || !idle {
             active = Clock::now();
         } else if !driver.rails.is_busy() || active.elapsed() >= SPIN {
@@ -245,8 +252,13 @@ impl<R: Rail> Driver<R> {
         }
         // What completed before the devices were armed wakes nobody.
         let woken = self.rails.poll(now) == 0 && self.wait(limit);
+        self.tick(woken);
+    }
+
+    fn tick(&mut self, events: bool) {
+        self.ticked = Clock::now();
         let now = self.now();
-        self.rails.tick(now, woken);
+        self.rails.tick(now, events);
         self.flush();
     }
 

@@ -112,6 +112,11 @@ impl<R: Rail> Line<R> {
         self.state == State::Down
     }
 
+    /// Whether it was tried and is down.
+    pub(super) fn has_failed(&self) -> bool {
+        self.is_down() && self.retry_at > Instant::default()
+    }
+
     pub(super) fn is_ready(&self) -> bool {
         self.state == State::Ready
     }

@@ -36,11 +36,12 @@ use reads::{Reading, Seen};
 use sends::Sending;
 
 /// Longest that content waits at the start of a session for a first rail, in milliseconds.
-const START_MS: u64 = 2_000;
+const START_MS: u64 = 5_000;
 /// How long after its end a rail is tried again, in milliseconds.
 const RETRY_MS: u64 = 500;
-/// Longest that the other end may take to connect, in milliseconds.
-const CONNECT_MS: u64 = 4_000;
+/// Longest that the other end may take to connect, in milliseconds. It has to register its slab,
+/// which takes a while where memory is in small pages.
+const CONNECT_MS: u64 = 10_000;
 /// Longest without a completion while one is due, in milliseconds. A device's own retries end
 /// before (at most about 2 s); this is for a device that forgets.
 const COMPLETION_MS: u64 = 4_000;
@@ -312,6 +313,8 @@ impl<R: Rail> Rails<R> {
                 self.take_down(number, &what, true);
             } else if self.setup.lead && line.is_down() && now >= line.retry_at {
                 self.set_up(number);
+                // Opening a port takes time: the peer is told of this one meanwhile.
+                break;
             }
         }
         self.pump();
@@ -322,6 +325,7 @@ impl<R: Rail> Rails<R> {
         let Some(line) = self.lines.get_mut(&number) else { return };
         line.take_down(why, self.now);
         let epoch = line.epoch;
+        tracing::info!(rail = number, epoch, why, "a rail is down");
         if tell {
             self.out.push_back(Output::Tell(Note::Down {
                 rail: number,
@@ -329,7 +333,7 @@ impl<R: Rail> Rails<R> {
                 why: why.to_owned(),
             }));
         }
-        if self.setup.lead && self.lines.values().all(Line::is_down) {
+        if self.setup.lead && self.lines.values().all(Line::has_failed) {
             self.settled = true;
         }
         self.fail_reads(number);

@@ -16,11 +16,9 @@ impl<R: Rail> Rails<R> {
         }
         let pairs = pair(&self.setup.mine, &self.setup.yours, self.setup.near);
         self.settled = pairs.is_empty();
-        for (number, (mine, yours)) in (0_u8..).zip(pairs) {
-            self.lines.insert(number, Line::new(mine, yours));
-            self.set_up(number);
-        }
-        self.pump();
+        // The first ticks set them up.
+        self.lines
+            .extend((0..).zip(pairs).map(|(rail, (mine, yours))| (rail, Line::new(mine, yours))));
     }
 
     /// The port's device, opened at its first use, if the port is up.
@@ -126,6 +124,7 @@ impl<R: Rail> Rails<R> {
         self.settled = true;
         if let Some(line) = self.lines.get_mut(&number) {
             line.become_ready();
+            tracing::info!(rail = number, epoch = line.epoch, "a rail is up");
         }
     }
 }
