@@ -11,6 +11,11 @@ use crate::transport::rdma::port::{Rail, RailError, Read};
 const WINDOW_MAX: usize = 64;
 /// Over which a rail's rate is measured, in milliseconds.
 const RATE_MS: u64 = 50;
+/// Most that is being read from a rail at once, in time at its measured rate. What waits behind
+/// more than a device's patience would be asked for again.
+const DEPTH_MS: u64 = 100;
+/// Least that may be read at once, and most before there is a measurement, in bytes.
+const DEPTH_BYTES: (u64, u64) = (2 << 20, 4 << 20);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
@@ -29,7 +34,7 @@ pub(super) enum State {
 /// What was posted.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum What {
-    Read { queue_pair: usize, grant: u64 },
+    Read { queue_pair: usize, grant: u64, bytes: u64 },
     Open { send: u64, window: u32, bytes: u64 },
     Close,
 }
@@ -71,6 +76,9 @@ pub(super) struct Line<R> {
     /// Messages that may be granted at once: one on trial, and more with each that is done.
     window: usize,
     rate: Rate,
+    /// Bytes of READs that are posted, and how fast they come.
+    reading: u64,
+    read_rate: Rate,
     pub(super) moved: (u64, u64),
     errors: u64,
     why: String,
@@ -81,7 +89,27 @@ pub(super) struct Line<R> {
 struct Rate {
     since: Option<Instant>,
     bytes: u64,
+    /// 0 before the first measurement.
     measured: f64,
+}
+
+impl Rate {
+    /// From now on there is something to do.
+    fn begin(&mut self, now: Instant) {
+        (self.since, self.bytes) = (Some(now), 0);
+    }
+
+    fn add(&mut self, bytes: u64, now: Instant) {
+        self.bytes += bytes;
+        let Some(since) = self.since else { return };
+        let passed = now.ms_since(since);
+        if passed >= RATE_MS {
+            let rate = self.bytes as f64 * 1e3 / passed as f64;
+            self.measured =
+                if self.measured > 0.0 { 0.5 * self.measured + 0.5 * rate } else { rate };
+            self.begin(now);
+        }
+    }
 }
 
 impl<R: Rail> Line<R> {
@@ -102,6 +130,8 @@ impl<R: Rail> Line<R> {
             bytes: 0,
             window: 1,
             rate: Rate::default(),
+            reading: 0,
+            read_rate: Rate::default(),
             moved: (0, 0),
             errors: 0,
             why: String::new(),
@@ -137,9 +167,13 @@ impl<R: Rail> Line<R> {
     }
 
     pub(super) fn post(&mut self, tag: u64, what: What, now: Instant) {
-        if let What::Read { queue_pair, .. } = what
+        if let What::Read { queue_pair, bytes, .. } = what
             && let Some(queue) = self.queues.get_mut(queue_pair)
         {
+            if self.reading == 0 {
+                self.read_rate.begin(now);
+            }
+            self.reading += bytes;
             if queue.reads.is_empty() {
                 queue.progress = now;
             }
@@ -151,9 +185,11 @@ impl<R: Rail> Line<R> {
     /// Takes what completed, if it was posted in this life.
     pub(super) fn complete(&mut self, tag: u64, now: Instant) -> Option<Posted> {
         let posted = self.posted.remove(&tag)?;
-        if let What::Read { queue_pair, .. } = posted.what
+        if let What::Read { queue_pair, bytes, .. } = posted.what
             && let Some(queue) = self.queues.get_mut(queue_pair)
         {
+            self.reading = self.reading.saturating_sub(bytes);
+            self.read_rate.add(bytes, now);
             queue.progress = now;
         }
         Some(posted)
@@ -214,7 +250,18 @@ impl<R: Rail> Line<R> {
         self.queues.clear();
         self.ringing = false;
         (self.messages, self.bytes, self.window) = (0, 0, 1);
-        self.rate.since = None;
+        (self.rate.since, self.read_rate.since, self.reading) = (None, None, 0);
+    }
+
+    /// Whether one more READ may be posted beside those that are.
+    pub(super) fn may_read(&self) -> bool {
+        let measured = self.read_rate.measured;
+        let depth = if measured > 0.0 {
+            (measured as u64 * DEPTH_MS / 1000).max(DEPTH_BYTES.0)
+        } else {
+            DEPTH_BYTES.1
+        };
+        self.reading < depth
     }
 
     /// Whether one more message may be granted.
@@ -241,7 +288,7 @@ impl<R: Rail> Line<R> {
 
     pub(super) fn granted(&mut self, bytes: u64, now: Instant) {
         if self.messages == 0 {
-            (self.rate.since, self.rate.bytes) = (Some(now), 0);
+            self.rate.begin(now);
         }
         self.messages += 1;
         self.bytes += bytes;
@@ -255,16 +302,8 @@ impl<R: Rail> Line<R> {
             return;
         }
         self.window = (self.window + 1).min(WINDOW_MAX);
-        self.rate.bytes += bytes;
+        self.rate.add(bytes, now);
         self.count(bytes);
-        let Some(since) = self.rate.since else { return };
-        let passed = now.ms_since(since);
-        if passed >= RATE_MS {
-            let rate = self.rate.bytes as f64 * 1e3 / passed as f64;
-            let old = self.rate.measured;
-            self.rate.measured = if old > 0.0 { 0.5 * old + 0.5 * rate } else { rate };
-            (self.rate.since, self.rate.bytes) = (Some(now), 0);
-        }
     }
 
     /// Counts a message that this rail carried.
@@ -290,7 +329,7 @@ impl<R: Rail> Line<R> {
             bytes: self.moved.0,
             messages: self.moved.1,
             errors: self.errors,
-            rate_mbps: (self.rate.measured * 8.0 / 1e6) as u64,
+            rate_mbps: (self.rate.measured.max(self.read_rate.measured) * 8.0 / 1e6) as u64,
             why: self.why.clone(),
         }
     }

@@ -281,13 +281,13 @@ impl<R: Rail> Rails<R> {
             return self.take_down(number, &error.what, true);
         }
         match posted.what {
-            What::Read { queue_pair, grant } => {
+            What::Read { queue_pair, grant, .. } => {
                 if !line.in_order(queue_pair, completion.tag) {
                     let what = "completions came out of order: one was lost";
                     return self.take_down(number, what, true);
                 }
                 self.read_part(grant);
-                self.feed(number, queue_pair);
+                self.feed(number);
             }
             What::Open { send, window, bytes } => self.opened(number, send, window, bytes),
             What::Close => {}

@@ -102,7 +102,7 @@ impl<R: Rail> Rails<R> {
             }
         }
         reading.started = Some(Started { sink, left });
-        self.feed(number, queue_pair);
+        self.feed(number);
         self.pump();
     }
 
@@ -115,24 +115,27 @@ impl<R: Rail> Rails<R> {
         }
     }
 
-    /// Posts READs that wait, as far as there is room.
-    pub(super) fn feed(&mut self, number: u8, queue_pair: usize) {
+    /// Posts READs that wait, as far as there is room, from each queue pair in turn.
+    pub(super) fn feed(&mut self, number: u8) {
         let now = self.now;
-        loop {
-            let Some(line) = self.lines.get_mut(&number) else { return };
+        let Some(line) = self.lines.get_mut(&number) else { return };
+        let (count, mut idle, mut turn) = (line.queues.len(), 0, 0);
+        while idle < count && line.may_read() {
+            let queue_pair = turn % count;
+            (turn, idle) = (turn + 1, idle + 1);
             let Some(rail) = line.rail.as_mut() else { return };
-            let Some(queue) = line.queues.get_mut(queue_pair) else { return };
             if rail.room(queue_pair) == 0 {
-                return;
+                continue;
             }
-            let Some((grant, read)) = queue.pending.pop_front() else { return };
-            let tag = self.next_tag;
+            let Some((grant, read)) = line.queues[queue_pair].pending.pop_front() else { continue };
+            let (tag, bytes) = (self.next_tag, read.len as u64);
             self.next_tag += 1;
             if let Err(error) = rail.read(queue_pair, tag, read) {
                 return self.take_down(number, &error.what, true);
             }
-            line.post(tag, What::Read { queue_pair, grant }, now);
+            line.post(tag, What::Read { queue_pair, grant, bytes }, now);
             line.ringing = true;
+            idle = 0;
         }
     }
 
