@@ -1,4 +1,5 @@
 //! What the program wants to be there before it starts.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs;
 

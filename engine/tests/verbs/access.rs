@@ -2,8 +2,8 @@
 //! pair, so the rails are connected again after it.
 
 use portway::base::limits::LEASE_BYTES;
-use portway::transport::rdma::WindowKind;
 use portway::transport::rdma::sysfs::{Roots, survey};
+use portway::transport::rdma::{Rail, WindowKind};
 
 use crate::side::{Side, connect, devices, untouched, with_sides, with_sides_of};
 
@@ -135,6 +135,7 @@ fn the_key_of_one_peers_rail_opens_nothing_at_anothers() {
         // The other way round: `a` has opened nothing, and has a domain of its own.
         refused(b, a, 0, window.base, window.rkey, 4096);
         let own = a.content(1);
+        println!("what the refusing side is told: {:?}", a.rail.trouble());
         refused(b, a, 0, own.as_ptr() as u64, window.rkey, 4096);
     });
 }

@@ -178,8 +178,6 @@ fn works(a: &mut Side, b: &mut Side) {
     assert!(sink[..] == content[..]);
 }
 
-/// Soft-RoCE does not give up a READ that is posted while its port is down: the event has to be
-/// enough.
 #[test]
 fn a_port_that_loses_its_wire_is_trouble() {
     let Some((mut a, mut b)) = sides(1) else { return };

@@ -83,6 +83,14 @@ fn an_armed_rail_wakes_up_at_the_next_completion() {
     with_sides(1, |kind, a, b| {
         let content = b.content(1);
         let window = b.open_window(0, vec![content.slice(0..4096)]);
+        // A window that opens wakes up as well, and also where it opens at once.
+        b.rail.arm().unwrap();
+        b.rail.poll(&mut Vec::new()).unwrap();
+        assert!(!ready(&b.rail, 20));
+        b.rail.open_window(0, 99, vec![content.slice(0..4096)]).unwrap();
+        b.rail.ring().unwrap();
+        assert!(ready(&b.rail, 10_000), "{kind:?}");
+        assert_eq!(b.wait(1)[0].tag, 99);
         for round in 0..5 {
             a.rail.arm().unwrap();
             let mut done = Vec::new();

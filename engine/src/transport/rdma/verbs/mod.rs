@@ -10,6 +10,7 @@ mod completion;
 mod device;
 mod domain;
 mod library;
+mod local;
 mod outstanding;
 mod pair;
 mod queued;

@@ -11,6 +11,7 @@ use super::address::{address, path_mtu};
 use super::completion::{Channel, CompletionQueue};
 use super::device::{Context, Limits};
 use super::domain::Domain;
+use super::local::LocalCompletions;
 use super::outstanding::{Entry, Kind, Outstanding};
 use super::pair::{Connection, QueuePair, Request, TIMEOUT, TIMEOUT_SOFTWARE, Work};
 use super::queued::{Pair, REQUESTS_MAX};
@@ -36,7 +37,7 @@ pub struct SystemRail {
     windows: Windows,
     outstanding: Outstanding,
     /// Completions of what the device has no part in.
-    local: Vec<Completion>,
+    local: LocalCompletions,
     queue: Option<Arc<CompletionQueue>>,
     channel: Arc<Channel>,
     region: Arc<Region>,
@@ -74,7 +75,7 @@ impl SystemRail {
             pairs: Vec::new(),
             windows: Windows::default(),
             outstanding: Outstanding::default(),
-            local: Vec::new(),
+            local: LocalCompletions::new()?,
             queue: None,
             channel,
             region,
@@ -220,7 +221,7 @@ impl Rail for SystemRail {
             // Whatever is in there stands for requests that nobody waits for.
             let _ = queue.poll(|_| {});
         }
-        self.local.clear();
+        self.local.take(&mut Vec::new());
         if gone {
             self.outstanding.clear();
         } else {
@@ -268,7 +269,7 @@ impl Rail for SystemRail {
                 let (rkey, by) = (region.rkey(), By::Region(region));
                 let opened = Opened { queue_pair, by, closing: false, content };
                 let id = self.windows.insert(opened);
-                self.local.push(Completion { tag, result: Ok(()) });
+                self.local.push(tag);
                 Ok(Window { id, base, rkey })
             }
             WindowKind::Bound => {
@@ -295,7 +296,7 @@ impl Rail for SystemRail {
                 opened.closing = true;
                 region.deregister()?;
                 self.windows.closed(id);
-                self.local.push(Completion { tag, result: Ok(()) });
+                self.local.push(tag);
             }
             By::Window(_, rkey) => {
                 let rkey = *rkey;
@@ -320,7 +321,7 @@ impl Rail for SystemRail {
     }
 
     fn poll(&mut self, done: &mut Vec<Completion>) -> Result<(), RailError> {
-        done.append(&mut self.local);
+        self.local.take(done);
         let Some(queue) = self.queue.clone() else { return Ok(()) };
         let mut over = Vec::new();
         let polled = queue.poll(|one| over.push(one));
@@ -360,7 +361,8 @@ impl Rail for SystemRail {
     }
 
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        vec![self.channel.descriptor(), self.context.events_descriptor()]
+        let (completions, events) = (self.channel.descriptor(), self.context.events_descriptor());
+        vec![completions, self.local.descriptor(), events]
     }
 }
 
