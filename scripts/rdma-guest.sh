@@ -22,7 +22,7 @@ Scenarios: ${scenarios[*]}
 
 PROFILE=release     which build is tried             SKIP_BUILD=1        use what is built
 TRANSPORT=rdma      rdma, auto, or quic for none     TIME_LIMIT=900      seconds for the guest
-BYTES=32MiB         content of one transfer          CPUS=2 MEMORY=2048  processors, MiB
+BYTES=              content of one transfer          CPUS=2 MEMORY=2048  processors, MiB
 ACCEL=tcg           tcg, or kvm where it is usable   KEEP=1              keep the guest's logs
 END
 }

@@ -7,7 +7,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/network.sh"
 
 # shellcheck disable=SC2034
-bytes=${BYTES:-32MiB} message_bytes=${MESSAGE_BYTES:-1048576}
+bytes=${BYTES:-${bytes:-32MiB}} message_bytes=${MESSAGE_BYTES:-1048576}
 queue_pairs=${QUEUE_PAIRS:-4}
 rails_used=("${rails[@]}")
 transport_flags=()
@@ -120,7 +120,7 @@ part() {
 # show_rails: what node b says of its rails.
 show_rails() { b status --json 2>/dev/null | grep -o '"rails":\[[^]]*\]' >&2 || true; }
 
-# stall NAME: the longest time without progress, in seconds.
+# stall NAME: the longest time without progress once content moves, in seconds.
 stall() {
     awk 'function number(name) {
             if (!match($0, "\"" name "\":[0-9.]+")) return -1
@@ -129,9 +129,20 @@ stall() {
         /"event":"progress"/ {
             done = number("bytes_done"); total = number("bytes_total"); now = number("elapsed_s")
             if (done > most) { most = done; since = now }
-            else if (done < total && now - since > longest) longest = now - since
+            else if (most > 0 && done < total && now - since > longest) longest = now - since
         }
         END { printf "%.2f\n", longest }' "$work/$1.jsonl"
+}
+
+# moving_rate NAME: MB/s from the first content to the end, verified and published.
+moving_rate() {
+    awk -v sent="$(sum "$1" bytes_sent)" -v end="$(sum "$1" elapsed_s)" '
+        function number(name) {
+            if (!match($0, "\"" name "\":[0-9.]+")) return -1
+            return substr($0, RSTART + length(name) + 3, RLENGTH - length(name) - 3) + 0
+        }
+        /"event":"progress"/ && number("bytes_sent") == 0 { began = number("elapsed_s") }
+        END { printf "%.1f\n", sent / (end - began) / 1e6 }' "$work/$1.jsonl"
 }
 
 # same SOURCE TARGET: content and metadata are equal, by three judges; TARGET is of node b's root.

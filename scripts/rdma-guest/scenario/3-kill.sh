@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # SIGKILL to the sender, then to the receiver, in mid-transfer: the same command resumes.
 set -euo pipefail
+# Long enough to be disturbed.
+bytes=96MiB
 # shellcheck source=nodes.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../nodes.sh"
 

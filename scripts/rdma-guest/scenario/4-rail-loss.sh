@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Rails go away in mid-transfer, first one and then both: the transfer goes on and ends well.
 set -euo pipefail
+# Long enough to be disturbed.
+bytes=96MiB
 # shellcheck source=nodes.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../nodes.sh"
 

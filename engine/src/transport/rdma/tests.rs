@@ -326,6 +326,19 @@ fn after_one_fault_of_any_kind_the_transfer_goes_on_within_five_seconds() {
 }
 
 #[test]
+fn rails_that_connect_and_carry_nothing_hold_nothing_up() {
+    // What comes back is tried with a message at a time, and each of them takes seconds to fail.
+    let retry_ticks = 4_000;
+    let config = SimVerbsConfig { retry_ticks, ..SimVerbsConfig::default() };
+    let mut world = World::new(3, config.with(SimFault::RetryExceeded, 10_000), [2, 2]);
+    assert!(world.run());
+    let took_ms = world.now.ms_since(Instant::default());
+    let totals = world.finish();
+    assert_eq!((totals.done, totals.carried), (0, MESSAGES));
+    assert!(totals.longest_ms <= 5_000 && took_ms < 20_000, "{took_ms} ms: {totals:?}");
+}
+
+#[test]
 fn a_rail_that_was_down_is_used_again_within_a_second() {
     let mut world = World::new(1, SimVerbsConfig::default(), [2, 2]);
     for side in [0, 1] {

@@ -156,6 +156,11 @@ impl<R: Rail> Line<R> {
         self.epoch == epoch && !self.is_down()
     }
 
+    /// Whether it came back and has not carried anything since.
+    pub(super) fn on_trial(&self) -> bool {
+        self.is_ready() && self.errors > 0 && self.window == 1
+    }
+
     pub(super) fn become_ready(&mut self) {
         self.state = State::Ready;
         self.why.clear();
@@ -320,7 +325,7 @@ impl<R: Rail> Line<R> {
         let state = match self.state {
             State::Down => RailState::Down,
             State::Asked { .. } | State::Answered { .. } => RailState::Opening,
-            State::Ready if self.window == 1 && self.errors > 0 => RailState::Trial,
+            State::Ready if self.on_trial() => RailState::Trial,
             State::Ready => RailState::Up,
         };
         RailStatus {

@@ -13,7 +13,9 @@
 //! ```
 //!
 //! What is under way on a rail that goes down counts as not done, whatever the devices did with
-//! it: the sending end takes it to another rail, or hands it back for the link below.
+//! it: the sending end takes it to another rail, or hands it back for the link below. A rail that
+//! came back is on trial until it has carried something: it gets one message, nothing waits for
+//! it, and what it does not carry at once the link below carries as well.
 
 mod line;
 mod reads;
@@ -45,6 +47,9 @@ const CONNECT_MS: u64 = 10_000;
 /// Longest without a completion while one is due, in milliseconds. A device's own retries end
 /// before (at most about 2 s); this is for a device that forgets.
 const COMPLETION_MS: u64 = 4_000;
+/// How long content waits for a rail that came back before the link below carries it as well, in
+/// milliseconds.
+const TRIAL_MS: u64 = 200;
 /// How long a rail that altered content is left alone, in milliseconds.
 const QUARANTINE_MS: u64 = 30_000;
 /// How often events of a port are looked for when nothing wakes, in milliseconds.
@@ -125,6 +130,8 @@ pub(crate) struct Rails<R: Rail> {
     /// Sends by their grant.
     granted: BTreeMap<u64, u64>,
     waiting: VecDeque<u64>,
+    /// Sends on rails that are on trial, and when they are carried as well.
+    trials: BTreeMap<u64, Instant>,
     reads: BTreeMap<u64, Reading>,
     seen: Seen,
     next_tag: u64,
@@ -150,6 +157,7 @@ impl<R: Rail> Rails<R> {
             sends: BTreeMap::new(),
             granted: BTreeMap::new(),
             waiting: VecDeque::new(),
+            trials: BTreeMap::new(),
             reads: BTreeMap::new(),
             seen: Seen::default(),
             next_tag: 1,
@@ -174,7 +182,8 @@ impl<R: Rail> Rails<R> {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let start = (!self.settled).then(|| self.started.plus_ms(START_MS));
         let lines = self.lines.values().filter_map(|line| line.deadline(self.setup.lead));
-        lines.chain(start).min()
+        let trials = self.trials.values().copied();
+        lines.chain(start).chain(trials).min()
     }
 
     /// Rails as an operator sees them.
@@ -304,6 +313,7 @@ impl<R: Rail> Rails<R> {
         if events {
             self.events_at = now;
         }
+        self.carry_trials();
         let numbers: Vec<u8> = self.lines.keys().copied().collect();
         for number in numbers {
             let Some(line) = self.lines.get_mut(&number) else { continue };
@@ -358,6 +368,7 @@ impl<R: Rail> Rails<R> {
             line.rail = None;
         }
         self.sends.clear();
+        self.trials.clear();
         self.reads.clear();
         self.out.clear();
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::line::{Line, What};
-use super::{Output, Rails, SendEnd};
+use super::{Output, Rails, SendEnd, TRIAL_MS};
 use crate::base::Instant;
 use crate::base::limits::LEASE_BYTES;
 use crate::transport::rdma::message::{Grant, Note, RANGES_MAX, Range};
@@ -23,6 +23,8 @@ pub(super) struct Sending {
     ranges: Vec<Range>,
     tries: u32,
     place: Place,
+    /// The link below carries it as well: nobody waits for it here.
+    carried: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +64,7 @@ impl<R: Rail> Rails<R> {
         };
         let bytes = content.iter().map(|part| part.len() as u64).sum();
         let place = Place::Waiting;
-        let sending = Sending { header, content, bytes, ranges, tries: 0, place };
+        let sending = Sending { header, content, bytes, ranges, tries: 0, place, carried: false };
         self.sends.insert(id, sending);
         self.waiting.push_back(id);
         self.pump();
@@ -72,6 +74,7 @@ impl<R: Rail> Rails<R> {
     pub(crate) fn unsend(&mut self, id: u64, now: Instant) {
         self.now = now;
         let Some(sending) = self.sends.remove(&id) else { return };
+        self.trials.remove(&id);
         self.waiting.retain(|waiting| *waiting != id);
         match sending.place {
             // Closed when it opens.
@@ -107,7 +110,7 @@ impl<R: Rail> Rails<R> {
             } else if let Some(number) = self.best_line(bytes) {
                 self.waiting.pop_front();
                 self.open_window(id, number);
-            } else if self.settled && !self.lines.values().any(Line::is_ready) {
+            } else if self.settled && !self.lines.values().any(|l| l.is_ready() && !l.on_trial()) {
                 self.carry(id);
             } else {
                 break;
@@ -118,8 +121,27 @@ impl<R: Rail> Rails<R> {
     /// Hands a send back for the link below.
     fn carry(&mut self, id: u64) {
         self.waiting.retain(|waiting| *waiting != id);
-        self.sends.remove(&id);
-        self.out.push_back(Output::Sent { id, end: SendEnd::Carry });
+        self.trials.remove(&id);
+        if self.sends.remove(&id).is_some_and(|sending| !sending.carried) {
+            self.out.push_back(Output::Sent { id, end: SendEnd::Carry });
+        }
+    }
+
+    /// Has the link below carry, too, what rails on trial have not carried in time.
+    pub(super) fn carry_trials(&mut self) {
+        let now = self.now;
+        let sends = &mut self.sends;
+        let out = &mut self.out;
+        self.trials.retain(|id, until| {
+            if now < *until {
+                return true;
+            }
+            if let Some(sending) = sends.get_mut(id).filter(|sending| !sending.carried) {
+                sending.carried = true;
+                out.push_back(Output::Sent { id: *id, end: SendEnd::Carry });
+            }
+            false
+        });
     }
 
     /// The rail that would have `bytes` through first.
@@ -142,6 +164,9 @@ impl<R: Rail> Rails<R> {
         else {
             return;
         };
+        if line.on_trial() {
+            self.trials.insert(id, now.plus_ms(TRIAL_MS));
+        }
         let queue_pair = line.next_queue_pair();
         let content = sending.content.clone();
         let opening = line.device().and_then(|rail| rail.open_window(queue_pair, tag, content));
@@ -200,13 +225,17 @@ impl<R: Rail> Rails<R> {
         let Some(sending) = self.sends.get_mut(&id) else { return };
         let (bytes, place) = (sending.bytes, sending.place);
         let Place::Granted { rail, window, .. } = place else { return };
-        if again {
+        let carried = sending.carried;
+        self.trials.remove(&id);
+        if again && !carried {
             sending.tries += 1;
             sending.place = Place::Waiting;
             self.waiting.push_front(id);
         } else {
             self.sends.remove(&id);
-            self.out.push_back(Output::Sent { id, end: SendEnd::Done });
+            if !carried {
+                self.out.push_back(Output::Sent { id, end: SendEnd::Done });
+            }
         }
         self.release(rail, bytes, !again);
         self.close(rail, window);
@@ -233,6 +262,7 @@ impl<R: Rail> Rails<R> {
 
     /// A rail is down: what was on it waits for another one, before everything else.
     pub(super) fn replace_sends(&mut self, number: u8) {
+        let trials = &mut self.trials;
         for (id, sending) in self.sends.iter_mut().rev() {
             let rail = match sending.place {
                 Place::Waiting => continue,
@@ -245,11 +275,16 @@ impl<R: Rail> Rails<R> {
                 }
             };
             if rail == number {
+                trials.remove(id);
                 sending.tries += 1;
                 sending.place = Place::Waiting;
-                self.waiting.push_front(*id);
+                if !sending.carried {
+                    self.waiting.push_front(*id);
+                }
             }
         }
+        let waits = |sending: &Sending| matches!(sending.place, Place::Waiting);
+        self.sends.retain(|_, sending| !(sending.carried && waits(sending)));
     }
 
     /// Tells the devices of everything that was posted; false if one would not have it.

@@ -17,15 +17,13 @@ use super::library::{Handle, Plain};
 use crate::transport::rdma::{QpAddress, RailError};
 
 /// Time to wait for an answer before a packet is sent again, as a power of two of 4.096
-/// microseconds: 67 ms.
-pub(super) const TIMEOUT: u8 = 14;
-/// The same for soft-RoCE: 537 ms. Its clock does not stand still while answers arrive, so what
-/// waits behind a few MiB is asked for again and again where the time is short.
-pub(super) const TIMEOUT_SOFTWARE: u8 = 17;
-/// How often a packet is sent again. 7 is the most, but soft-RoCE takes 7 for "for ever" (seen with
-/// `rdma_rxe` of Linux 6.1). With `TIMEOUT` a silent peer is given up after half a second to two, as
-/// devices take the time; by soft-RoCE after four.
-const RETRIES: u8 = 6;
+/// microseconds, and how often it is sent again. 67 ms and 6 times: a silent peer is given up after
+/// half a second to two, as devices take the time.
+pub(super) const PATIENCE: (u8, u8) = (14, 6);
+/// The same for soft-RoCE: 537 ms and 4 times, 2.7 s. Its clock does not stand still while answers
+/// arrive, so what waits behind a few MiB is asked for again and again where the time is short. It
+/// takes the 7 times that are the most for "for ever" (both seen with `rdma_rxe` of Linux 6.1).
+pub(super) const PATIENCE_SOFTWARE: (u8, u8) = (17, 4);
 /// How often to wait for a peer that has no receive posted. Nobody posts receives here and no
 /// request wants one, so not at all.
 const RETRIES_NOT_READY: u8 = 0;
@@ -79,8 +77,8 @@ pub(super) struct Connection {
     pub(super) mtu: ibv_mtu::Type,
     /// READs under way at once, each way.
     pub(super) reads: u8,
-    /// When to send again: `TIMEOUT` or `TIMEOUT_SOFTWARE`.
-    pub(super) timeout: u8,
+    /// When to send again and how often: `PATIENCE` or `PATIENCE_SOFTWARE`.
+    pub(super) patience: (u8, u8),
 }
 
 impl QueuePair {
@@ -156,8 +154,8 @@ impl QueuePair {
         self.modify(&mut attributes, mask, "connect a queue pair (the peer's address)")?;
         let mut attributes = ibv_qp_attr::zeroed();
         attributes.qp_state = ibv_qp_state::IBV_QPS_RTS;
-        attributes.timeout = connection.timeout;
-        attributes.retry_cnt = RETRIES;
+        attributes.timeout = connection.patience.0;
+        attributes.retry_cnt = connection.patience.1;
         attributes.rnr_retry = RETRIES_NOT_READY;
         attributes.sq_psn = self.psn;
         attributes.max_rd_atomic = connection.reads;

@@ -13,7 +13,7 @@ use super::device::{Context, Limits};
 use super::domain::Domain;
 use super::local::LocalCompletions;
 use super::outstanding::{Entry, Kind, Outstanding};
-use super::pair::{Connection, QueuePair, Request, TIMEOUT, TIMEOUT_SOFTWARE, Work};
+use super::pair::{Connection, PATIENCE, PATIENCE_SOFTWARE, QueuePair, Request, Work};
 use super::queued::{Pair, REQUESTS_MAX};
 use super::region::{Region, Use};
 use super::status::{event_words, is_of_port, status_words};
@@ -47,7 +47,7 @@ pub struct SystemRail {
     port: PortInfo,
     limits: Limits,
     kind: WindowKind,
-    timeout: u8,
+    patience: (u8, u8),
 }
 
 impl SystemRail {
@@ -85,7 +85,7 @@ impl SystemRail {
             port: port.clone(),
             limits,
             kind,
-            timeout: if software { TIMEOUT_SOFTWARE } else { TIMEOUT },
+            patience: if software { PATIENCE_SOFTWARE } else { PATIENCE },
         };
         rail.check_address()?;
         Ok(rail)
@@ -198,10 +198,10 @@ impl Rail for SystemRail {
             return Err(RailError::new("one of the ports answers no READs"));
         }
         let (address, mtu) = (address(&self.port, peer)?, path_mtu(&self.port, peer)?);
-        let timeout = self.timeout;
+        let patience = self.patience;
         for (pair, peer) in self.pairs.iter_mut().zip(queue_pairs) {
             let peer = QpAddress { number: peer.number & PSN, psn: peer.psn & PSN };
-            pair.qp.connect(&Connection { peer, address, mtu, reads, timeout })?;
+            pair.qp.connect(&Connection { peer, address, mtu, reads, patience })?;
             pair.connected = true;
         }
         Ok(())
