@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# All tests: format, lints, unit and integration tests, simulation, kill loop, quickstart.
+# All tests: format, lints, unit and integration tests, simulation, kill loop, quickstart, and real
+# verbs in a guest.
 #
 # Everything is built in one profile, `ci`: as fast as release but for link-time optimisation, with
 # debug assertions and overflow checks. KILLS and SEEDS change how much is tried.
@@ -26,6 +27,9 @@ else
     echo "SKIPPED: licences (cargo-deny is not installed)"
 fi
 
+step "a build without RDMA"
+cargo check --locked --profile "$profile" -p portway-cli --no-default-features
+
 step "build"
 cargo build --locked --profile "$profile" --workspace --bins
 
@@ -37,6 +41,10 @@ SKIP_BUILD=1 scripts/kill-loop.sh "${KILLS:-25}"
 
 step "quickstart, small"
 SKIP_BUILD=1 BYTES=${QUICKSTART_BYTES:-256MiB} scripts/quickstart.sh
+
+step "real verbs in a guest"
+# Its processors are emulated and shared: only what a loaded machine cannot change is judged hard.
+SKIP_BUILD=1 RUNS=${RATIO_RUNS:-1} STALL_S_MAX=${STALL_S_MAX:-20} scripts/rdma-guest.sh
 
 # Last, so that the runner's closing lines end the output.
 step "tests"

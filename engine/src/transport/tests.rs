@@ -135,8 +135,8 @@ pub(crate) fn over_rails<L: Link>(
     fabric: &SimFabric,
     slabs: &(Slab, Slab),
 ) -> (RdmaLink<L>, RdmaLink<L>) {
-    let node = |link: &L, name: &str| fabric.node(&name.parse().expect(link.name()), 2);
-    let verbs = (node(&links.0, "first"), node(&links.1, "second"));
+    let node = |name: &str| fabric.node(&name.parse().expect("a name"), 2);
+    let verbs = (node("first"), node("second"));
     let ports = (verbs.0.ports(), verbs.1.ports());
     let (mine, yours) = (ports.0.clone(), ports.1.clone());
     let first = RdmaOptions {

@@ -18,8 +18,9 @@ pub(crate) fn message(data: &[u8]) -> bool {
             // What a peer gives as a reason is escaped, and may be cut by that.
             let mut rest = notes.clone();
             let again = encode_notes(&mut rest, usize::MAX);
-            let Ok(Message::Notes(again)) = Message::decode(&again) else {
-                panic!("notes that were accepted do not come back");
+            let again = match Message::decode(&again) {
+                Ok(Message::Notes(again)) => again,
+                other => unreachable!("notes that were accepted come back as {other:?}"),
             };
             assert_eq!(again.len(), notes.len());
             for pair in notes.iter().zip(&again) {

@@ -96,7 +96,9 @@ pub(crate) mod tests {
         let mut infiniband = port("i", [0; 4]);
         (infiniband.fabric, infiniband.gid) = (Fabric::InfiniBand, [0xfe; 16]);
         let roce = port("r", [10, 0, 0, 1]);
-        assert!(pair(std::slice::from_ref(&infiniband), &[roce.clone()], None).is_empty());
+        assert!(
+            pair(std::slice::from_ref(&infiniband), std::slice::from_ref(&roce), None).is_empty()
+        );
         let mut other = infiniband.clone();
         other.gid[15] = 1;
         assert_eq!(pair(std::slice::from_ref(&infiniband), &[other.clone()], None), [(0, 0)]);

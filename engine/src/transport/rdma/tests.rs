@@ -372,7 +372,7 @@ fn a_rail_that_was_down_is_used_again_within_a_second() {
         world.step();
         assert!(world.now.ms_since(healed) <= 1_000, "not tried again in time");
     }
-    drop(world.finish());
+    world.finish();
 }
 
 #[test]
@@ -389,7 +389,7 @@ fn a_peer_that_says_anything_breaks_nothing() {
                 hostile(&mut world);
             }
         }
-        drop(world.finish());
+        world.finish();
     }
 }
 
