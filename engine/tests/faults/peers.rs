@@ -32,8 +32,6 @@ async fn f17_a_node_that_stops_in_mid_transfer_and_comes_back_is_found_again() {
             assert!(began.elapsed() < Duration::from_mins(1), "{:?}", transfer.progress());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        // What the last session had counts anew once the node answers.
-        tokio::time::sleep(Duration::from_millis(600)).await;
     }
     let outcome = transfer.wait().await.expect("the same transfer ends well");
     assert_eq!(outcome.bytes_total, total);
