@@ -49,7 +49,10 @@ need qemu-system-x86_64=qemu-system-x86 busybox=busybox-static cpio=cpio modprob
     ip=iproute2 rdma=iproute2 ib_read_bw=perftest ibv_devinfo=ibverbs-utils xz=xz-utils
 compgen -G '/usr/lib/*/libibverbs/librxe*.so' >/dev/null || need librxe.so=ibverbs-providers
 [ "$(uname -m)" = x86_64 ] || die "the guest is of x86_64, this machine of $(uname -m)"
-[ "$mode" != scenarios ] || [ -n "${SKIP_BUILD:-}" ] || build
+if [ "$mode" = scenarios ] && [ -z "${SKIP_BUILD:-}" ]; then
+    build
+    (cd "$repo" && cargo test --locked --profile "$profile" --workspace --test verbs --no-run)
+fi
 [ "$mode" != scenarios ] || [ -x "$portway" ] || die "there is no $portway" "build it, without SKIP_BUILD"
 
 mkdir -p "$target/rdma-guest"

@@ -8,7 +8,7 @@ use super::machine::{Output, Rails, SendEnd, Setup};
 use super::message::{Message, Note, encode_notes};
 use super::port::Verbs;
 use crate::base::{Digest, Instant, NodeName};
-use crate::buf::{Lease, Slab};
+use crate::buf::Slab;
 use crate::sim::rng::Rng;
 use crate::sim::verbs::{SimFabric, SimFault, SimRail, SimVerbsConfig};
 
@@ -430,12 +430,5 @@ fn hostile(world: &mut World) {
                 Output::Sent { .. } | Output::Read { .. } | Output::Violation(_) => {}
             }
         }
-    }
-}
-
-/// Leases are not printed.
-impl std::fmt::Debug for Lease {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Lease")
     }
 }
