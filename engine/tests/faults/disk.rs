@@ -4,10 +4,14 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use portway::api::{Exit, ServeOptions, TransferOptions};
 
 use crate::common::{Pair, engine, fingerprint, noise, remote, write};
+
+/// Longest that a stopped node's files may stay open.
+const CLOSED_WITHIN: Duration = Duration::from_secs(10);
 
 /// A file system in memory, unmounted when dropped; `None`, said aloud, where mounting is not
 /// permitted.
@@ -24,8 +28,15 @@ impl Mount {
         Some(Self(at.to_owned()))
     }
 
+    /// Mounts it again with other options. A node that was told to stop may hold files open for a
+    /// moment longer, by threads that were about to drop them: it is tried until they are closed.
     fn remount(&self, options: &str) {
-        assert!(run("mount", &["-o", &format!("remount,{options}")], &self.0));
+        let began = Instant::now();
+        while !run("mount", &["-o", &format!("remount,{options}")], &self.0) {
+            let open = open_below(&self.0);
+            assert!(began.elapsed() < CLOSED_WITHIN, "remount,{options}: still open: {open:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
@@ -33,6 +44,13 @@ impl Drop for Mount {
     fn drop(&mut self) {
         run("umount", &["-l"], &self.0);
     }
+}
+
+/// What this process has open below a directory.
+fn open_below(dir: &Path) -> Vec<PathBuf> {
+    let own = fs::read_dir("/proc/self/fd").unwrap();
+    let names = own.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+    names.filter(|name| name.starts_with(dir)).collect()
 }
 
 fn run(program: &str, args: &[&str], at: &Path) -> bool {
