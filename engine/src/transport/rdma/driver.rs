@@ -37,6 +37,8 @@ pub(super) enum Command {
     Send { id: u64, header: Bytes, content: Vec<Bytes>, done: oneshot::Sender<SendEnd> },
     /// Nobody waits for a send any more.
     Unsend { id: u64 },
+    /// The link below has taken what it was to carry.
+    Carried { id: u64 },
     /// Read what the peer granted.
     Read { grant: u64, lease: Lease, done: oneshot::Sender<Option<(Lease, usize)>> },
     /// Nobody wants what the peer granted.
@@ -189,6 +191,7 @@ impl<R: Rail> Driver<R> {
                 self.sends.remove(&id);
                 self.rails.unsend(id, now);
             }
+            Command::Carried { id } => self.rails.carried(id, now),
             Command::Read { grant, lease, done } => {
                 self.reads.insert(grant, done);
                 self.rails.read(grant, lease, now);

@@ -224,8 +224,12 @@ impl<L: Link> Link for RdmaLink<L> {
         let bytes: usize = content.iter().map(Bytes::len).sum();
         let pulled =
             bytes > CARRIED_BYTES_MAX && content.iter().all(|part| fabric.slab.holds(part));
-        if pulled && fabric.send(header.clone(), content.clone()).await == SendEnd::Done {
-            return Ok(());
+        let mut _carrying = None;
+        if pulled {
+            match fabric.send(header.clone(), content.clone()).await {
+                None => return Ok(()),
+                carrying => _carrying = carrying,
+            }
         }
         self.inner.send_data(content_header(&header), content).await
     }
@@ -281,30 +285,33 @@ impl<L: Link> Link for RdmaLink<L> {
 }
 
 impl<L: Link> Owner<L> {
-    /// Sends content over the rails, or says that it has to be carried.
-    async fn send(&self, header: Bytes, content: Vec<Bytes>) -> SendEnd {
+    /// Sends content over the rails; `Some` if it has to be carried, until that is done.
+    async fn send(&self, header: Bytes, content: Vec<Bytes>) -> Option<Waiting<'_>> {
         let id = self.next_send.fetch_add(1, Relaxed);
         let (done, sent) = oneshot::channel();
         self.shared.commands.push(Command::Send { id, header, content, done });
-        let mut waiting = Waiting { id, commands: &self.shared.commands, over: false };
+        let mut waiting = Waiting { id, commands: &self.shared.commands, end: None };
         // Rails that are gone carry nothing.
         let end = sent.await.unwrap_or(SendEnd::Carry);
-        waiting.over = true;
-        end
+        waiting.end = Some(end);
+        (end == SendEnd::Carry).then_some(waiting)
     }
 }
 
-/// A send that is waited for; given up when dropped before its end.
+/// A send that is waited for; given up when dropped before its end, and carried when dropped after
+/// it was handed back.
 struct Waiting<'a> {
     id: u64,
     commands: &'a Commands,
-    over: bool,
+    end: Option<SendEnd>,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if !self.over {
-            self.commands.push(Command::Unsend { id: self.id });
+        match self.end {
+            None => self.commands.push(Command::Unsend { id: self.id }),
+            Some(SendEnd::Carry) => self.commands.push(Command::Carried { id: self.id }),
+            Some(SendEnd::Done) => {}
         }
     }
 }

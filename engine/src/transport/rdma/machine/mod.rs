@@ -22,7 +22,7 @@ mod reads;
 mod sends;
 mod setup;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::BorrowedFd;
 
 use bytes::Bytes;
@@ -130,6 +130,8 @@ pub(crate) struct Rails<R: Rail> {
     /// Sends by their grant.
     granted: BTreeMap<u64, u64>,
     waiting: VecDeque<u64>,
+    /// Sends that the link below carries at the moment.
+    carrying: BTreeSet<u64>,
     /// Sends on rails that are on trial, and when they are carried as well.
     trials: BTreeMap<u64, Instant>,
     reads: BTreeMap<u64, Reading>,
@@ -157,6 +159,7 @@ impl<R: Rail> Rails<R> {
             sends: BTreeMap::new(),
             granted: BTreeMap::new(),
             waiting: VecDeque::new(),
+            carrying: BTreeSet::new(),
             trials: BTreeMap::new(),
             reads: BTreeMap::new(),
             seen: Seen::default(),
@@ -296,11 +299,12 @@ impl<R: Rail> Rails<R> {
                     return self.take_down(number, what, true);
                 }
                 self.read_part(grant);
-                self.feed(number);
             }
             What::Open { send, window, bytes } => self.opened(number, send, window, bytes),
             What::Close => {}
         }
+        // Whatever it was has left its queue pair, so a READ may find room now.
+        self.feed(number);
     }
 
     /// Does what is due by time, and looks for events of ports.

@@ -9,6 +9,9 @@ use crate::base::limits::LEASE_BYTES;
 use crate::transport::rdma::message::{Grant, Note, RANGES_MAX, Range};
 use crate::transport::rdma::port::{Rail, Window};
 
+/// Messages that the link below carries at once while no rail can: the rest waits for either, so
+/// that a rail that comes back finds something to do.
+const CARRIED_MAX: usize = 4;
 /// How often content is tried on rails before it goes over the link below.
 const TRIES_MAX: u32 = 4;
 /// What a rail that has not been measured is taken to do if none has, in bytes per second.
@@ -106,25 +109,41 @@ impl<R: Rail> Rails<R> {
             };
             let (bytes, tries) = (sending.bytes, sending.tries);
             if tries >= TRIES_MAX {
-                self.carry(id);
+                if !self.carry(id) {
+                    break;
+                }
             } else if let Some(number) = self.best_line(bytes) {
                 self.waiting.pop_front();
                 self.open_window(id, number);
             } else if self.settled && !self.lines.values().any(|l| l.is_ready() && !l.on_trial()) {
-                self.carry(id);
+                if !self.carry(id) {
+                    break;
+                }
             } else {
                 break;
             }
         }
     }
 
-    /// Hands a send back for the link below.
-    fn carry(&mut self, id: u64) {
+    /// Hands a send back for the link below, if that has room.
+    fn carry(&mut self, id: u64) -> bool {
+        if self.carrying.len() >= CARRIED_MAX {
+            return false;
+        }
         self.waiting.retain(|waiting| *waiting != id);
         self.trials.remove(&id);
         if self.sends.remove(&id).is_some_and(|sending| !sending.carried) {
+            self.carrying.insert(id);
             self.out.push_back(Output::Sent { id, end: SendEnd::Carry });
         }
+        true
+    }
+
+    /// The link below has taken what was handed to it.
+    pub(crate) fn carried(&mut self, id: u64, now: Instant) {
+        self.now = now;
+        self.carrying.remove(&id);
+        self.pump();
     }
 
     /// Has the link below carry, too, what rails on trial have not carried in time.
@@ -213,7 +232,8 @@ impl<R: Rail> Rails<R> {
         if message.encoded_len() > self.setup.header_bytes_max {
             self.release(number, bytes, false);
             self.close(number, window_id);
-            return self.carry(send);
+            self.sends.remove(&send);
+            return self.out.push_back(Output::Sent { id: send, end: SendEnd::Carry });
         }
         self.granted.insert(grant, send);
         self.out.push_back(Output::Grant(message));
