@@ -13,7 +13,7 @@ use crate::base::human;
 use crate::config::Endpoint;
 use crate::identity::{SpiffeId, peer_of, refusal_text};
 use crate::transport::quic::{QuicLink, QuicTls, dial as quic_dial};
-use crate::transport::rdma::{Rails, RdmaLink, RdmaOptions};
+use crate::transport::rdma::{Ports, RdmaLink, RdmaOptions};
 use crate::transport::{Link, LinkError};
 use crate::wire::{Frame, Hello, VERSIONS, negotiate};
 
@@ -24,9 +24,9 @@ pub(super) const PROGRAM: &str = concat!("portway/", env!("CARGO_PKG_VERSION"));
 pub(super) struct Session {
     pub(super) link: NodeLink,
     /// The ports that the peer was told of.
-    told: Rails,
+    told: Ports,
     /// The ports that the peer told of.
-    pub(super) rails: Rails,
+    pub(super) rails: Ports,
     label: String,
 }
 
@@ -40,10 +40,10 @@ impl Inner {
         &self,
         link: &NodeLink,
         lead: bool,
-        told: Rails,
-        heard: Rails,
+        told: Ports,
+        heard: Ports,
     ) -> NodeLink {
-        let (Ok(verbs), Rails::Usable(mine), Rails::Usable(yours)) = (self.verbs(), told, heard)
+        let (Ok(verbs), Ports::Usable(mine), Ports::Usable(yours)) = (self.verbs(), told, heard)
         else {
             return link.clone();
         };
@@ -60,7 +60,7 @@ impl Inner {
 }
 
 /// Our greeting, with the ports that the peer may know of.
-pub(super) fn our_hello(rails: &Rails) -> Frame {
+pub(super) fn our_hello(rails: &Ports) -> Frame {
     let mut hello = Hello {
         versions: VERSIONS,
         program: PROGRAM.to_owned(),
@@ -135,9 +135,9 @@ pub(super) async fn dial(
     };
     let failed = |error: LinkError| link_error(&error, label);
     let link = quic_dial(&addresses, &tls, &inner.quic).await.map_err(failed)?;
-    let told = us.map_or(Rails::none(""), |us| inner.offer(us, link.peer()));
+    let told = us.map_or(Ports::none(""), |us| inner.offer(us, link.peer()));
     link.send(our_hello(&told).encode()).await.map_err(failed)?;
-    let rails = Rails::heard(&expect_hello(&link).await.map_err(failed)?);
+    let rails = Ports::heard(&expect_hello(&link).await.map_err(failed)?);
     Ok(Session { link: RdmaLink::plain(link), told, rails, label: label.to_owned() })
 }
 

@@ -19,7 +19,7 @@ use crate::metrics::Registry;
 use crate::storage::Backend;
 use crate::transport::quic::{Congestion, QuicConfig, QuicOptions};
 use crate::transport::rdma::sysfs::{Remark, Roots, survey};
-use crate::transport::rdma::{Rails, SystemVerbs, Verbs};
+use crate::transport::rdma::{Ports, SystemVerbs, Verbs};
 use crate::transport::{Link, Peer};
 
 /// Everything that this process does for one home. Cheap to clone.
@@ -235,17 +235,17 @@ impl Engine {
 
 impl Inner {
     /// The ports of this node that work, whatever people set. Called for each session.
-    fn ports(&self) -> Rails {
+    fn ports(&self) -> Ports {
         let verbs = match self.verbs() {
             Ok(verbs) => verbs,
-            Err(remark) => return Rails::none(&remark.finding),
+            Err(remark) => return Ports::none(&remark.finding),
         };
         let ports = verbs.ports();
         if !ports.is_empty() {
-            return Rails::Usable(ports).fit();
+            return Ports::Usable(ports).fit();
         }
         let remark = survey(&Roots::default()).first_obstacle();
-        Rails::none(remark.map_or(String::new(), |remark| remark.finding))
+        Ports::none(remark.map_or(String::new(), |remark| remark.finding))
     }
 
     /// The RDMA devices of this node.
@@ -253,13 +253,13 @@ impl Inner {
         self.verbs.get_or_init(|| SystemVerbs::load().map(Arc::new)).as_ref()
     }
 
-    fn own<'a>(&'a self, us: &'a SpiffeId, ports: &'a Rails) -> Own<'a> {
+    fn own<'a>(&'a self, us: &'a SpiffeId, ports: &'a Ports) -> Own<'a> {
         let settings = &self.config.settings.rdma;
         Own { built: path::BUILT, site: &us.site, tier: us.tier, settings, ports }
     }
 
     /// What a greeting tells `peer` of this node's ports.
-    pub(super) fn offer(&self, us: &SpiffeId, peer: &Peer) -> Rails {
+    pub(super) fn offer(&self, us: &SpiffeId, peer: &Peer) -> Ports {
         path::offer(&self.own(us, &self.ports()), peer)
     }
 

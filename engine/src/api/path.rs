@@ -4,7 +4,7 @@ use super::{Error, Exit, TransportChoice};
 use crate::base::{NodeName, SiteName, Tier};
 use crate::config::RdmaSection;
 use crate::transport::Peer;
-use crate::transport::rdma::{Fabric, PortInfo, Rails};
+use crate::transport::rdma::{Fabric, PortInfo, Ports};
 
 /// Whether this build can use RDMA devices.
 pub(super) const BUILT: bool = cfg!(feature = "rdma");
@@ -51,7 +51,7 @@ pub(super) struct Own<'a> {
     /// What people set.
     pub(super) settings: &'a RdmaSection,
     /// The ports that work, whatever people set.
-    pub(super) ports: &'a Rails,
+    pub(super) ports: &'a Ports,
 }
 
 /// Why content does not go by RDMA.
@@ -144,11 +144,11 @@ fn allowed(own: &Own<'_>) -> Result<Vec<PortInfo>, Obstacle> {
         return Err(Obstacle::Plaintext);
     }
     let found = match own.ports {
-        Rails::None { why } => return Err(Obstacle::NoPorts { why: why.clone() }),
-        Rails::Usable(ports) if ports.is_empty() => {
+        Ports::None { why } => return Err(Obstacle::NoPorts { why: why.clone() }),
+        Ports::Usable(ports) if ports.is_empty() => {
             return Err(Obstacle::NoPorts { why: String::new() });
         }
-        Rails::Usable(ports) => ports,
+        Ports::Usable(ports) => ports,
     };
     let named = |port: &&PortInfo| {
         let devices = &own.settings.devices;
@@ -160,17 +160,17 @@ fn allowed(own: &Own<'_>) -> Result<Vec<PortInfo>, Obstacle> {
 
 /// What a greeting tells a peer: the ports that it may use, or why there are none. A peer behind
 /// a border is not told of ports.
-pub(super) fn offer(own: &Own<'_>, peer: &Peer) -> Rails {
+pub(super) fn offer(own: &Own<'_>, peer: &Peer) -> Ports {
     let ports = match border(own, peer) {
         Ok(()) if peer.enrolling.is_none() => allowed(own),
-        Ok(()) => return Rails::none(""),
+        Ok(()) => return Ports::none(""),
         Err(obstacle) => Err(obstacle),
     };
     match ports {
-        Ok(ports) => Rails::Usable(ports),
+        Ok(ports) => Ports::Usable(ports),
         // The peer says itself that there is no port here.
-        Err(Obstacle::NoPorts { why }) => Rails::None { why },
-        Err(obstacle) => Rails::none(obstacle.to_string()),
+        Err(Obstacle::NoPorts { why }) => Ports::None { why },
+        Err(obstacle) => Ports::none(obstacle.to_string()),
     }
 }
 
@@ -182,7 +182,7 @@ pub(super) fn offer(own: &Own<'_>, peer: &Peer) -> Rails {
 pub(super) fn choose(
     own: &Own<'_>,
     peer: &Peer,
-    theirs: &Rails,
+    theirs: &Ports,
     choice: TransportChoice,
 ) -> Result<PathChoice, Error> {
     if choice == TransportChoice::Quic {
@@ -201,14 +201,14 @@ pub(super) fn choose(
 }
 
 /// Why RDMA is possible, or what is in the way.
-fn rails(own: &Own<'_>, peer: &Peer, theirs: &Rails) -> Result<String, Obstacle> {
+fn rails(own: &Own<'_>, peer: &Peer, theirs: &Ports) -> Result<String, Obstacle> {
     border(own, peer)?;
     let ours = allowed(own)?;
     let node = peer.node.clone();
     let theirs = match theirs {
-        Rails::Usable(ports) if !ports.is_empty() => ports,
-        Rails::Usable(_) => return Err(Obstacle::NoPortsThere { node, why: String::new() }),
-        Rails::None { why } => {
+        Ports::Usable(ports) if !ports.is_empty() => ports,
+        Ports::Usable(_) => return Err(Obstacle::NoPortsThere { node, why: String::new() }),
+        Ports::None { why } => {
             return Err(Obstacle::NoPortsThere { node, why: why.clone() });
         }
     };

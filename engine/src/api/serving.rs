@@ -17,7 +17,7 @@ use crate::runtime::source::{SourceFiles, SourceRoot};
 use crate::runtime::target::{Planted, StoreOptions, TargetStore};
 use crate::storage;
 use crate::transport::quic::QuicLink;
-use crate::transport::rdma::Rails;
+use crate::transport::rdma::Ports;
 use crate::transport::{Link, LinkError};
 use crate::wire::{Accept, Frame, Open, Operation};
 
@@ -32,7 +32,7 @@ impl Shared {
         let told = self.engine.0.offer(&self.us, &peer);
         let opening = async {
             link.send(our_hello(&told).encode()).await?;
-            let heard = Rails::heard(&expect_hello(&link).await?);
+            let heard = Ports::heard(&expect_hello(&link).await?);
             Ok::<_, LinkError>((heard, recv(&link).await?))
         };
         let first = tokio::time::timeout(OPENING, opening).await;

@@ -12,8 +12,8 @@ struct Case {
     tier: Tier,
     peer_site: &'static str,
     peer_tier: Tier,
-    ports: Rails,
-    theirs: Rails,
+    ports: Ports,
+    theirs: Ports,
 }
 
 fn port(device: &str, fabric: Fabric) -> PortInfo {
@@ -31,8 +31,8 @@ fn port(device: &str, fabric: Fabric) -> PortInfo {
     }
 }
 
-fn usable(devices: &[&str], fabric: Fabric) -> Rails {
-    Rails::Usable(devices.iter().map(|device| port(device, fabric)).collect())
+fn usable(devices: &[&str], fabric: Fabric) -> Ports {
+    Ports::Usable(devices.iter().map(|device| port(device, fabric)).collect())
 }
 
 fn good() -> Case {
@@ -70,7 +70,7 @@ impl Case {
         self.with(|own, peer| choose(own, peer, &self.theirs, choice))
     }
 
-    fn offer(&self) -> Rails {
+    fn offer(&self) -> Ports {
         self.with(offer)
     }
 }
@@ -128,12 +128,12 @@ fn obstacles() -> Vec<(Case, &'static str, &'static str)> {
              --transport rdma",
         ),
         (
-            set(|c| c.ports = Rails::none(NO_PORT)),
+            set(|c| c.ports = Ports::none(NO_PORT)),
             "no port for RDMA: the port is DOWN",
             "`portway doctor` says what is missing; or leave out --transport rdma",
         ),
         (
-            set(|c| c.ports = Rails::Usable(Vec::new())),
+            set(|c| c.ports = Ports::Usable(Vec::new())),
             "no port for RDMA",
             "`portway doctor` says what is missing; or leave out --transport rdma",
         ),
@@ -143,12 +143,12 @@ fn obstacles() -> Vec<(Case, &'static str, &'static str)> {
             "correct rdma.devices, or leave it empty; or leave out --transport rdma",
         ),
         (
-            set(|c| c.theirs = Rails::none("rdma.enabled is false")),
+            set(|c| c.theirs = Ports::none("rdma.enabled is false")),
             "no port for RDMA at gpu-2: rdma.enabled is false",
             "`portway doctor` on gpu-2 says what is missing; or leave out --transport rdma",
         ),
         (
-            set(|c| c.theirs = Rails::none("")),
+            set(|c| c.theirs = Ports::none("")),
             "no port for RDMA at gpu-2",
             "`portway doctor` on gpu-2 says what is missing; or leave out --transport rdma",
         ),
@@ -177,7 +177,7 @@ fn each_obstacle_leads_to_quic_with_its_reason_and_to_an_error_where_rdma_was_as
 #[test]
 fn the_first_of_several_obstacles_is_the_one_that_settings_cannot_move() {
     let mut case = good();
-    case.theirs = Rails::none("");
+    case.theirs = Ports::none("");
     case.settings.enabled = false;
     case.built = false;
     case.peer_site = "eu1";
@@ -195,7 +195,7 @@ fn only_named_ports_are_offered() {
     case.settings.devices = vec!["mlx5_1/1".parse().expect("a port")];
     assert_eq!(case.offer(), usable(&["mlx5_1"], Fabric::Ethernet));
     case.settings.devices = vec!["mlx5_1/2".parse().expect("a port")];
-    assert!(matches!(case.offer(), Rails::None { why } if why.contains("rdma.devices")));
+    assert!(matches!(case.offer(), Ports::None { why } if why.contains("rdma.devices")));
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn a_peer_behind_a_border_and_one_that_enrols_learn_of_no_port() {
             assert_eq!(rails, good().ports, "{reason}");
             continue;
         }
-        let Rails::None { why } = rails else { panic!("{reason}: ports were told") };
+        let Ports::None { why } = rails else { panic!("{reason}: ports were told") };
         assert_eq!(
             why,
             reason
@@ -219,5 +219,5 @@ fn a_peer_behind_a_border_and_one_that_enrols_learn_of_no_port() {
         let peer = Peer { enrolling: Some([0; 32]), ..peer.clone() };
         offer(own, &peer)
     });
-    assert_eq!(told, Rails::none(""));
+    assert_eq!(told, Ports::none(""));
 }

@@ -11,7 +11,7 @@ const INFINIBAND: u32 = 2;
 
 /// The ports that a node can carry content on, or why there are none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Rails {
+pub enum Ports {
     /// These, at least one.
     Usable(Vec<PortInfo>),
     /// None.
@@ -21,7 +21,7 @@ pub enum Rails {
     },
 }
 
-impl Rails {
+impl Ports {
     /// No ports, and why.
     pub fn none(why: impl Into<String>) -> Self {
         Self::None { why: why.into() }
@@ -154,11 +154,11 @@ mod tests {
     }
 
     /// What the other side makes of what this one tells.
-    fn crossed(rails: &Rails) -> Rails {
+    fn crossed(rails: &Ports) -> Ports {
         let mut told = hello();
         rails.tell(&mut told);
         match Frame::decode(&Frame::Hello(told).encode()) {
-            Ok(Frame::Hello(heard)) => Rails::heard(&heard),
+            Ok(Frame::Hello(heard)) => Ports::heard(&heard),
             other => panic!("the greeting was not understood: {other:?}"),
         }
     }
@@ -167,35 +167,35 @@ mod tests {
     fn ports_reach_the_peer_without_what_is_local() {
         let (one, two) = (port("mlx5_0", Fabric::InfiniBand), port("rxe0", Fabric::Ethernet));
         let there = |port: &PortInfo| PortInfo { gid_index: 0, numa: None, ..port.clone() };
-        let expected = Rails::Usable(vec![there(&one), there(&two)]);
-        assert_eq!(crossed(&Rails::Usable(vec![one, two])), expected);
+        let expected = Ports::Usable(vec![there(&one), there(&two)]);
+        assert_eq!(crossed(&Ports::Usable(vec![one, two])), expected);
     }
 
     #[test]
     fn what_peers_would_refuse_is_never_told() {
         let good = port("mlx5_0", Fabric::Ethernet);
         let bad = port("a name of\nanother kind", Fabric::Ethernet);
-        let Rails::Usable(heard) = crossed(&Rails::Usable(vec![bad, good.clone()])) else {
+        let Ports::Usable(heard) = crossed(&Ports::Usable(vec![bad, good.clone()])) else {
             panic!("one port is good");
         };
         assert_eq!(heard.len(), 1);
-        let Rails::Usable(heard) = crossed(&Rails::Usable(vec![good; PORTS_MAX + 3])) else {
+        let Ports::Usable(heard) = crossed(&Ports::Usable(vec![good; PORTS_MAX + 3])) else {
             panic!("they are good");
         };
         assert_eq!(heard.len(), PORTS_MAX);
         let why = format!("x{}", "ä".repeat(NO_RAILS_BYTES_MAX));
-        let Rails::None { why } = crossed(&Rails::none(why)) else { panic!("there are none") };
+        let Ports::None { why } = crossed(&Ports::none(why)) else { panic!("there are none") };
         assert_eq!(why.chars().count(), NO_RAILS_BYTES_MAX / 2);
     }
 
     #[test]
     fn a_reason_is_safe_to_show_and_unknown_networks_are_left_out() {
-        assert_eq!(crossed(&Rails::none("\x1b[2J")), Rails::none("\\x1b[2J"));
+        assert_eq!(crossed(&Ports::none("\x1b[2J")), Ports::none("\\x1b[2J"));
         let strange = Port { fabric: 3, ..Port::from(&port("x", Fabric::Ethernet)) };
         let mut heard = Hello { rails: vec![strange.clone()], ..hello() };
-        assert!(matches!(Rails::heard(&heard), Rails::None { why } if why.contains("networks")));
+        assert!(matches!(Ports::heard(&heard), Ports::None { why } if why.contains("networks")));
         // Places before it stay what they are.
         heard.rails.insert(0, Port { fabric: ETHERNET, ..strange });
-        assert!(matches!(Rails::heard(&heard), Rails::Usable(ports) if ports.len() == 1));
+        assert!(matches!(Ports::heard(&heard), Ports::Usable(ports) if ports.len() == 1));
     }
 }

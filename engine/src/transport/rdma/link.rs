@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use super::driver::{Command, Commands, Event, Shared, run};
 use super::machine::{Rails, SendEnd, Setup};
 use super::message::{Message, content_header};
+use super::numa;
 use super::port::{PortInfo, Verbs};
 use crate::buf::{Lease, Slab};
 use crate::metrics::RailStatus;
@@ -112,7 +113,7 @@ impl<L: Link> RdmaLink<L> {
             mine,
             yours,
             queue_pairs,
-            near: None,
+            near: numa::node_of(&slab.range()),
             header_bytes_max: L::HEADER_BYTES_MAX,
             opener: Box::new(move |port| verbs.open(port, &peer, &memory)),
         });

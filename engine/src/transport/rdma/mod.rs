@@ -13,6 +13,7 @@ mod hello;
 mod link;
 mod machine;
 mod message;
+mod numa;
 mod pair;
 mod port;
 pub mod sysfs;
@@ -23,7 +24,7 @@ mod verbs;
 
 #[cfg(not(feature = "rdma"))]
 pub use absent::SystemVerbs;
-pub use hello::{Rails, UnknownFabric};
+pub use hello::{Ports, UnknownFabric};
 pub use link::{RdmaIncoming, RdmaLink, RdmaOptions};
 pub use port::{
     Completion, Fabric, PortInfo, QpAddress, Rail, RailError, Read, Sink, Verbs, Window,
