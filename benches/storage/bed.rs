@@ -107,7 +107,9 @@ impl Bed {
         }
         let mut leases: Vec<Lease> =
             std::iter::from_fn(|| self.slab.try_lease()).take(DEPTH).collect();
-        leases.iter_mut().for_each(|lease| lease.copy_from_slice(&self.content));
+        for lease in &mut leases {
+            lease.copy_from_slice(&self.content);
+        }
         let mut hands = Hands::new(self, way, &name, leases)?;
         let (odd, sync_bytes, verb) = match work {
             Work::Read { warm, .. } => {

@@ -21,7 +21,7 @@ pub(crate) enum Verb {
 
 /// A ring and the leases that it works on. The ring is first: it is gone before its memory is.
 pub(crate) struct Ring {
-    ring: IoUring,
+    uring: IoUring,
     fixed: bool,
     leases: Vec<Lease>,
     results: [Option<i32>; DEPTH],
@@ -31,16 +31,16 @@ impl Ring {
     /// A ring over `leases`, of which it has `DEPTH`; with `fixed`, all of `slab` is registered.
     pub(crate) fn new(slab: &Slab, leases: Vec<Lease>, fixed: bool) -> Result<Self> {
         ensure!(leases.len() == DEPTH, "{} leases", leases.len());
-        let ring = IoUring::new(DEPTH as u32).context("no io_uring")?;
+        let uring = IoUring::new(DEPTH as u32).context("no io_uring")?;
         if fixed {
             let range = slab.range();
             let all = libc::iovec { iov_base: range.start as *mut _, iov_len: range.len() };
             // SAFETY: the slab is mapped as long as any of its leases lives; `self` holds some and
             // drops them after the ring.
-            let registered = unsafe { ring.submitter().register_buffers(&[all]) };
+            let registered = unsafe { uring.submitter().register_buffers(&[all]) };
             registered.context("cannot register the slab")?;
         }
-        Ok(Self { ring, fixed, leases, results: [None; DEPTH] })
+        Ok(Self { uring, fixed, leases, results: [None; DEPTH] })
     }
 
     /// Any of the leases; in the benchmark they hold the same.
@@ -80,7 +80,7 @@ impl Ring {
             {
                 self.push(verb, file, piece, index % DEPTH)?;
                 under_way.push_back((index % DEPTH, piece));
-                self.ring.submit()?;
+                self.uring.submit()?;
             }
             let Some((slot, piece)) = under_way.pop_front() else { return Ok(()) };
             match usize::try_from(self.wait(slot)) {
@@ -97,14 +97,14 @@ impl Ring {
     /// The result of what is under way in a slot.
     fn wait(&mut self, slot: usize) -> i32 {
         loop {
-            for done in self.ring.completion() {
+            for done in self.uring.completion() {
                 self.results[done.user_data() as usize] = Some(done.result());
             }
             if let Some(result) = self.results[slot] {
                 return result;
             }
             // An interrupted wait is begun again.
-            let _ = self.ring.submit_and_wait(1);
+            let _ = self.uring.submit_and_wait(1);
         }
     }
 
@@ -119,7 +119,7 @@ impl Ring {
             (Verb::Write, true) => opcode::WriteFixed::new(fd, at, len, 0).offset(offset).build(),
         };
         self.results[slot] = None;
-        let mut queue = self.ring.submission();
+        let mut queue = self.uring.submission();
         // SAFETY: the entry points into a lease of `self`, which is not touched before `pass` has
         // waited for it; `pass` waits for all it pushed, and the file is borrowed as long.
         unsafe { queue.push(&entry.user_data(slot as u64)) }.context("the ring is full")
