@@ -50,3 +50,39 @@ async fn a_tree_arrives_as_it_is_and_a_second_push_moves_nothing() {
     assert_eq!(pulled.root, first.root);
     assert_eq!(fingerprint(&source), fingerprint(&back));
 }
+
+/// How much of a file the page cache holds is learnt from reads that may not wait for the medium.
+fn cached_share(at: &std::path::Path) -> f64 {
+    use rustix::io::{IoSliceMut, ReadWriteFlags, preadv2};
+    let file = fs::File::open(at).unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random).unwrap();
+    let offsets: Vec<u64> = (0..file.metadata().unwrap().len()).step_by(50_000).collect();
+    let hits = offsets.iter().filter(|&&offset| {
+        let mut byte = [0];
+        preadv2(&file, &mut [IoSliceMut::new(&mut byte)], offset, ReadWriteFlags::NOWAIT).is_ok()
+    });
+    hits.count() as f64 / offsets.len() as f64
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_direct_writes_receives_around_the_page_cache() {
+    let mut pair = Pair::new().await;
+    let config = pair.cloud.home.config_file();
+    let before = fs::read_to_string(&config).unwrap_or_default();
+    let source = tree(&pair);
+    for (name, direct, seed) in [("cached", false, 5), ("direct", true, 6)] {
+        write(&source.join("large.bin"), &noise(seed, 20_000_003));
+        fs::write(&config, format!("{before}\n[storage]\ndirect = {direct}\n")).unwrap();
+        pair.restart_cloud(|_| {}).await;
+        pair.push(&source, name).await.expect("a push");
+        let target = pair.cloud.root.join(name);
+        if rustix::fs::statfs(&target).unwrap().f_type == 0xEF53 {
+            // What is cut at odd places shares its first and last block.
+            let share = cached_share(&target.join("large.bin"));
+            assert!(if direct { share < 0.2 } else { share > 0.8 }, "{name}: {share}");
+        } else {
+            eprintln!("1 skipped: {} is not on ext4", target.display());
+        }
+        assert_eq!(fingerprint(&source), fingerprint(&target));
+    }
+}

@@ -133,8 +133,8 @@ impl Engine {
     /// # Errors
     /// No manifest covers the path.
     pub async fn verify_local(&self, path: PathBuf) -> Result<VerifyReport, Error> {
-        let backend = self.0.backend();
-        blocking(move || verify::local(&path, backend)).await?
+        let method = self.0.method();
+        blocking(move || verify::local(&path, method)).await?
     }
 
     /// Transfers of a node, running and recent; `None` asks the `serve` of this home.

@@ -16,7 +16,7 @@ use crate::identity::{
     join_config,
 };
 use crate::metrics::Registry;
-use crate::storage::Backend;
+use crate::storage::{Backend, Method};
 use crate::transport::quic::{Congestion, QuicConfig, QuicOptions};
 use crate::transport::rdma::sysfs::{Remark, Roots, survey};
 use crate::transport::rdma::{Ports, SystemVerbs, Verbs};
@@ -263,11 +263,16 @@ impl Inner {
         path::offer(&self.own(us, &self.ports()), peer)
     }
 
-    pub(super) fn backend(&self) -> Backend {
-        match self.config.settings.storage.backend {
-            config::Backend::Auto => Backend::Auto,
-            config::Backend::Pool => Backend::Pool,
-            config::Backend::Uring => Backend::Uring,
+    /// How files are read and written.
+    pub(super) fn method(&self) -> Method {
+        let settings = &self.config.settings.storage;
+        Method {
+            backend: match settings.backend {
+                config::Backend::Auto => Backend::Auto,
+                config::Backend::Pool => Backend::Pool,
+                config::Backend::Uring => Backend::Uring,
+            },
+            direct: settings.direct,
         }
     }
 

@@ -39,7 +39,7 @@ impl Pull {
     ) -> Result<Outcome, Error> {
         let Landing { root, path } = local_target(&self.target, &self.source)?;
         let root_dir = canonical(&root)?;
-        let root = Root::open(&root_dir, self.engine.0.backend()).map_err(|e| {
+        let root = Root::open(&root_dir, self.engine.0.method()).map_err(|e| {
             Error::new("root", Exit::Failed, e.to_string())
                 .hint("a pull writes below the directory that holds its target")
         })?;

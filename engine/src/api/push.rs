@@ -31,7 +31,7 @@ pub(super) struct Push {
 impl Push {
     /// Looks the sources up.
     pub(super) fn prepare(&self) -> Result<Sources, Error> {
-        Sources::prepare(&self.sources, &self.target, self.engine.0.backend())
+        Sources::prepare(&self.sources, &self.target, self.engine.0.method())
     }
 
     /// Runs to the end, over as many sessions as it takes.

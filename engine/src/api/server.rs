@@ -73,8 +73,8 @@ impl Engine {
         let reset_key = identity.reset_key();
         let server = server_config(&identity, invites.clone()).map_err(|e| identity_error(&e))?;
         let dir = canonical(&options.root)?;
-        let backend = self.0.backend();
-        let root = blocking(move || Root::open(&dir, backend)).await?.map_err(|e| {
+        let method = self.0.method();
+        let root = blocking(move || Root::open(&dir, method)).await?.map_err(|e| {
             Error::new("root", Exit::Failed, e.to_string())
                 .hint("serve a directory that this user may write")
         })?;

@@ -8,7 +8,7 @@ use super::engine::canonical;
 use super::{Error, Exit, Remote};
 use crate::base::RelPath;
 use crate::runtime::source::{SourceFiles, SourceRoot};
-use crate::storage::{Backend, OsTree, Tree};
+use crate::storage::{Method, OsTree, Tree};
 
 /// Sources that were looked up, and the path that they go to.
 pub(super) struct Sources {
@@ -35,7 +35,7 @@ impl Sources {
     pub(super) fn prepare(
         sources: &[PathBuf],
         remote: &Remote,
-        backend: Backend,
+        method: Method,
     ) -> Result<Self, Error> {
         let mut roots: Vec<SourceRoot> = Vec::with_capacity(sources.len());
         let several = sources.len() > 1;
@@ -56,7 +56,7 @@ impl Sources {
             }
             let top = if is_dir { Some(path.as_path()) } else { path.parent() };
             let top = top.unwrap_or(Path::new("/"));
-            let tree: Arc<dyn Tree> = Arc::new(OsTree::open_with(top, backend).map_err(|e| {
+            let tree: Arc<dyn Tree> = Arc::new(OsTree::open_with(top, method).map_err(|e| {
                 let message = format!("cannot read {}: {e}", typed.display());
                 Error::new("source", Exit::Failed, message)
             })?);

@@ -15,13 +15,13 @@ use crate::manifest::{EntryKind, ListHasher};
 use crate::protocol::Failure;
 use crate::runtime::manifest_file::{Listed, ManifestReader};
 use crate::runtime::target::Layout;
-use crate::storage::{Backend, File, Kind, OsTree, Tree};
+use crate::storage::{File, Kind, Method, OsTree, Tree};
 
 /// Differences that a report lists.
 const LISTED_MAX: usize = 1000;
 
 /// Verifies a local path below a root of ours.
-pub(super) fn local(path: &Path, backend: Backend) -> Result<VerifyReport, Error> {
+pub(super) fn local(path: &Path, method: Method) -> Result<VerifyReport, Error> {
     let full = canonical(path)?;
     let (root, below) = nearest_root(&full);
     if !root.join(".portway").is_dir() {
@@ -29,7 +29,7 @@ pub(super) fn local(path: &Path, backend: Backend) -> Result<VerifyReport, Error
         return Err(Error::new("no-manifest", Exit::Failed, message)
             .hint("only what was pushed or pulled with portway has a manifest"));
     }
-    let tree = OsTree::open_with(&root, backend)
+    let tree = OsTree::open_with(&root, method)
         .map_err(|e| Error::new("root", Exit::Failed, format!("{}: {e}", root.display())))?;
     let below = RelPath::from_typed(below.as_os_str().as_bytes())
         .map_err(|e| Error::new("usage", Exit::Usage, format!("{}: {e}", path.display())))?;

@@ -6,4 +6,4 @@
 
 mod slab;
 
-pub use slab::{Lease, LeaseSlice, Slab};
+pub use slab::{LEASE_ALIGN, Lease, LeaseSlice, Slab};

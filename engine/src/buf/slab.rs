@@ -12,9 +12,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::base::limits::LEASE_BYTES;
 
-/// Alignment of every lease: one huge page of x86-64 and of 64-bit ARM, and more than `O_DIRECT`
-/// asks for.
+/// Alignment of the first block: one huge page of x86-64 and of 64-bit ARM.
 const ALIGN_BYTES: usize = 2 << 20;
+/// Alignment of every block, and room for what a lease leaves out before its first byte. Enough for
+/// `O_DIRECT` on every device of 512 or 4,096 byte sectors.
+pub const LEASE_ALIGN: usize = 4096;
+/// Distance of two blocks.
+const BLOCK_BYTES: usize = LEASE_BYTES + LEASE_ALIGN;
 
 /// A private mapping of zeroed bytes, so that all leases can be registered with a device at once.
 struct Region {
@@ -33,7 +37,7 @@ unsafe impl Sync for Region {}
 impl Region {
     /// Maps room for `leases`. Memory is taken from the system where it is touched.
     fn new(leases: usize) -> Self {
-        let bytes = leases * LEASE_BYTES;
+        let bytes = leases * BLOCK_BYTES;
         let mapped = bytes + ALIGN_BYTES;
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
@@ -53,9 +57,10 @@ impl Region {
         Self { mapping, mapped, base }
     }
 
-    fn block(&self, place: usize) -> NonNull<u8> {
-        // SAFETY: places are below the number of leases that the mapping has room for.
-        unsafe { self.base.add(place * LEASE_BYTES) }
+    fn first(&self, place: usize, skip: usize) -> NonNull<u8> {
+        // SAFETY: places are below the number of leases that the mapping has room for, and what is
+        // skipped is below the room that each block has for it.
+        unsafe { self.base.add(place * BLOCK_BYTES + skip) }
     }
 }
 
@@ -104,13 +109,19 @@ impl Slab {
     /// keeps the slab until the registration is gone.
     pub fn range(&self) -> Range<usize> {
         let base = self.0.region.base.as_ptr() as usize;
-        base..base + self.0.leases * LEASE_BYTES
+        base..base + self.0.leases * BLOCK_BYTES
     }
 
     /// Whether `bytes` lie in this slab.
     pub fn holds(&self, bytes: &[u8]) -> bool {
         let (range, at) = (self.range(), bytes.as_ptr() as usize);
         range.contains(&at) && at + bytes.len() <= range.end
+    }
+
+    /// Whether `range`, which lies in this slab, lies in one lease.
+    pub fn in_one_lease(&self, range: &Range<usize>) -> bool {
+        let block = |at: usize| at.saturating_sub(self.range().start) / BLOCK_BYTES;
+        range.is_empty() || block(range.start) == block(range.end - 1)
     }
 
     /// Leases that are out now.
@@ -132,12 +143,14 @@ impl Slab {
 
     fn lend(&self, permit: Option<OwnedSemaphorePermit>) -> Lease {
         let free = self.0.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        Lease { place: free, pool: Arc::clone(&self.0), _permit: permit }
+        Lease { place: free, skip: 0, pool: Arc::clone(&self.0), _permit: permit }
     }
 }
 
 /// `LEASE_BYTES` of page-aligned memory, owned until dropped. Holds whatever was there before.
 pub struct Lease {
+    /// Bytes of the block before the first of the lease, below `LEASE_ALIGN`.
+    skip: usize,
     /// Never `None`: there are as many places as permits.
     place: Option<usize>,
     pool: Arc<Pool>,
@@ -145,6 +158,13 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// Lets the lease begin `offset` modulo `LEASE_ALIGN` bytes behind an aligned address, so that
+    /// content which belongs at `offset` of a file is aligned in memory as it is there. The length
+    /// stays; bytes that were in it move by what its begin moves.
+    pub fn align_to(&mut self, offset: u64) {
+        self.skip = (offset % LEASE_ALIGN as u64) as usize;
+    }
+
     /// Freezes the lease: it can be read and cut into slices, and goes back to the slab when the
     /// last slice is gone.
     pub fn freeze(self) -> LeaseSlice {
@@ -157,19 +177,19 @@ impl Deref for Lease {
 
     fn deref(&self) -> &[u8] {
         let Some(place) = self.place else { return &[] };
-        let block = self.pool.region.block(place);
-        // SAFETY: the block has `LEASE_BYTES` initialised bytes, and while this lease lives only
-        // its owner writes to them.
-        unsafe { slice::from_raw_parts(block.as_ptr(), LEASE_BYTES) }
+        let first = self.pool.region.first(place, self.skip);
+        // SAFETY: a block has `LEASE_BYTES` initialised bytes behind any skip, and while this lease
+        // lives only its owner writes to them.
+        unsafe { slice::from_raw_parts(first.as_ptr(), LEASE_BYTES) }
     }
 }
 
 impl DerefMut for Lease {
     fn deref_mut(&mut self) -> &mut [u8] {
         let Some(place) = self.place else { return &mut [] };
-        let block = self.pool.region.block(place);
+        let first = self.pool.region.first(place, self.skip);
         // SAFETY: as in `deref`, and `&mut self` says that nobody else looks.
-        unsafe { slice::from_raw_parts_mut(block.as_ptr(), LEASE_BYTES) }
+        unsafe { slice::from_raw_parts_mut(first.as_ptr(), LEASE_BYTES) }
     }
 }
 
@@ -217,7 +237,7 @@ mod tests {
         let slab = Slab::new(0);
         let mut out: Vec<Lease> = std::iter::from_fn(|| slab.try_lease()).collect();
         assert_eq!(out.len(), 8);
-        assert!(out.iter().all(|lease| (lease.as_ptr() as usize).is_multiple_of(ALIGN_BYTES)));
+        assert!(out.iter().all(|lease| (lease.as_ptr() as usize).is_multiple_of(LEASE_ALIGN)));
         for (lease, byte) in out.iter_mut().zip(1..) {
             assert!(slab.holds(lease) && lease.iter().all(|old| *old == 0));
             lease.fill(byte);
@@ -231,5 +251,25 @@ mod tests {
         assert!(slab.try_lease().is_none(), "a slice still holds the lease");
         drop(part);
         assert!(slab.try_lease().is_some());
+    }
+
+    #[test]
+    fn a_lease_that_is_aligned_to_an_offset_touches_no_other() {
+        let slab = Slab::new(0);
+        let mut out: Vec<Lease> = std::iter::from_fn(|| slab.try_lease()).collect();
+        for (lease, byte) in out.iter_mut().zip(1..) {
+            lease.align_to(u64::MAX);
+            assert_eq!(lease.len(), LEASE_BYTES);
+            assert_eq!(lease.as_ptr() as usize % LEASE_ALIGN, LEASE_ALIGN - 1);
+            assert!(slab.holds(lease));
+            lease.fill(byte);
+        }
+        assert!(out.iter().zip(1..).all(|(lease, byte)| lease.iter().all(|b| *b == byte)));
+        let (one, two) = (out[0].as_ptr() as usize, out[1].as_ptr() as usize);
+        assert!(slab.in_one_lease(&(one..one + LEASE_BYTES)));
+        assert!(!slab.in_one_lease(&(one.min(two)..one.max(two) + 1)));
+        drop(out);
+        let back = slab.try_lease().unwrap();
+        assert!((back.as_ptr() as usize).is_multiple_of(LEASE_ALIGN));
     }
 }

@@ -218,6 +218,8 @@ sections! {
     storage: StorageSection {
         /// How files are read and written: auto takes what was measured to be faster for cached files, the pool.
         backend: Backend = Backend::Auto, Rule::Choice(Backend::WORDS);
+        /// Whether large writes go around the page cache (`O_DIRECT`) where the file system takes that: the receiver copies less, and what it wrote is not cached.
+        direct: bool = false, Rule::Bool;
     }
     /// What `portway serve` does.
     serve: ServeSection {

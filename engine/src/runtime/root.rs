@@ -14,7 +14,7 @@ use super::{OWN_DIR, fatal};
 use crate::base::RelPath;
 use crate::index::Index;
 use crate::protocol::Failure;
-use crate::storage::{Backend, OsTree, Tree};
+use crate::storage::{Method, OsTree, Tree};
 
 /// A root that this process works in.
 pub struct Root {
@@ -41,12 +41,12 @@ pub struct RootError {
 
 impl Root {
     /// Opens the directory `dir`: its index, and what a crash left half published.
-    pub fn open(dir: &Path, backend: Backend) -> Result<Self, RootError> {
+    pub fn open(dir: &Path, method: Method) -> Result<Self, RootError> {
         let failed = |source| RootError { dir: dir.to_owned(), source };
         let own = dir.join(std::ffi::OsStr::new(".portway"));
         let locks = own.join("locks");
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&locks).map_err(failed)?;
-        let tree: Arc<dyn Tree> = Arc::new(OsTree::open_with(dir, backend).map_err(failed)?);
+        let tree: Arc<dyn Tree> = Arc::new(OsTree::open_with(dir, method).map_err(failed)?);
         let lock = try_lock(&own.join("index.lock")).map_err(failed)?;
         let index = match &lock {
             Some(_) => Index::open(Arc::clone(&tree), &index_path())
@@ -174,7 +174,7 @@ mod tests {
     #[tokio::test]
     async fn f37_a_lock_that_cannot_be_opened_is_no_conflict() {
         let dir = tempfile::tempdir().unwrap();
-        let root = Root::open(dir.path(), Backend::default()).unwrap();
+        let root = Root::open(dir.path(), Method::default()).unwrap();
         let target = RelPath::from_typed(b"run").unwrap();
         let lock = dir.path().join(".portway/locks").join(key_of(&target));
         fs::create_dir(&lock).unwrap();
@@ -182,7 +182,7 @@ mod tests {
         assert!(matches!(denied, Some(Denied::Failed(_))), "{denied:?}");
         fs::remove_dir(&lock).unwrap();
         let _writer = root.writer(&target, "onprem").await.expect("it is free");
-        let other = Root::open(dir.path(), Backend::default()).unwrap();
+        let other = Root::open(dir.path(), Method::default()).unwrap();
         assert_eq!(other.writer(&target, "edge").await.err(), Some(Denied::Busy(None)));
     }
 }

@@ -22,7 +22,7 @@ use std::{fmt, io};
 use crate::base::{Extent, FileTime, RelPath};
 
 pub use memory::MemoryTree;
-pub use os::{Backend, OsTree};
+pub use os::{Backend, Method, OsTree};
 pub use walk::{SkipReason, Walk, WalkItem};
 
 /// What a directory entry is.

@@ -1,5 +1,6 @@
 //! A real directory tree, reached only through descriptors beneath its root.
 
+mod direct;
 mod dirs;
 mod file;
 mod rename;
@@ -14,6 +15,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self, AtFlags, CWD, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 
+use self::direct::Allowed;
 use self::dirs::Dirs;
 use self::file::OsFile;
 pub(super) use self::file::{read_full, write_full};
@@ -33,6 +35,16 @@ pub enum Backend {
     Auto,
 }
 
+/// How the content of a tree is read and written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Method {
+    /// By which calls.
+    pub backend: Backend,
+    /// Whether large writes go around the page cache (`O_DIRECT`) where the file system takes that.
+    /// It saves copying them, and leaves the cache to others: what was written is not in it.
+    pub direct: bool,
+}
+
 /// A real directory tree.
 ///
 /// A path is resolved by `openat2` beneath the root descriptor, following no symbolic link; its
@@ -45,6 +57,7 @@ pub enum Backend {
 pub struct OsTree {
     dirs: Dirs,
     uring: bool,
+    direct: Allowed,
 }
 
 /// Flags of every open here: no controlling terminal, nothing for child processes, no last link.
@@ -53,12 +66,12 @@ const OPEN: OFlags = OFlags::CLOEXEC.union(OFlags::NOCTTY).union(OFlags::NOFOLLO
 const EXISTING: OFlags = OPEN.union(OFlags::NONBLOCK);
 
 impl OsTree {
-    /// Opens the directory at `path`, links in it followed, with the default backend.
+    /// Opens the directory at `path`, links in it followed, with the default method.
     ///
     /// # Errors
     /// Those of opening a directory for reading.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Self::open_with(path, Backend::default())
+        Self::open_with(path, Method::default())
     }
 
     /// Opens the directory at `path` and chooses how content is read and written.
@@ -66,20 +79,20 @@ impl OsTree {
     /// # Errors
     /// Those of `open`, and `Unsupported` with a [`uring::UringUnavailable`] inside if `Uring` is
     /// asked for and not there.
-    pub fn open_with(path: &Path, backend: Backend) -> io::Result<Self> {
-        let uring = backend == Backend::Uring;
+    pub fn open_with(path: &Path, method: Method) -> io::Result<Self> {
+        let uring = method.backend == Backend::Uring;
         if uring {
             uring::probe().map_err(|error| io::Error::new(io::ErrorKind::Unsupported, error))?;
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = fs::open(path, flags, Mode::empty())?;
-        Ok(Self { dirs: Dirs::new(root)?, uring })
+        Ok(Self { dirs: Dirs::new(root)?, uring, direct: Allowed::new(method.direct) })
     }
 
     /// A tree as it is where `openat2` is missing.
     #[cfg(test)]
     pub(super) fn open_stepwise(path: &Path) -> io::Result<Self> {
-        let tree = Self::open_with(path, Backend::Pool)?;
+        let tree = Self::open_with(path, Method::default())?;
         tree.dirs.walk_stepwise();
         Ok(tree)
     }
@@ -87,7 +100,13 @@ impl OsTree {
     /// A tree that uses rings if there are any.
     #[cfg(test)]
     pub(super) fn open_ring(path: &Path) -> io::Result<Self> {
-        Ok(Self { uring: true, ..Self::open_with(path, Backend::Pool)? })
+        Ok(Self { uring: true, ..Self::open_with(path, Method::default())? })
+    }
+
+    /// A tree that writes directly what it can.
+    #[cfg(test)]
+    pub(super) fn open_direct(path: &Path) -> io::Result<Self> {
+        Self::open_with(path, Method { direct: true, ..Method::default() })
     }
 
     fn open_file(&self, path: &RelPath, access: Access) -> io::Result<Arc<dyn File>> {
@@ -118,7 +137,11 @@ impl OsTree {
             // `O_NONBLOCK` was for the open; a ring would take it as leave to say "try again".
             fs::fcntl_setfl(&fd, OFlags::empty())?;
         }
-        Ok(Arc::new(OsFile::new(fd, self.uring)))
+        let direct = match access {
+            Access::Read => Allowed::new(false),
+            Access::ReadWrite => self.direct.clone(),
+        };
+        Ok(Arc::new(OsFile::new(fd, self.uring, direct)))
     }
 }
 
@@ -172,7 +195,7 @@ impl Tree for OsTree {
         let flags = OPEN | OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
         let mode = Mode::RUSR | Mode::WUSR;
         let fd = self.dirs.at_to_write(path, |dir, name| fs::openat(dir, name, flags, mode))?;
-        Ok(Arc::new(OsFile::new(fd, self.uring)))
+        Ok(Arc::new(OsFile::new(fd, self.uring, self.direct.clone())))
     }
 
     fn mkdir(&self, path: &RelPath) -> io::Result<()> {

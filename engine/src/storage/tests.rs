@@ -13,6 +13,9 @@ macro_rules! on_every_tree {
         mod ring {
             $(#[test] fn $name() { super::on_disk(super::OsTree::open_ring, super::$name); })*
         }
+        mod direct {
+            $(#[test] fn $name() { super::on_disk(super::OsTree::open_direct, super::$name); })*
+        }
         mod memory {
             $(#[test] fn $name() { for seed in 0..8 { super::$name(&super::MemoryTree::new(seed)); } })*
         }

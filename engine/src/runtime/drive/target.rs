@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::landing::Landing;
 use super::{
     Before, Broken, Context, FrameSender, Lost, MachineClock, Ordered, cancelled, read_wire,
     spawn_input, spawn_receiver, spawn_wire_meter, spawn_work, update_meter,
@@ -71,6 +72,7 @@ struct Driver<L: Link> {
     ledger: Ordered<LedgerJob>,
     inputs: mpsc::Sender<Input>,
     held: HashMap<u64, Content>,
+    landing: Landing,
     next_ticket: u64,
     /// Answers that are still to come from files.
     awaited: usize,
@@ -100,7 +102,8 @@ pub(super) async fn run_with_credit<L: Link>(
     let (mut work, mut net) = (JoinSet::new(), JoinSet::new());
     let frames = FrameSender::spawn(&context.link);
     spawn_receiver(&context.link, inputs.clone(), &mut net, Input::Frame);
-    spawn_data_receiver(&context, &inputs, &mut net);
+    let landing = Landing::default();
+    spawn_data_receiver(&context, &landing, &inputs, &mut net);
     let before = Before::of(&context.meter);
     spawn_wire_meter(&context, before.clone(), &mut net);
     let checked = Arc::clone(&store);
@@ -120,6 +123,7 @@ pub(super) async fn run_with_credit<L: Link>(
         ledger,
         inputs,
         held: HashMap::new(),
+        landing,
         next_ticket: 0,
         awaited: 0,
         work,
@@ -158,25 +162,32 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
 /// Reads each data message into a lease of its own; without a free lease the link waits.
 fn spawn_data_receiver<L: Link>(
     context: &Context<L>,
+    landing: &Landing,
     inputs: &mpsc::Sender<Input>,
     tasks: &mut JoinSet<()>,
 ) {
     let (link, slab, inputs) = (context.link.clone(), context.slab.clone(), inputs.clone());
+    let landing = landing.clone();
     tasks.spawn(async move {
         let mut reads = JoinSet::new();
         loop {
             // The frame receiver reports a link that is gone.
             let Ok(incoming) = link.recv_data().await else { break };
-            let lease = slab.lease().await;
+            let mut lease = slab.lease().await;
             while reads.try_join_next().is_some() {}
-            let path = incoming.path();
+            let (path, landing) = (incoming.path(), landing.clone());
             spawn_input(&mut reads, &inputs, async move {
                 match DataHeader::decode(incoming.header()) {
                     Err(error) => Input::Lost(LinkError::Protocol { detail: error.to_string() }),
-                    Ok(header) => match incoming.read(lease).await {
-                        Ok((lease, bytes)) => Input::Data(header, Content { lease, bytes, path }),
-                        Err(_) => Input::Cut,
-                    },
+                    Ok(header) => {
+                        landing.align(&mut lease, &header);
+                        match incoming.read(lease).await {
+                            Ok((lease, bytes)) => {
+                                Input::Data(header, Content { lease, bytes, path })
+                            }
+                            Err(_) => Input::Cut,
+                        }
+                    }
                 }
             });
         }
@@ -217,6 +228,7 @@ impl<L: Link> Driver<L> {
                 }
                 TargetAction::Resolve { run, pieces } => {
                     self.awaited += 1;
+                    self.landing.note(run, &pieces);
                     let store = Arc::clone(&self.store);
                     spawn_work(&mut self.work, &self.inputs, move || {
                         Input::Machine(match store.resolve(&pieces) {

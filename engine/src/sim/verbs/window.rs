@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 
-use crate::base::limits::LEASE_BYTES;
 use crate::buf::Slab;
 use crate::transport::rdma::RailError;
 
@@ -51,8 +50,6 @@ pub(super) struct Content {
 impl Content {
     /// Checks where the parts lie.
     pub(super) fn new(slab: &Slab, content: Vec<Bytes>) -> Result<Self, RailError> {
-        let start = slab.range().start;
-        let lease = |at: usize| (at - start) / LEASE_BYTES;
         let mut parts = Vec::with_capacity(content.len());
         let mut ends = None::<(usize, usize)>;
         for part in content.into_iter().filter(|part| !part.is_empty()) {
@@ -62,7 +59,7 @@ impl Content {
             }
             let (low, high) = ends.unwrap_or((first, end));
             let (low, high) = (low.min(first), high.max(end));
-            if lease(low) != lease(high - 1) {
+            if !slab.in_one_lease(&(low..high)) {
                 return Err(RailError::new("the content of a window is in more than one lease"));
             }
             ends = Some((low, high));

@@ -6,6 +6,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self, Advice, SeekFrom};
 use rustix::io::Errno;
 
+use super::direct::{Allowed, Direct};
 use super::{meta_of, set_meta_of};
 use crate::base::{Extent, FileTime};
 use crate::storage::{File, Meta, uring};
@@ -13,11 +14,12 @@ use crate::storage::{File, Meta, uring};
 pub(super) struct OsFile {
     fd: OwnedFd,
     uring: bool,
+    direct: Direct,
 }
 
 impl OsFile {
-    pub(super) fn new(fd: OwnedFd, uring: bool) -> Self {
-        Self { fd, uring }
+    pub(super) fn new(fd: OwnedFd, uring: bool, direct: Allowed) -> Self {
+        Self { fd, uring, direct: Direct::new(direct) }
     }
 }
 
@@ -35,6 +37,9 @@ impl File for OsFile {
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        if self.direct.write(self.fd.as_fd(), buf, offset)? {
+            return Ok(());
+        }
         if self.uring && buf.len() > uring::PIECE_BYTES {
             return uring::write_many(self.fd.as_fd(), &[(offset, buf)]);
         }

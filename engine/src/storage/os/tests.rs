@@ -106,7 +106,10 @@ fn what_only_names_an_inode_can_still_be_given_its_meta() {
 #[test]
 fn rings_that_are_asked_for_are_used_or_their_lack_is_told() {
     let dir = tempfile::tempdir().unwrap();
-    match (OsTree::open_with(dir.path(), Backend::Uring), uring::probe()) {
+    match (
+        OsTree::open_with(dir.path(), Method { backend: Backend::Uring, ..Method::default() }),
+        uring::probe(),
+    ) {
         (Ok(tree), Ok(())) => assert!(tree.uring),
         (Err(error), Err(_)) => assert_eq!(error.kind(), io::ErrorKind::Unsupported),
         (opened, probed) => panic!("{:?} but {probed:?}", opened.err()),

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use super::domain::Domain;
 use super::region::{Region, Use};
 use super::window::MemoryWindow;
-use crate::base::limits::LEASE_BYTES;
 use crate::buf::Slab;
 use crate::transport::rdma::RailError;
 
@@ -126,8 +125,7 @@ pub(super) fn span(slab: &Slab, content: &[Bytes]) -> Result<Range<usize>, RailE
         span = Some(span.map_or(start..end, |old| old.start.min(start)..old.end.max(end)));
     }
     let span = span.ok_or_else(|| RailError::new("a window has to be over some content"))?;
-    let lease = |at: usize| (at - slab.range().start) / LEASE_BYTES;
-    if lease(span.start) != lease(span.end - 1) {
+    if !slab.in_one_lease(&span) {
         return Err(RailError::new("a window is over content of one lease only"));
     }
     Ok(span)
@@ -136,6 +134,7 @@ pub(super) fn span(slab: &Slab, content: &[Bytes]) -> Result<Range<usize>, RailE
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::limits::LEASE_BYTES;
 
     #[test]
     fn a_window_spans_content_of_one_lease_of_the_slab() {
