@@ -11,7 +11,7 @@ use super::library::{Driver, Entries, Handle};
 /// `CU_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED` (`cuda.h` of CUDA 11.7).
 const DMA_BUF_SUPPORTED: c_int = 124;
 /// Room for a device's name, in bytes.
-const NAME_BYTES: usize = 256;
+const NAME_BYTES: c_int = 256;
 /// GPUs of one machine that are looked at.
 const GPUS_MAX: usize = 64;
 
@@ -56,13 +56,13 @@ fn count(driver: &Driver) -> Result<usize, GpuError> {
 fn look(driver: &Driver, index: usize) -> Result<(c_int, GpuInfo), GpuError> {
     let entries = &driver.entries;
     let (mut device, mut memory, mut dmabuf, mut cuda) = (0, 0, 0, 0);
-    let mut name = [0_u8; NAME_BYTES];
+    let mut name = [0_u8; NAME_BYTES as usize];
     let ordinal = c_int::try_from(index).unwrap_or(c_int::MAX);
     // SAFETY: the pointer is to a number that outlives the call.
     let code = unsafe { (entries.cuDeviceGet)(&raw mut device, ordinal) };
     driver.check("cuDeviceGet", code)?;
     // One byte less than there are, so the string has an end.
-    let room = NAME_BYTES as c_int - 1;
+    let room = NAME_BYTES - 1;
     // SAFETY: the array has more room than is said, and outlives the call.
     let code = unsafe { (entries.cuDeviceGetName)(name.as_mut_ptr().cast(), room, device) };
     driver.check("cuDeviceGetName", code)?;

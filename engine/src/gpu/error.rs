@@ -92,7 +92,7 @@ impl GpuError {
             Self::NoLibrary { .. } => {
                 "install the NVIDIA driver; in a container, give it the GPU (--gpus all)"
             }
-            Self::TooOld { .. } => "install an NVIDIA driver of CUDA 11.7 (515) or later",
+            Self::TooOld { .. } => "install NVIDIA's driver 515 (CUDA 11.7) or later",
             Self::Driver { code, .. } => match code {
                 // Out of memory.
                 2 => "free device memory, or allow more memory to be locked: ulimit -l",

@@ -22,7 +22,7 @@ mod pin;
 mod staging;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use device::{Gpu, GpuInfo, survey};
 pub use error::GpuError;

@@ -1,5 +1,4 @@
 //! The CUDA driver faked in C (`tests/fake.c`), and what must hold however it behaves.
-#![expect(clippy::multiple_unsafe_ops_per_block, reason = "a call through a table of functions")]
 
 mod copies;
 mod exports;

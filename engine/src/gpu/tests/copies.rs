@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{Fake, content, memory, pattern, piece, slab};
 use crate::base::Digest;
 use crate::base::limits::LEASE_BYTES;
-use crate::gpu::{GpuError, Staging};
+use crate::gpu::{DeviceMemory, GpuError, Staging};
 
 #[test]
 fn content_goes_to_the_device_and_back() {
@@ -155,22 +155,24 @@ fn dropping_a_copy_waits_for_it() {
     fake.assert_clean();
 }
 
+/// Device memory that says when it is given up.
+struct Owner(DeviceMemory, Arc<AtomicBool>);
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.1.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn memory_is_freed_only_after_the_copies_to_it() {
     let fake = Fake::new();
     let (gpu, slab) = (fake.gpu(), slab());
     let staging = Staging::new(&gpu, &slab).unwrap();
     let freed = Arc::new(AtomicBool::new(false));
-    struct Owner(crate::gpu::DeviceMemory, Arc<AtomicBool>);
-    impl Drop for Owner {
-        fn drop(&mut self) {
-            self.1.store(true, Ordering::Relaxed);
-        }
-    }
     let owner = Arc::new(Owner(memory(&gpu, 4096), Arc::clone(&freed)));
     let address = owner.0.address();
     // SAFETY: the keeper owns the memory, and nobody else uses it.
-    let lent = unsafe { crate::gpu::DeviceMemory::borrowed(&gpu, address, 4096, owner) }.unwrap();
+    let lent = unsafe { DeviceMemory::borrowed(&gpu, address, 4096, owner) }.unwrap();
     let there = staging.to_device(vec![piece(content(&slab, 7, 4096), lent.clone())]).unwrap();
     let back = staging.to_host(&lent, slab.try_lease().unwrap()).unwrap();
     drop(lent);

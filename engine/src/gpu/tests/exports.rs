@@ -148,15 +148,17 @@ fn only_asks_for_no_more_than_the_pages_of_the_range() {
 }
 
 #[test]
-fn a_refused_whole_is_tried_by_its_pages() {
+fn a_whole_that_is_refused_is_followed_by_the_pages_alone() {
     let fake = Fake::new();
     let exports = exports(&fake);
     let whole = memory(&fake.gpu(), 10 * PAGE);
-    let tensor = whole.part(5..PAGE).unwrap();
-    fake.fail("cuMemGetHandleForAddressRange", 801, 0);
-    let text = exports.of(&tensor).unwrap_err().to_string();
-    assert_eq!(text, "cuMemGetHandleForAddressRange: operation not supported (CUDA error 801)");
-    assert_eq!(fake.exports(), 0);
+    let tensor = whole.part(PAGE + 5..2 * PAGE).unwrap();
+    fake.export_max(PAGE as u64);
+    let export = exports.of(&tensor).unwrap();
+    assert_eq!((export.start(), export.bytes()), (whole.address() + 4096, PAGE as u64));
+    assert_eq!((export.offset_of(&tensor), fake.exports()), (Some(5), 1));
+    let refused = exports.of(&whole).unwrap_err().to_string();
+    assert_eq!(refused, "cuMemGetHandleForAddressRange: out of memory (CUDA error 2)");
     fake.assert_no_violation();
 }
 

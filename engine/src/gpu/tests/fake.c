@@ -28,7 +28,7 @@ typedef unsigned int result;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int initialised, memfd = -1, devices = 2, dmabuf = 1, sticky;
-static uint64_t page = 4096, next_id = 1, sequence, reached;
+static uint64_t page = 4096, export_max = ~0ull, next_id = 1, sequence, reached;
 static char *arena;
 static char violations[4096];
 
@@ -121,6 +121,7 @@ void fake_fail(const char *call, int code, int after) {
 void fake_devices(int count) { devices = count; }
 void fake_dmabuf(int supported) { dmabuf = supported; }
 void fake_page(uint64_t bytes) { page = bytes; }
+void fake_export_max(uint64_t bytes) { export_max = bytes; }
 const char *fake_violations(void) { return violations; }
 uint64_t fake_reached(void) { return reached; }
 int fake_pending(void) { return pending(); }
@@ -382,6 +383,7 @@ result cuMemGetHandleForAddressRange(void *handle, uint64_t address, size_t size
     if (type != 1 || flags || !size || address % page || size % page) LEAVE(INVALID_VALUE);
     int i = allocation_of(address, size);
     if (i < 0) { violation("export beyond an allocation"); LEAVE(INVALID_VALUE); }
+    if (size > export_max) LEAVE(OUT_OF_MEMORY);
     if (!allocations[i].sync) violation("export without SYNC_MEMOPS");
     exports++;
     /* All of the device: tests know where the range begins. */

@@ -17,6 +17,7 @@ struct Control {
     devices: unsafe extern "C" fn(c_int),
     dmabuf: unsafe extern "C" fn(c_int),
     page: unsafe extern "C" fn(u64),
+    export_max: unsafe extern "C" fn(u64),
     violations: unsafe extern "C" fn() -> *const c_char,
     reached: unsafe extern "C" fn() -> u64,
     pending: unsafe extern "C" fn() -> c_int,
@@ -81,6 +82,7 @@ impl Fake {
             devices: found!("fake_devices"),
             dmabuf: found!("fake_dmabuf"),
             page: found!("fake_page"),
+            export_max: found!("fake_export_max"),
             violations: found!("fake_violations"),
             reached: found!("fake_reached"),
             pending: found!("fake_pending"),
@@ -92,10 +94,6 @@ impl Fake {
         };
         std::mem::forget(library);
         Self { control, path, _dir: dir }
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
     }
 
     pub(super) fn driver(&self) -> Result<Arc<Driver>, GpuError> {
@@ -126,6 +124,12 @@ impl Fake {
     pub(super) fn page(&self, bytes: u64) {
         // SAFETY: sets a number.
         unsafe { (self.control.page)(bytes) }
+    }
+
+    /// Larger exports are refused.
+    pub(super) fn export_max(&self, bytes: u64) {
+        // SAFETY: sets a number.
+        unsafe { (self.control.export_max)(bytes) }
     }
 
     /// Bytes that were copied to the device.
@@ -167,8 +171,10 @@ impl Fake {
     }
 
     fn violations(&self) -> String {
-        // SAFETY: a static array that always has an end.
-        let text = unsafe { CStr::from_ptr((self.control.violations)()) };
+        // SAFETY: gives the address of a static array.
+        let text = unsafe { (self.control.violations)() };
+        // SAFETY: the array always has an end.
+        let text = unsafe { CStr::from_ptr(text) };
         text.to_string_lossy().into_owned()
     }
 
