@@ -13,7 +13,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define ARENA (64u << 20)
+#define ARENA (512u << 20)
 #define BASE 0x700000000ull
 #define MANY 4096
 /* cuMemAlloc aligns to this at least, not to a page. */

@@ -47,7 +47,7 @@ fn gpus_are_listed_without_taking_anything_of_them() {
     let gpu = |index| GpuInfo {
         index,
         name: format!("Fake {index}"),
-        memory_bytes: 64 << 20,
+        memory_bytes: 512 << 20,
         dmabuf: true,
         cuda: (12, 4),
     };
