@@ -6,6 +6,7 @@
 
 pub mod base;
 pub mod buf;
+pub mod gpu;
 pub mod metrics;
 pub mod chunk;
 pub mod manifest;

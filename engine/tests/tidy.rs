@@ -19,11 +19,17 @@ const LONG: [(&str, &str); 3] = [
 /// Longest file without tests, in lines.
 const LINES_MAX: usize = 400;
 /// Files that may hold `unsafe`, with the reason.
-const UNSAFE: [(&str, &str); 15] = [
+const UNSAFE: [(&str, &str); 21] = [
     ("benches/storage/ring.rs", "submissions that the kernel reads"),
     ("cli/src/memory.rs", "setting up the C library's allocator"),
     ("engine/src/buf/slab.rs", "one mapping, lent out in parts"),
     ("engine/src/fuzzing/heap.rs", "an allocator that counts, in fuzzers and unit tests"),
+    ("engine/src/gpu/device.rs", "libcuda: GPUs and their contexts"),
+    ("engine/src/gpu/export.rs", "libcuda: device memory as a dmabuf"),
+    ("engine/src/gpu/library.rs", "libcuda: opened at run time"),
+    ("engine/src/gpu/memory.rs", "libcuda: device memory, by address"),
+    ("engine/src/gpu/pin.rs", "libcuda: the slab registered with it"),
+    ("engine/src/gpu/stream.rs", "a device reads and writes leases by address"),
     ("engine/src/storage/uring.rs", "submissions that the kernel reads"),
     ("engine/src/transport/rdma/verbs/address.rs", "a C structure"),
     ("engine/src/transport/rdma/verbs/completion.rs", "libibverbs: completion queues"),

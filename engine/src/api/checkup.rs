@@ -55,6 +55,7 @@ impl Engine {
                 survey: survey(&Roots::default()),
                 library: self.0.verbs().err().cloned(),
             },
+            gpus: crate::gpu::survey(),
             system: System::default(),
         })
     }

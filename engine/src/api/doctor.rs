@@ -1,6 +1,7 @@
 //! What `doctor` looks at on this machine: each check says what it found and what to do about it.
 
 mod disk;
+mod gpu;
 mod limits;
 mod network;
 mod rdma;
@@ -13,6 +14,7 @@ pub use rdma::RdmaChecks;
 
 use super::{Finding, Level};
 use crate::base::human;
+use crate::gpu::{GpuError, GpuInfo};
 
 /// When this version was written, in seconds since 1970, rounded down (2026-01-01): no clock can be
 /// before it.
@@ -36,6 +38,8 @@ pub struct LocalChecks<'a> {
     pub probe_uring: &'a dyn Fn() -> io::Result<()>,
     /// RDMA devices, and whether they may be used.
     pub rdma: RdmaChecks<'a>,
+    /// GPUs, or why there are none.
+    pub gpus: Result<Vec<GpuInfo>, GpuError>,
     /// Where the system tells about itself.
     pub system: System,
 }
@@ -71,6 +75,7 @@ pub fn local(checks: &LocalChecks<'_>) -> Vec<Finding> {
         disk::root(checks.root),
     ];
     findings.extend(rdma::rdma(&checks.rdma, &checks.system));
+    findings.extend(gpu::gpus(&checks.gpus, &checks.system));
     findings
 }
 

@@ -147,6 +147,7 @@ fn every_local_check_runs_here_and_bad_findings_have_a_fix() {
             survey: survey(&Roots::default()),
             library: None,
         },
+        gpus: crate::gpu::survey(),
         system: System::default(),
     });
     let checks: Vec<&str> = findings.iter().map(|finding| finding.check.as_str()).collect();
@@ -167,6 +168,7 @@ fn every_local_check_runs_here_and_bad_findings_have_a_fix() {
             "rdma"
         ]
     );
+    assert_eq!(checks.last(), Some(&"gpu"));
     for finding in &findings {
         assert!(finding.level == Level::Ok || !finding.fix.is_empty(), "{}", shown(finding));
     }

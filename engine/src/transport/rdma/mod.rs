@@ -6,6 +6,7 @@
 
 #[cfg(not(feature = "rdma"))]
 mod absent;
+mod destination;
 mod driver;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
@@ -24,10 +25,11 @@ mod verbs;
 
 #[cfg(not(feature = "rdma"))]
 pub use absent::SystemVerbs;
+pub use destination::{Destination, Destinations, Direct, Registrar, StagedBecause};
 pub use hello::{Ports, UnknownFabric};
 pub use link::{RdmaIncoming, RdmaLink, RdmaOptions};
 pub use port::{
     Completion, Fabric, PortInfo, QpAddress, Rail, RailError, Read, Sink, Verbs, Window,
 };
 #[cfg(feature = "rdma")]
-pub use verbs::{SystemRail, SystemVerbs, WindowKind};
+pub use verbs::{GpuRegion, SystemRail, SystemVerbs, WindowKind};

@@ -14,55 +14,75 @@ use crate::transport::rdma::sysfs::Remark;
 /// The library's name, with the version of its interface.
 const NAME: &str = "libibverbs.so.1";
 
-/// Declares the entry points: a field each, found by its name.
+/// Declares the entry points: a field each, found by its name. The optional ones are `None` in older
+/// libraries.
 macro_rules! entry_points {
-    ($($name:ident: fn($($argument:ty),*) $(-> $answer:ty)?;)*) => {
+    (
+        needed { $($name:ident: fn($($argument:ty),*) $(-> $answer:ty)?;)* }
+        optional { $($extra:ident: fn($($given:ty),*) -> $result:ty;)* }
+    ) => {
         /// Functions of the library. The others of verbs are inline in C: they go through the
         /// table that each device has.
         pub(super) struct Library {
             $(pub(super) $name: unsafe extern "C" fn($($argument),*) $(-> $answer)?,)*
+            $(pub(super) $extra: Option<unsafe extern "C" fn($($given),*) -> $result>,)*
         }
 
         impl Library {
             fn find(library: &libloading::Library) -> Result<Self, libloading::Error> {
-                Ok(Self { $($name: {
-                    // SAFETY: the function has this type in `infiniband/verbs.h`, whose interface
-                    // has been the same since version 1 of the library.
-                    let found = unsafe { library.get(concat!(stringify!($name), "\0").as_bytes()) };
-                    *found?
-                }),* })
+                Ok(Self {
+                    $($name: {
+                        let name = concat!(stringify!($name), "\0");
+                        // SAFETY: the function has this type in `infiniband/verbs.h`, whose
+                        // interface has been the same since version 1 of the library.
+                        let found = unsafe { library.get(name.as_bytes()) };
+                        *found?
+                    },)*
+                    $($extra: {
+                        let name = concat!(stringify!($extra), "\0");
+                        // SAFETY: as above.
+                        let found = unsafe { library.get(name.as_bytes()) };
+                        found.ok().map(|found| *found)
+                    },)*
+                })
             }
         }
     };
 }
 
 entry_points! {
-    ibv_get_device_list: fn(*mut c_int) -> *mut *mut ibv_device;
-    ibv_free_device_list: fn(*mut *mut ibv_device);
-    ibv_get_device_name: fn(*mut ibv_device) -> *const c_char;
-    ibv_open_device: fn(*mut ibv_device) -> *mut ibv_context;
-    ibv_close_device: fn(*mut ibv_context) -> c_int;
-    ibv_query_device: fn(*mut ibv_context, *mut ibv_device_attr) -> c_int;
-    // Writes no more than the beginning of the structure: what version 1.1 of it had.
-    ibv_query_port: fn(*mut ibv_context, u8, *mut ibv_port_attr) -> c_int;
-    ibv_query_gid: fn(*mut ibv_context, u8, c_int, *mut ibv_gid) -> c_int;
-    ibv_get_async_event: fn(*mut ibv_context, *mut ibv_async_event) -> c_int;
-    ibv_ack_async_event: fn(*mut ibv_async_event);
-    ibv_alloc_pd: fn(*mut ibv_context) -> *mut ibv_pd;
-    ibv_dealloc_pd: fn(*mut ibv_pd) -> c_int;
-    ibv_reg_mr: fn(*mut ibv_pd, *mut c_void, usize, c_int) -> *mut ibv_mr;
-    ibv_dereg_mr: fn(*mut ibv_mr) -> c_int;
-    ibv_create_comp_channel: fn(*mut ibv_context) -> *mut ibv_comp_channel;
-    ibv_destroy_comp_channel: fn(*mut ibv_comp_channel) -> c_int;
-    ibv_create_cq: fn(
-        *mut ibv_context, c_int, *mut c_void, *mut ibv_comp_channel, c_int
-    ) -> *mut ibv_cq;
-    ibv_destroy_cq: fn(*mut ibv_cq) -> c_int;
-    ibv_get_cq_event: fn(*mut ibv_comp_channel, *mut *mut ibv_cq, *mut *mut c_void) -> c_int;
-    ibv_ack_cq_events: fn(*mut ibv_cq, c_uint);
-    ibv_create_qp: fn(*mut ibv_pd, *mut ibv_qp_init_attr) -> *mut ibv_qp;
-    ibv_modify_qp: fn(*mut ibv_qp, *mut ibv_qp_attr, c_int) -> c_int;
-    ibv_destroy_qp: fn(*mut ibv_qp) -> c_int;
+    needed {
+        ibv_get_device_list: fn(*mut c_int) -> *mut *mut ibv_device;
+        ibv_free_device_list: fn(*mut *mut ibv_device);
+        ibv_get_device_name: fn(*mut ibv_device) -> *const c_char;
+        ibv_open_device: fn(*mut ibv_device) -> *mut ibv_context;
+        ibv_close_device: fn(*mut ibv_context) -> c_int;
+        ibv_query_device: fn(*mut ibv_context, *mut ibv_device_attr) -> c_int;
+        // Writes no more than the beginning of the structure: what version 1.1 of it had.
+        ibv_query_port: fn(*mut ibv_context, u8, *mut ibv_port_attr) -> c_int;
+        ibv_query_gid: fn(*mut ibv_context, u8, c_int, *mut ibv_gid) -> c_int;
+        ibv_get_async_event: fn(*mut ibv_context, *mut ibv_async_event) -> c_int;
+        ibv_ack_async_event: fn(*mut ibv_async_event);
+        ibv_alloc_pd: fn(*mut ibv_context) -> *mut ibv_pd;
+        ibv_dealloc_pd: fn(*mut ibv_pd) -> c_int;
+        ibv_reg_mr: fn(*mut ibv_pd, *mut c_void, usize, c_int) -> *mut ibv_mr;
+        ibv_dereg_mr: fn(*mut ibv_mr) -> c_int;
+        ibv_create_comp_channel: fn(*mut ibv_context) -> *mut ibv_comp_channel;
+        ibv_destroy_comp_channel: fn(*mut ibv_comp_channel) -> c_int;
+        ibv_create_cq: fn(
+            *mut ibv_context, c_int, *mut c_void, *mut ibv_comp_channel, c_int
+        ) -> *mut ibv_cq;
+        ibv_destroy_cq: fn(*mut ibv_cq) -> c_int;
+        ibv_get_cq_event: fn(*mut ibv_comp_channel, *mut *mut ibv_cq, *mut *mut c_void) -> c_int;
+        ibv_ack_cq_events: fn(*mut ibv_cq, c_uint);
+        ibv_create_qp: fn(*mut ibv_pd, *mut ibv_qp_init_attr) -> *mut ibv_qp;
+        ibv_modify_qp: fn(*mut ibv_qp, *mut ibv_qp_attr, c_int) -> c_int;
+        ibv_destroy_qp: fn(*mut ibv_qp) -> c_int;
+    }
+    optional {
+        // Since rdma-core 34.
+        ibv_reg_dmabuf_mr: fn(*mut ibv_pd, u64, usize, u64, c_int, c_int) -> *mut ibv_mr;
+    }
 }
 
 impl Library {

@@ -9,6 +9,7 @@ mod address;
 mod completion;
 mod device;
 mod domain;
+mod gpu;
 mod library;
 mod local;
 mod outstanding;
@@ -27,6 +28,7 @@ use super::{PortInfo, RailError, Verbs};
 use crate::base::NodeName;
 use crate::buf::Slab;
 
+pub use gpu::GpuRegion;
 pub use rail::SystemRail;
 
 /// How content is opened to a peer's READs.

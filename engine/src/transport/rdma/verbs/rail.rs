@@ -41,7 +41,7 @@ pub struct SystemRail {
     queue: Option<Arc<CompletionQueue>>,
     channel: Arc<Channel>,
     region: Arc<Region>,
-    domain: Arc<Domain>,
+    pub(super) domain: Arc<Domain>,
     context: Arc<Context>,
     slab: Slab,
     port: PortInfo,

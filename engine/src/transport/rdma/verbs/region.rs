@@ -1,7 +1,9 @@
-//! A memory region: a range of the slab that a device may use.
+//! A memory region: a range of the slab, or memory of a GPU, that a device may use.
 
+use std::any::Any;
 use std::io;
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use rdma_sys::{ibv_access_flags, ibv_mr};
@@ -12,6 +14,7 @@ use super::domain::Domain;
 use super::library::Handle;
 use crate::base::human;
 use crate::buf::Slab;
+use crate::gpu::Export;
 use crate::transport::rdma::RailError;
 
 /// What a region is for.
@@ -39,11 +42,12 @@ impl Use {
     }
 }
 
-/// A registered range. It keeps the slab.
+/// A registered range. It keeps the slab, or the dmabuf.
 pub(super) struct Region {
     raw: Handle<ibv_mr>,
     domain: Arc<Domain>,
-    slab: Slab,
+    /// What the range is in.
+    memory: Arc<dyn Any + Send + Sync>,
     registered: bool,
 }
 
@@ -68,7 +72,25 @@ impl Region {
             let limit = getrlimit(Resource::Memlock).current;
             return Err(no_region(domain.context.name(), range.len() as u64, limit, &error));
         };
-        Ok(Self { raw, domain: Arc::clone(domain), slab: slab.clone(), registered: true })
+        let memory = Arc::new(slab.clone());
+        Ok(Self { raw, domain: Arc::clone(domain), memory, registered: true })
+    }
+
+    /// Registers memory of a GPU, for local use only. Requests name it by the GPU's addresses.
+    pub(super) fn of_gpu(domain: &Arc<Domain>, export: &Arc<Export>) -> Result<Self, RailError> {
+        let (library, device) = (domain.context.library, domain.context.name());
+        let Some(register) = library.ibv_reg_dmabuf_mr else {
+            return Err(RailError::new(NO_FUNCTION));
+        };
+        let (bytes, start) = (export.bytes() as usize, export.start());
+        let (fd, access) = (export.fd().as_raw_fd(), Use::Local.access());
+        // The dmabuf and the addresses both begin at a page boundary, as the kernel demands.
+        // SAFETY: an open descriptor of as many bytes, which the region keeps.
+        let raw = unsafe { register(domain.raw(), 0, bytes, start, fd, access) };
+        let raw = Handle::new(raw)
+            .ok_or_else(|| no_gpu_region(device, export.bytes(), &io::Error::last_os_error()))?;
+        let memory = Arc::<Export>::clone(export);
+        Ok(Self { raw, domain: Arc::clone(domain), memory, registered: true })
     }
 
     /// The pointer, for windows bound to the region.
@@ -102,7 +124,7 @@ impl Region {
             return Ok(());
         }
         tracing::warn!(device = context.name(), code, "a memory region stays behind");
-        std::mem::forget((self.slab.clone(), Arc::clone(&self.domain)));
+        std::mem::forget((self.memory.clone(), Arc::clone(&self.domain)));
         let error = io::Error::from_raw_os_error(code.abs());
         Err(refused(format!("cannot take memory from {}", context.name()), &error))
     }
@@ -123,6 +145,30 @@ fn no_region(device: &str, bytes: u64, limit: Option<u64>, error: &io::Error) ->
         _ => String::new(),
     };
     RailError::new(format!("cannot register {size} with {device}: {error}{hint}"))
+}
+
+/// Why no memory of a GPU can be registered, whatever the device.
+const NO_FUNCTION: &str =
+    "libibverbs cannot register memory of a GPU: that needs rdma-core 34 or later";
+
+/// Why memory of a GPU cannot be registered, in words.
+fn no_gpu_region(device: &str, bytes: u64, error: &io::Error) -> RailError {
+    use rustix::io::Errno;
+    let hint = match Errno::from_io_error(error) {
+        // What `libibverbs` says for a provider, and the kernel for a driver, that lacks it.
+        Some(Errno::OPNOTSUPP) => "; the device's driver or provider cannot use a dmabuf",
+        // An unknown command of the kernel's interface for verbs.
+        Some(Errno::NOSYS | Errno::NOTTY | Errno::PROTONOSUPPORT) => {
+            "; the kernel cannot register a dmabuf: that needs Linux 5.12 or later"
+        }
+        Some(Errno::NOMEM | Errno::NOSPC) => {
+            "; likely more than the GPU's PCI window (BAR1) has room for"
+        }
+        Some(Errno::INVAL) => "; the driver of the device or of the GPU refuses this range",
+        _ => "",
+    };
+    let size = human::bytes(bytes);
+    RailError::new(format!("cannot register {size} of a GPU with {device}: {error}{hint}"))
 }
 
 impl Drop for Region {
@@ -158,5 +204,35 @@ mod tests {
         assert!(text.contains("ulimit -l") && text.contains("8.39 MB"), "{text}");
         let error = io::Error::from(rustix::io::Errno::PERM);
         assert!(!no_region("mlx5_0", 1, Some(1), &error).to_string().contains("ulimit"));
+    }
+
+    #[test]
+    fn what_stands_against_memory_of_a_gpu_is_named() {
+        for (error, words) in [
+            (rustix::io::Errno::OPNOTSUPP, "driver or provider cannot use a dmabuf"),
+            (rustix::io::Errno::NOSYS, "Linux 5.12"),
+            (rustix::io::Errno::NOTTY, "Linux 5.12"),
+            (rustix::io::Errno::PROTONOSUPPORT, "Linux 5.12"),
+            (rustix::io::Errno::NOMEM, "BAR1"),
+            (rustix::io::Errno::INVAL, "refuses this range"),
+        ] {
+            let text = no_gpu_region("mlx5_0", 2 << 30, &error.into()).to_string();
+            assert!(text.contains(words) && text.contains("2.15 GB"), "{text}");
+        }
+        let text = no_gpu_region("mlx5_0", 1, &rustix::io::Errno::PERM.into()).to_string();
+        assert!(text.ends_with("(os error 1)"), "{text}");
+    }
+
+    /// The function is optional, and has a version of its own in the library's table of symbols.
+    #[test]
+    fn the_function_is_found_where_the_headers_have_it() {
+        let header = std::fs::read_to_string("/usr/include/infiniband/verbs.h").unwrap_or_default();
+        match super::super::library::Library::load() {
+            Ok(library) if header.contains("ibv_reg_dmabuf_mr") => {
+                assert!(library.ibv_reg_dmabuf_mr.is_some());
+            }
+            Ok(_) => println!("SKIPPED: the headers do not have the function"),
+            Err(remark) => println!("SKIPPED: {}", remark.finding),
+        }
     }
 }
