@@ -216,7 +216,8 @@ fn rate(began: Instant) -> f64 {
 
 /// A session whose rails are up.
 async fn session(slab: &Slab) -> (Rails, Rails) {
-    let config = MemoryConfig { frames_max: 64, data_max: 64, reorder: false, ..Default::default() };
+    let config =
+        MemoryConfig { frames_max: 64, data_max: 64, reorder: false, ..Default::default() };
     let (first, second) = memory_pair(peer("b"), peer("a"), config);
     let verbs = CopyVerbs::pair().map(Arc::new);
     let ports = verbs.each_ref().map(|verbs| verbs.ports());
