@@ -86,6 +86,18 @@ build() {
     (cd "$repo" && cargo build --locked --profile "$profile" --workspace --bins)
 }
 
+# test_binary NAME TEST CARGO_FLAGS...: sets `test` to the newest test binary NAME of the build that
+# has a test of this name; the flags are those that cargo builds it with.
+test_binary() {
+    local candidate name=$1 wanted=$2
+    shift 2
+    while read -r _ candidate; do
+        test=$candidate
+        ! "$test" --list 2>/dev/null </dev/null | grep -q "$wanted.*: test\$" || return 0
+    done < <(find "$bin/deps" -name "$name-*" ! -name '*.*' -type f -perm -100 -printf '%T@ %p\n' | sort -rn)
+    die "the tests $name are not built" "cargo test --profile $profile --workspace $* --no-run"
+}
+
 # Runs a command in a network namespace of its own, where its bytes alone are on loopback.
 # Without the right to make one it runs the command as it is and says so.
 own_network() {

@@ -51,7 +51,7 @@ compgen -G '/usr/lib/*/libibverbs/librxe*.so' >/dev/null || need librxe.so=ibver
 [ "$(uname -m)" = x86_64 ] || die "the guest is of x86_64, this machine of $(uname -m)"
 if [ "$mode" = scenarios ] && [ -z "${SKIP_BUILD:-}" ]; then
     build
-    (cd "$repo" && cargo test --locked --profile "$profile" --workspace --test verbs --no-run)
+    (cd "$repo" && cargo test --locked --profile "$profile" --workspace --lib --test verbs --no-run)
 fi
 [ "$mode" != scenarios ] || [ -x "$portway" ] || die "there is no $portway" "build it, without SKIP_BUILD"
 

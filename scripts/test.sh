@@ -43,7 +43,7 @@ step "quickstart, small"
 SKIP_BUILD=1 BYTES=${QUICKSTART_BYTES:-256MiB} scripts/quickstart.sh
 
 step "real verbs in a guest"
-cargo test --locked --profile "$profile" --workspace --test verbs --no-run
+cargo test --locked --profile "$profile" --workspace --lib --test verbs --no-run
 # Its processors are emulated and shared: only what a loaded machine cannot change is judged hard.
 SKIP_BUILD=1 RUNS=${RATIO_RUNS:-1} STALL_S_MAX=${STALL_S_MAX:-20} scripts/rdma-guest.sh
 

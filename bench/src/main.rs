@@ -38,6 +38,8 @@ enum Command {
     Field(events::FieldArgs),
     /// Wait until a running `--json` transfer has moved a share of its bytes
     WaitProgress(events::WaitProgressArgs),
+    /// Print how fast one processor core digests content (BLAKE3), in MB/s
+    DigestRate,
     /// Print free UDP ports of 127.0.0.1, one a line
     FreePorts {
         /// How many
@@ -73,6 +75,10 @@ fn run(command: Command) -> Result<bool> {
         Command::Peers(args) => peers::run(&args),
         Command::Field(args) => events::field(&args),
         Command::WaitProgress(args) => events::wait_progress(&args),
+        Command::DigestRate => {
+            println!("{:.1}", system::digest_rate() / 1e6);
+            Ok(true)
+        }
         Command::FreePorts { count } => {
             system::free_ports(count)?.iter().for_each(|port| println!("{port}"));
             Ok(true)

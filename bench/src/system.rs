@@ -11,6 +11,9 @@ const POLL: Duration = Duration::from_millis(2);
 /// Most processes followed below one.
 const PROCESSES_MAX: usize = 1000;
 
+/// How long the rate of digests is measured.
+const DIGEST_TIME: Duration = Duration::from_secs(1);
+
 /// Waits until `ready` holds; false if it did not in time.
 pub(crate) fn wait_until(timeout: Duration, mut ready: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + timeout;
@@ -160,6 +163,17 @@ pub(crate) fn wait_bound(socket: Socket, port: u16, timeout: Duration) -> Result
     let bound = wait_until(timeout, || is_bound(socket, port));
     ensure!(bound, "nobody took {socket:?} port {port} within {} s", timeout.as_secs());
     Ok(())
+}
+
+/// Bytes a second that one core digests, in pieces as large as a run of content.
+pub(crate) fn digest_rate() -> f64 {
+    let content = vec![0x5a_u8; 2 << 20];
+    let (begun, mut bytes) = (Instant::now(), 0.0);
+    while begun.elapsed() < DIGEST_TIME {
+        std::hint::black_box(blake3::hash(&content));
+        bytes += content.len() as f64;
+    }
+    bytes / begun.elapsed().as_secs_f64()
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 # shellcheck shell=bash
 # shellcheck source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+# shellcheck source=../measure.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../measure.sh"
 # shellcheck source=network.sh
 source "$(dirname "${BASH_SOURCE[0]}")/network.sh"
 
@@ -107,8 +109,7 @@ finish() {
 transfer() { start "$@" && finish "$1"; }
 mb() { awk -v bytes="$1" 'BEGIN { print bytes / 1e6 }'; }
 
-# sum NAME FIELD: what the closing summary of a transfer says.
-sum() { "$bench" field "$2" --event summary <"$work/$1.jsonl"; }
+sum() { summary "$@"; }
 
 # part NAME PERCENT: waits until this share has moved; the transfer must still run.
 part() {
@@ -134,17 +135,6 @@ stall() {
         END { printf "%.2f\n", longest }' "$work/$1.jsonl"
 }
 
-# moving_rate NAME: MB/s from the first content to the end, verified and published.
-moving_rate() {
-    awk -v sent="$(sum "$1" bytes_sent)" -v end="$(sum "$1" elapsed_s)" '
-        function number(name) {
-            if (!match($0, "\"" name "\":[0-9.]+")) return -1
-            return substr($0, RSTART + length(name) + 3, RLENGTH - length(name) - 3) + 0
-        }
-        /"event":"progress"/ && number("bytes_sent") == 0 { began = number("elapsed_s") }
-        END { printf "%.1f\n", sent / (end - began) / 1e6 }' "$work/$1.jsonl"
-}
-
 # same SOURCE TARGET: content and metadata are equal, by three judges; TARGET is of node b's root.
 same() {
     "$bench" compare --meta --skip-special "$1" "$work/b/data/$2" >"$work/compare.log" ||
@@ -158,20 +148,14 @@ same() {
 
 # read_bw RAIL BYTES QUEUE_PAIRS [GID_INDEX]: what ib_read_bw reaches in MB/s; node a reads from b.
 read_bw() {
-    local server count=$(((32 << 20) / $2 / $3))
-    local flags=(-x "${4:-$index_v4}" -F -s "$2" -q "$3" -n "$((count < 8 ? 8 : count))" -p 18515)
-    # The default bound on an answer, 67 ms, is too short for a guest whose processors are busy.
-    flags+=(-u 18)
-    timeout 60 ib_read_bw -d "rxe_b$1" "${flags[@]}" >"$work/read_bw-server.log" 2>&1 &
+    local server
+    read_bw_flags "$2" "$3" "${4:-$index_v4}" 18515
+    timeout 60 ib_read_bw -d "rxe_b$1" "${read_bw_flags[@]}" >"$work/read_bw-server.log" 2>&1 &
     server=$!
-    until grep -qi ':4853 .* 0A ' /proc/net/tcp /proc/net/tcp6; do
+    until tcp_listens 18515; do
         kill -0 "$server" 2>/dev/null || die "the server of ib_read_bw ended"
         sleep 0.05
     done
-    timeout 60 ib_read_bw -d "rxe_a$1" "${flags[@]}" 127.0.0.1 >"$work/read_bw.log" 2>&1 ||
-        die "ib_read_bw failed"
+    read_bw_client "rxe_a$1" 127.0.0.1
     wait "$server" || die "the server of ib_read_bw failed"
-    # Bytes, iterations, peak and average in MiB/s, messages.
-    awk -v bytes="$2" '$1 == bytes { printf "%.1f\n", $4 * 1.048576; found = 1 } END { exit !found }' \
-        "$work/read_bw.log" || die "ib_read_bw printed no figure"
 }

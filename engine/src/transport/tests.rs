@@ -1,5 +1,7 @@
 //! What every transport must do, run over each of them.
 
+pub(crate) mod devices;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -7,15 +9,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{sleep, timeout};
 
+use self::devices::{Devices, SystemDevices, over_rails};
 use super::quic::QuicOptions;
 use super::quic::testing::{Relay, Site, named};
-use super::rdma::{RdmaLink, RdmaOptions, Verbs};
+use super::rdma::RdmaLink;
 use super::{
     DATA_HEADER_BYTES_MAX, Incoming, Link, LinkError, MemoryConfig, MemoryLink, memory_pair,
 };
 use crate::base::limits::{FRAME_BYTES_MAX, LEASE_BYTES};
 use crate::buf::Slab;
-use crate::sim::verbs::{SimFabric, SimVerbsConfig};
+use crate::sim::verbs::SimFabric;
 use crate::transport::quic::QuicLink;
 
 /// No step of any test takes this long unless it hangs.
@@ -96,22 +99,27 @@ impl Harness for Quic {
     }
 }
 
-/// Rails of software devices over the memory link. What these tests send is not in the slab, and so
-/// is carried; whole transfers take the rails.
-struct Rdma {
+/// Rails over the memory link. What these tests send is not in the slab, and so is carried; whole
+/// transfers take the rails.
+struct Rails<D> {
     carrier: Memory,
     ends: (RdmaLink<MemoryLink>, RdmaLink<MemoryLink>),
+    _devices: D,
 }
 
-impl Harness for Rdma {
+type Rdma = Rails<SimFabric>;
+type RealVerbs = Rails<SystemDevices>;
+
+impl<D: Devices> Harness for Rails<D> {
     type L = RdmaLink<MemoryLink>;
 
     async fn new() -> Self {
         let carrier = Memory::new().await;
         let slabs = (Slab::new(0), Slab::new(0));
         let links = (carrier.0.clone(), carrier.1.clone());
-        let ends = over_rails(links, &SimFabric::new(7, SimVerbsConfig::default()), &slabs);
-        Self { carrier, ends }
+        let devices = D::new();
+        let ends = over_rails(links, &devices, &slabs);
+        Self { carrier, ends, _devices: devices }
     }
 
     fn ends(&self) -> (&Self::L, &Self::L) {
@@ -126,36 +134,6 @@ impl Harness for Rdma {
     async fn cut(&self) {
         self.carrier.cut().await;
     }
-}
-
-/// A session over two rails of software devices, and over `links` what they do not carry. The
-/// first end leads.
-pub(crate) fn over_rails<L: Link>(
-    links: (L, L),
-    fabric: &SimFabric,
-    slabs: &(Slab, Slab),
-) -> (RdmaLink<L>, RdmaLink<L>) {
-    let node = |name: &str| fabric.node(&name.parse().expect("a name"), 2);
-    let verbs = (node("first"), node("second"));
-    let ports = (verbs.0.ports(), verbs.1.ports());
-    let (mine, yours) = (ports.0.clone(), ports.1.clone());
-    let first = RdmaOptions {
-        verbs: Arc::new(verbs.0),
-        lead: true,
-        mine,
-        yours,
-        queue_pairs: 2,
-        slab: slabs.0.clone(),
-    };
-    let second = RdmaOptions {
-        verbs: Arc::new(verbs.1),
-        lead: false,
-        mine: ports.1,
-        yours: ports.0,
-        queue_pairs: 2,
-        slab: slabs.1.clone(),
-    };
-    (RdmaLink::start(links.0, first), RdmaLink::start(links.1, second))
 }
 
 /// `len` bytes that differ from place to place and from message to message.
@@ -357,7 +335,8 @@ async fn the_meter_counts_both_directions<H: Harness>() {
     assert!(client.meter().received < 500_000);
 }
 
-/// Runs tests that take a transport as their type: `Memory`, `Quic` and `Rdma` where it is used.
+/// Runs tests that take a transport as their type: `Memory`, `Quic`, `Rdma` and `RealVerbs` where
+/// it is used. The last one needs devices, and is skipped aloud without.
 macro_rules! every_transport {
     ($($test:ident),* $(,)?) => {
         mod memory {
@@ -371,6 +350,16 @@ macro_rules! every_transport {
         mod rdma {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() { super::$test::<super::Rdma>().await; })*
+        }
+        mod real_verbs {
+            use crate::transport::tests::devices::SystemDevices;
+
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                if !SystemDevices::missing() {
+                    super::$test::<super::RealVerbs>().await;
+                }
+            })*
         }
     };
 }

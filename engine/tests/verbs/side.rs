@@ -23,8 +23,8 @@ pub(crate) fn devices() -> Option<[String; 2]> {
         println!("SKIPPED: no RDMA device (PORTWAY_TEST_RDMA=DEVICE,DEVICE names two)");
         return None;
     };
-    let (a, b) = names.split_once(',').expect("two devices");
-    Some([a.to_owned(), b.to_owned()])
+    let mut names = names.split(',').map(str::to_owned);
+    Some([names.next().expect("a device"), names.next().expect("a second device")])
 }
 
 /// A rail, its slab and its port.

@@ -24,15 +24,14 @@ compare() {
         many=$(read_bw 0 "$message_bytes" "$queue_pairs")
         transfer "$seed" a push "$work/a/data/$seed" "b:$seed"
         rate=$(moving_rate "$seed")
-        ratio=$(awk -v rate="$rate" -v one="$one" -v many="$many" '
-            BEGIN { printf "%.3f", rate / (one > many ? one : many) }')
+        ratio=$(ratio "$rate" "$(printf '%s\n' "$one" "$many" | sort -n | tail -n 1)")
         ratios+=("$ratio")
         printf '%-4s %22s %22s %12s %8s\n' "$run" "$one" "$many" "$rate" "$ratio" >>"$work/table"
         rm -rf "$work/a/data/$seed" "$work/b/data/$seed"
     done
     printf 'median ratio of portway (%s) to the better ib_read_bw, messages of %d bytes: %s\n' \
         "$TRANSPORT" "$message_bytes" \
-        "$(printf '%s\n' "${ratios[@]}" | sort -n | sed -n "$(((runs + 1) / 2))p")" >>"$work/table"
+        "$(median "${ratios[@]}")" >>"$work/table"
     cat "$work/table"
     cat "$work/table" >>/mnt/out/ratio
 }

@@ -4,10 +4,7 @@ set -euo pipefail
 # shellcheck source=../../lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../../lib.sh"
 
-test=$(find "$bin/deps" -name 'verbs-*' -type f -perm -100 -printf '%T@ %p\n' | sort -n | tail -n 1)
-test=${test#* }
-[ -n "$test" ] || die "the tests over real devices are not built" \
-    "cargo test --profile $profile --workspace --test verbs --no-run"
+test_binary verbs "" --test verbs
 wire() { printf 'ip -n wire link set %s; ' "$@"; }
 export PORTWAY_TEST_RDMA=rxe_a0,rxe_b0
 export PORTWAY_TEST_RDMA_UNPLUG PORTWAY_TEST_RDMA_PLUG PORTWAY_TEST_RDMA_CUT PORTWAY_TEST_RDMA_MEND

@@ -403,9 +403,10 @@ impl Target {
         self.out.push_back(TargetAction::Reset { seq, round, entry });
     }
 
-    /// Takes an object's content out of the reckoning: what was sent for it is discarded.
+    /// Takes an object's content out of the reckoning: what came for it is discarded.
     fn forget_content(&mut self, seq: Seq) {
-        let mut orphans = self.runs.close_object(seq);
+        let (mut orphans, placing) = self.runs.close_object(seq);
+        self.numbers.discarded += placing;
         let (credit, digests) = self.commits.forget(seq);
         self.runs.release(credit);
         orphans.extend(digests);

@@ -262,7 +262,7 @@ impl Target {
             let Some(open) = self.runs.open.get(&run) else { return };
             let piece = open.pieces[index];
             if open.states[index] != PieceState::Placing {
-                self.numbers.discarded += u64::from(piece.len);
+                // Of an object that failed or started over: counted when that happened.
                 continue;
             }
             match result {

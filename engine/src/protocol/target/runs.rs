@@ -85,15 +85,19 @@ impl Runs {
     }
 
     /// Closes every piece of an object that failed or starts over; returns the chunks that were
-    /// under way for it, since others may wait for them.
-    pub(super) fn close_object(&mut self, seq: Seq) -> Vec<Digest> {
-        let mut released = 0;
+    /// under way for it, since others may wait for them, and the bytes that came and are being
+    /// placed.
+    pub(super) fn close_object(&mut self, seq: Seq) -> (Vec<Digest>, u64) {
+        let (mut released, mut placing) = (0, 0);
         let mut orphans = Vec::new();
         for run in self.open.values_mut() {
             for (piece, state) in run.pieces.iter().zip(&mut run.states) {
                 if piece.seq == seq {
                     if matches!(state, PieceState::Wanted | PieceState::Placing) {
                         released += u64::from(piece.len);
+                    }
+                    if *state == PieceState::Placing {
+                        placing += u64::from(piece.len);
                     }
                     if matches!(
                         state,
@@ -107,7 +111,7 @@ impl Runs {
         }
         self.release(released);
         self.open.retain(|_, run| !run.is_over());
-        orphans
+        (orphans, placing)
     }
 
     /// The source will not bring anything more of an object that was asked for before.

@@ -419,6 +419,28 @@ fn a_restart_while_pieces_are_under_way_forgets_them_and_their_credit() {
     assert_eq!(bench.violation(), None);
 }
 
+/// However late the answer comes, and whether or not the rest of the run is still open.
+#[test]
+fn content_that_is_being_placed_when_its_object_ends_counts_as_discarded() {
+    for placed_before in [&[][..], &[0]] {
+        for fails in [false, true] {
+            let (mut bench, _) = two_wanted();
+            bench.data(0, &[0, 1], 20).placed(0, placed_before, &PlaceResult::Placed);
+            let rest: Vec<usize> = (placed_before.len()..2).collect();
+            if fails {
+                let failure = Failure::new("io", "cannot write");
+                bench.placed(0, &rest, &PlaceResult::Failed(failure));
+            } else {
+                bench.frame(Frame::Restart { seq: 0, round: 1, entry: stamped("f", 10, 1) });
+                bench.placed(0, &rest, &PlaceResult::Placed);
+            }
+            let expected = Numbers { discarded: 20, ..Numbers::default() };
+            let numbers = bench.target.numbers();
+            assert_eq!(numbers, expected, "{placed_before:?}, fails: {fails}");
+        }
+    }
+}
+
 #[test]
 fn who_waits_for_a_chunk_of_an_object_that_fails_asks_for_it() {
     let mut bench = Bench::new(1 << 20);

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use rustix::io::Errno;
 use tokio::sync::Semaphore;
 
-use self::scene::{CREDIT, Memory, Quic, Rdma, Scene, Transport, bytes_read, in_time, path, until};
+use self::scene::{
+    CREDIT, Memory, Quic, Rdma, RealVerbs, Scene, Transport, bytes_read, in_time, path, until,
+};
 use super::target::run_with_credit;
 use super::{Lost, run_source};
 use crate::base::limits::LEASE_BYTES;

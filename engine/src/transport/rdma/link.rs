@@ -88,6 +88,12 @@ impl<L: Link> RdmaLink<L> {
         &self.inner
     }
 
+    /// What [`rails`](Link::rails) gives, beyond the life of the link.
+    #[cfg(test)]
+    pub(crate) fn watch_rails(&self) -> Option<Arc<std::sync::Mutex<Vec<RailStatus>>>> {
+        self.fabric.as_ref().map(|fabric| Arc::clone(&fabric.shared.status))
+    }
+
     /// Whether content takes rails.
     pub fn has_rails(&self) -> bool {
         self.fabric.is_some()

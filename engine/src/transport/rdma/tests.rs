@@ -1,5 +1,7 @@
 //! Two machines over software devices, with faults by a seed.
 
+mod grants;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;

@@ -20,13 +20,13 @@ use crate::runtime::source::{SourceFiles, SourceRoot};
 use crate::runtime::target::{Planted, StoreOptions, TargetStore, index_path};
 use crate::sim::process::{Life, ProcessTree};
 use crate::sim::rng::Rng;
-use crate::sim::verbs::{SimFabric, SimVerbsConfig};
+use crate::sim::verbs::SimFabric;
 use crate::sim::workload::{Version, look, walk};
 use crate::storage::{Kind, MemoryTree, Tree, mkdir_all};
 use crate::transport::quic::testing::{Relay, Site, named};
 use crate::transport::quic::{QuicLink, QuicOptions};
 use crate::transport::rdma::RdmaLink;
-use crate::transport::tests::over_rails;
+use crate::transport::tests::devices::{Devices, SystemDevices, over_rails};
 use crate::transport::{Link, LinkError, MemoryConfig, MemoryLink, Peer, WireMeter, memory_pair};
 use crate::wire::{Frame, Published};
 
@@ -34,6 +34,7 @@ use crate::wire::{Frame, Published};
 const HANG: Duration = Duration::from_mins(1);
 /// Content wanted and not yet durable in these tests: two runs of large files.
 pub(super) const CREDIT: u64 = 4 << 20;
+const MIB: u64 = 1 << 20;
 
 pub(super) async fn in_time<T>(future: impl Future<Output = T>) -> T {
     timeout(HANG, future).await.expect("a step hangs")
@@ -65,6 +66,8 @@ pub(super) trait Transport: Sized {
     async fn session(&self) -> (Self::L, Self::L);
     /// A session that is cut without a word after some, but not all, of 16 MiB of content.
     async fn doomed(&self) -> (Self::L, Self::L);
+    /// Waits until it is certain that this content of the last session took the way that it should.
+    async fn took_its_way(&self, _sent: u64) {}
 }
 
 pub(super) struct Memory;
@@ -114,33 +117,62 @@ impl Transport for Quic {
     }
 }
 
-/// Rails of software devices, over the memory link.
-pub(super) struct Rdma {
+/// Rails over the memory link.
+pub(super) struct Rails<D> {
     slabs: (Slab, Slab),
-    fabric: Mutex<SimFabric>,
+    devices: Mutex<D>,
+    /// What the rails of each session say, at the end of the source.
+    sessions: Mutex<Vec<Arc<Mutex<Vec<RailStatus>>>>>,
 }
 
-impl Rdma {
+/// Rails of software devices.
+pub(super) type Rdma = Rails<SimFabric>;
+/// Rails of this machine's devices.
+pub(super) type RealVerbs = Rails<SystemDevices>;
+
+impl<D: Devices> Rails<D> {
     fn over(
         &self,
         links: (MemoryLink, MemoryLink),
     ) -> (RdmaLink<MemoryLink>, RdmaLink<MemoryLink>) {
-        let fabric = self.fabric.lock().expect("no panic").clone();
-        over_rails(links, &fabric, &self.slabs)
+        let devices = self.devices.lock().expect("no panic").clone();
+        let ends = over_rails(links, &devices, &self.slabs);
+        let watch = ends.0.watch_rails().expect("a thread for the rails");
+        self.sessions.lock().expect("no panic").push(watch);
+        ends
     }
 
     /// Sessions from now on have these devices.
-    pub(super) fn set(&self, fabric: SimFabric) {
-        *self.fabric.lock().expect("no panic") = fabric;
+    pub(super) fn set(&self, devices: D) {
+        *self.devices.lock().expect("no panic") = devices;
     }
 }
 
-impl Transport for Rdma {
+impl<D> Rails<D> {
+    /// Bytes and messages that the rails of each session carried.
+    fn carried(&self) -> Vec<(u64, u64)> {
+        let sum = |rails: &Arc<Mutex<Vec<RailStatus>>>| {
+            let rails = rails.lock().expect("no panic");
+            rails.iter().fold((0, 0), |sum, rail| (sum.0 + rail.bytes, sum.1 + rail.messages))
+        };
+        self.sessions.lock().expect("no panic").iter().map(sum).collect()
+    }
+}
+
+impl<D> Drop for Rails<D> {
+    fn drop(&mut self) {
+        let carried = self.carried();
+        let (bytes, messages) = carried.iter().fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
+        println!("rails: {} sessions, {messages} messages, {bytes} bytes", carried.len());
+    }
+}
+
+impl<D: Devices> Transport for Rails<D> {
     type L = RdmaLink<MemoryLink>;
 
     async fn new() -> Self {
-        let fabric = Mutex::new(SimFabric::new(1, SimVerbsConfig::default()));
-        Self { slabs: (Slab::new(0), Slab::new(0)), fabric }
+        let slabs = (Slab::new(0), Slab::new(0));
+        Self { slabs, devices: Mutex::new(D::new()), sessions: Mutex::default() }
     }
 
     fn slabs(&self) -> (Slab, Slab) {
@@ -155,6 +187,14 @@ impl Transport for Rdma {
         // Two rails take four messages to be set up; each run is granted and done beside the rest.
         let config = MemoryConfig { cut_after: Some(35), ..MemoryConfig::default() };
         self.over(memory_pair(named("server"), named("client"), config))
+    }
+
+    async fn took_its_way(&self, sent: u64) {
+        // Messages of few bytes go along with their headers. The status is made known now and then.
+        let enough = || self.carried().last().is_some_and(|(bytes, _)| bytes * 2 >= sent);
+        if sent >= MIB {
+            until(enough).await;
+        }
     }
 }
 
@@ -365,6 +405,7 @@ impl<T: Transport> Scene<T> {
         let moved = numbers.sent + numbers.deduplicated + numbers.resumed;
         assert_eq!(moved, self.total(), "{numbers:?}");
         self.leases_are_back().await;
+        self.transport.took_its_way(done.1).await;
         done
     }
 
