@@ -55,7 +55,8 @@ impl<D: Devices> Session<D> {
     async fn new(devices: &D, slab: Slab) -> Self {
         let [(verbs, mut mine), (peer_verbs, mut yours)] = devices.both();
         // One rail is enough, and registering memory for more takes its time.
-        (mine.truncate(1), yours.truncate(1));
+        mine.truncate(1);
+        yours.truncate(1);
         let config = MemoryConfig { cut_after: Some(100), ..MemoryConfig::default() };
         let (inner, link) = memory_pair(named("peer"), named("node"), config);
         let options = RdmaOptions {
