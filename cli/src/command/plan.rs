@@ -36,9 +36,9 @@ pub(super) async fn run(context: &Context<'_>, args: &Plan) -> Result<Exit, Erro
 
 pub(super) fn text(place: &str, plan: &api::Plan) -> String {
     let mut text = format!(
-        "{} of {} files would move to {place}\n",
+        "{} of {} would move to {place}\n",
         human::count(plan.files_to_move),
-        human::count(plan.files)
+        human::files(plan.files)
     );
     let rows = [
         ("would send", plan.bytes_to_send),

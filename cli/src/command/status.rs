@@ -54,9 +54,9 @@ pub(super) fn text(status: &NodeStatus) -> String {
     for (one, how) in &status.recent {
         let _ = write!(
             text,
-            "\nended    {}\n         {how}: {} files, {} in {}",
+            "\nended    {}\n         {how}: {}, {} in {}",
             heading(one),
-            human::count(one.files_done),
+            human::files(one.files_done),
             human::bytes(one.bytes_done()),
             human::seconds(one.elapsed_ms as f64 / 1e3)
         );

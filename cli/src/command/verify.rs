@@ -32,8 +32,8 @@ pub(super) async fn run(context: &Context<'_>, args: &Verify) -> Result<Exit, Er
 pub(super) fn text(name: &str, report: &VerifyReport) -> String {
     let verdict = if report.bad_total == 0 { "is intact" } else { "is DAMAGED" };
     let mut text = format!(
-        "{name} {verdict}: {} files, {} read in {} ({})\n  root         {}",
-        human::count(report.files),
+        "{name} {verdict}: {}, {} read in {} ({})\n  root         {}",
+        human::files(report.files),
         human::bytes(report.bytes),
         human::seconds(report.elapsed_s),
         human::rate(report.bytes as f64 / report.elapsed_s.max(1e-3)),

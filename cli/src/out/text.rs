@@ -24,7 +24,7 @@ pub(crate) fn progress(now: &Snapshot, meter: &Meter, bar: bool) -> String {
         Phase::Moving | Phase::Ended => {}
     }
     if !now.waits_for.is_empty() {
-        push(&mut line, &format!("waits for {}", now.waits_for));
+        push(&mut line, &format!("waits: {}", now.waits_for));
     }
     if now.bytes_total > 0 {
         push(&mut line, &format!("{:>3} %", percent(done, now.bytes_total) as u64));
@@ -63,9 +63,8 @@ pub(crate) fn progress(now: &Snapshot, meter: &Meter, bar: bool) -> String {
 /// How a transfer ended.
 pub(crate) fn summary(verb: &str, place: &str, outcome: &Outcome) -> String {
     let mut text = format!(
-        "{verb} {} file{}, {}, {place} in {}{}\n",
-        human::count(outcome.files),
-        if outcome.files == 1 { "" } else { "s" },
+        "{verb} {}, {}, {place} in {}{}\n",
+        human::files(outcome.files),
         human::bytes(outcome.bytes_total),
         human::seconds(outcome.elapsed_s),
         if outcome.verified { ", verified" } else { ", NOT verified" },

@@ -51,6 +51,11 @@ pub fn count(n: u64) -> String {
     out
 }
 
+/// A number of files: `1 file`, `20,000 files`.
+pub fn files(n: u64) -> String {
+    format!("{} file{}", count(n), if n == 1 { "" } else { "s" })
+}
+
 /// Raw bytes made safe for a terminal or a log line: control characters, text-direction marks and
 /// bytes that are not UTF-8 show as `\xNN`, a backslash as `\\`.
 pub fn escaped(raw: &[u8]) -> String {
@@ -88,6 +93,7 @@ mod tests {
         assert_eq!(seconds(185.0), "3 min 05 s");
         assert_eq!(count(20_000), "20,000");
         assert_eq!(count(7), "7");
+        assert_eq!([0, 1, 2_000].map(files), ["0 files", "1 file", "2,000 files"]);
     }
 
     #[test]

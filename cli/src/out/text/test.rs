@@ -67,7 +67,7 @@ fn a_progress_line_has_rate_time_left_files_bytes_shares_and_path() {
         files_total: 0,
         ..snapshot()
     };
-    assert_snapshot!(progress(&waiting, &Meter::default(), true), @"connecting to cloud  waits for cloud, tried 3 times");
+    assert_snapshot!(progress(&waiting, &Meter::default(), true), @"connecting to cloud  waits: cloud, tried 3 times");
     let most = Snapshot { bytes_total: u64::MAX, bytes_sent: u64::MAX / 2, ..snapshot() };
     assert_snapshot!(progress(&most, &Meter::default(), true), @" 50 %  [##########..........]  9223 PB of 18447 PB  0 B/s  12/2,040 files  deduplicated 0 %  resumed 0 %  quic");
 }
