@@ -12,7 +12,7 @@ use super::{
 const LEVEL: i32 = 1;
 /// How far the search for repetitions steps in a plane: planes of numbers hardly repeat, and what
 /// is gained comes from the frequencies of their bytes.
-const PLANE_STEP: u32 = 64;
+const PLANE_STEP: u32 = 1024;
 /// log2 of the entries of the table for repetitions in a plane.
 const PLANE_HASH_LOG: u32 = 13;
 /// Shortest repetition that is looked for in a plane, in bytes.
@@ -39,6 +39,8 @@ pub struct Encoder {
     /// Content, split; at most `CONTENT_BYTES_MAX`.
     planes: Vec<u8>,
     sample: Sample,
+    /// Where samples are encoded to.
+    room: Vec<u8>,
 }
 
 #[derive(Default)]
@@ -62,7 +64,8 @@ impl Encoder {
         }
         let sample = self.sample.bytes();
         // What is not smaller than this does not pay.
-        let mut room = [0; probe::SAMPLE_BYTES];
+        let room = &mut self.room;
+        room.resize(probe::SAMPLE_BYTES, 0);
         let mut best = (Encoding::Raw, most(sample.len()));
         let split = probe::layout(sample);
         if let Some(Encoding::Planes(layout) | Encoding::Turned(layout)) = split {
