@@ -63,7 +63,7 @@ fn ratio(content: &[u8]) -> (Encoding, f64) {
 #[test]
 fn content_comes_back_whatever_its_length_width_and_shift() {
     for len in [0, 1, 2, 3, 7, 8, 9, 255, 256, 257, 4099, 70_001] {
-        let content: Vec<u8> = (0..len).map(|i| ((i / 4) % 251) as u8).collect();
+        let content: Vec<u8> = (0..len).map(|i| ((i / 4) % 60) as u8).collect();
         let base: Vec<u8> = content.iter().map(|byte| byte.wrapping_add(3)).collect();
         for encoding in encodings() {
             let len = round_trip(encoding, &content, &base);
