@@ -9,6 +9,7 @@ pub mod buf;
 pub mod gpu;
 pub mod metrics;
 pub mod chunk;
+pub mod encode;
 pub mod manifest;
 pub mod wire;
 pub mod protocol;

@@ -16,7 +16,7 @@ mod records;
 mod tests;
 pub(crate) mod wire;
 
-use crate::{api, identity, index, transport};
+use crate::{api, encode, identity, index, transport};
 
 /// One decoder, or a few that belong together.
 pub struct Target {
@@ -83,6 +83,8 @@ targets! {
     ENTRY: "entry", records::entry, records::entry_seeds, 64;
     /// Lists of chunks.
     CHUNK_LIST: "chunk_list", records::chunk_list, records::chunk_list_seeds, 64;
+    /// Encoded content of data messages.
+    ENCODING: "encoding", encode::fuzz::encoding, encode::fuzz::encoding_seeds, 2048;
     /// Records of a manifest.
     MANIFEST_RECORD: "manifest_record", records::manifest, records::manifest_seeds, 64;
     /// Frames of the control channel.
