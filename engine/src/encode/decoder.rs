@@ -1,7 +1,7 @@
 //! Decoding what a peer sent: every length is checked before it is used.
 
 use thiserror::Error;
-use zstd_safe::DCtx;
+use zstd::zstd_safe::DCtx;
 
 use super::{CONTENT_BYTES_MAX, Encoding, Form, Layout, PLANE_WORD_BYTES, PLANE_ZSTD, Planes};
 

@@ -1,6 +1,6 @@
 //! Encoding content, where it pays.
 
-use zstd_safe::{CCtx, CParameter, ParamSwitch, Strategy};
+use zstd::zstd_safe::{CCtx, CParameter, ParamSwitch, Strategy};
 
 use super::probe::{self, Sample};
 use super::{
