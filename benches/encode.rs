@@ -135,7 +135,9 @@ fn text() -> Vec<u8> {
         if let Ok(folder) = std::fs::read_dir(path) {
             let mut paths: Vec<_> = folder.flatten().map(|entry| entry.path()).collect();
             paths.sort();
-            paths.iter().for_each(|path| read(path, text));
+            for path in &paths {
+                read(path, text);
+            }
         } else {
             text.extend(std::fs::read(path).unwrap_or_default());
         }

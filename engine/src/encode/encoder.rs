@@ -109,7 +109,9 @@ impl Encoder {
             [one] => *one,
             _ => {
                 gathered.clear();
-                parts.iter().for_each(|part| gathered.extend_from_slice(part));
+                for part in parts {
+                    gathered.extend_from_slice(part);
+                }
                 gathered
             }
         };

@@ -30,7 +30,9 @@ impl Sample {
         self.0.clear();
         let len: usize = parts.iter().map(|part| part.len()).sum();
         if len <= SAMPLE_BYTES {
-            parts.iter().for_each(|part| self.0.extend_from_slice(part));
+            for part in parts {
+                self.0.extend_from_slice(part);
+            }
         } else {
             for window in 0..WINDOWS {
                 let at = (len - WINDOW_BYTES) / (WINDOWS - 1) * window;
