@@ -26,13 +26,16 @@ use portway::base::{Digest, Tier};
 use portway::buf::{Lease, LeaseSlice, Slab};
 use portway::transport::rdma::{RdmaLink, RdmaOptions, Verbs};
 use portway::transport::{Incoming, Link, MemoryConfig, MemoryLink, Peer, memory_pair};
+use tokio::runtime::{Builder, Runtime};
 
 /// Bytes that each figure moves.
 const BYTES: usize = 2 << 30;
 /// Bytes of one message: as many as a transfer of large files sends at once.
 const MESSAGE_BYTES: usize = LEASE_BYTES;
-/// Bytes of the file; messages beyond it are written over earlier ones.
-const FILE_BYTES: usize = 256 << 20;
+/// Files that messages are written to in turn: writers of one would wait for each other.
+const FILES: usize = 8;
+/// Bytes of each file; messages beyond it are written over earlier ones.
+const FILE_BYTES: usize = 32 << 20;
 /// Chunks that are digested, in bytes.
 const CHUNK_BYTES: usize = 64 << 10;
 /// Messages under way at the ceiling, as over rails.
@@ -47,11 +50,11 @@ type Rails = RdmaLink<MemoryLink>;
 
 fn main() {
     let dir = tempfile::tempdir_in("/dev/shm").expect("a file system in memory");
-    let file = File::create_new(dir.path().join("target")).expect("a file");
-    file.set_len(FILE_BYTES as u64).expect("room");
-    let bench = Arc::new(Bench::new(file));
+    let file =
+        |number: usize| File::create_new(dir.path().join(number.to_string())).expect("a file");
+    let bench = Arc::new(Bench::new((0..FILES).map(file).collect()));
     let threads = thread::available_parallelism().map_or(1, usize::from);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let runtime = Builder::new_multi_thread()
         .worker_threads(threads)
         .max_blocking_threads(threads)
         .enable_all()
@@ -60,11 +63,8 @@ fn main() {
 
     let mut rows: Vec<[f64; 3]> = Vec::new();
     for round in 0..=ROUNDS {
-        let row = [
-            bench.ceiling(threads),
-            runtime.block_on(bench.path(true)),
-            runtime.block_on(bench.path(false)),
-        ];
+        let row =
+            [bench.ceiling(threads), bench.path_on(&runtime, true), bench.path_on(&runtime, false)];
         if round > 0 {
             println!(
                 "round {round}: copy, digest, write {:.2} GB/s; the same over rails {:.2} \
@@ -95,11 +95,11 @@ struct Bench {
     content: Vec<LeaseSlice>,
     digests: Vec<Vec<Digest>>,
     slab: Slab,
-    file: File,
+    files: Vec<File>,
 }
 
 impl Bench {
-    fn new(file: File) -> Self {
+    fn new(files: Vec<File>) -> Self {
         let slab = Slab::new(96 << 20);
         let mut content = Vec::new();
         let mut digests = Vec::new();
@@ -112,11 +112,13 @@ impl Bench {
             digests.push(lease[..MESSAGE_BYTES].chunks(CHUNK_BYTES).map(Digest::of).collect());
             content.push(lease.freeze());
         }
-        let bench = Self { content, digests, slab, file };
+        let bench = Self { content, digests, slab, files };
         // Pages of the file are taken from the system before anything is timed.
         for at in (0..FILE_BYTES).step_by(MESSAGE_BYTES) {
             let bytes = bench.content[0].slice(0..MESSAGE_BYTES);
-            bench.file.write_all_at(&bytes, at as u64).expect("room");
+            for file in &bench.files {
+                file.write_all_at(&bytes, at as u64).expect("room");
+            }
         }
         bench
     }
@@ -125,8 +127,8 @@ impl Bench {
     fn take(&self, number: usize, bytes: &[u8]) {
         let digests: Vec<Digest> = bytes.chunks(CHUNK_BYTES).map(Digest::of).collect();
         assert_eq!(digests, self.digests[number % self.digests.len()], "altered");
-        let at = number * MESSAGE_BYTES % FILE_BYTES;
-        self.file.write_all_at(bytes, at as u64).expect("room");
+        let at = number / FILES * MESSAGE_BYTES % FILE_BYTES;
+        self.files[number % FILES].write_all_at(bytes, at as u64).expect("room");
     }
 
     /// The rate of copying, digesting and writing alone, in GB/s.
@@ -161,8 +163,14 @@ impl Bench {
         rate(began)
     }
 
-    /// The rate of the same over rails, in GB/s; with `take` false, of reading alone.
-    async fn path(self: &Arc<Self>, take: bool) -> f64 {
+    /// The rate of the same over rails, in GB/s, as a task like those of a transfer; with `take`
+    /// false, of reading alone.
+    fn path_on(self: &Arc<Self>, runtime: &Runtime, take: bool) -> f64 {
+        let path = Arc::clone(self).path(take);
+        runtime.block_on(runtime.spawn(path)).expect("no panic")
+    }
+
+    async fn path(self: Arc<Self>, take: bool) -> f64 {
         let (sender, receiver) = session(&self.slab).await;
         let began = Instant::now();
         let sending = async {
@@ -186,7 +194,7 @@ impl Bench {
                 let incoming = receiver.recv_data().await.expect("a message");
                 assert!(incoming.path().is_some(), "it came another way");
                 let lease = self.slab.lease().await;
-                let bench = Arc::clone(self);
+                let bench = Arc::clone(&self);
                 tasks.spawn(async move {
                     let number = <[u8; 8]>::try_from(incoming.header()).expect("a number");
                     let (lease, len) = incoming.read(lease).await.expect("its content");

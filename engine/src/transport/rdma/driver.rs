@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant as Clock};
 
@@ -55,13 +56,16 @@ pub(super) enum Command {
 pub(super) struct Commands {
     /// `None` when nobody takes them any more.
     queue: Mutex<Option<Vec<Command>>>,
+    /// Whether the thread sleeps, or is about to; it changes under the lock of the queue.
+    asleep: AtomicBool,
     wake: OwnedFd,
 }
 
 impl Commands {
     pub(super) fn new() -> io::Result<Self> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { queue: Mutex::new(Some(Vec::new())), wake })
+        let queue = Mutex::new(Some(Vec::new()));
+        Ok(Self { queue, asleep: AtomicBool::new(false), wake })
     }
 
     /// Hands a command over, or drops it when the rails are gone: who waits for an answer learns
@@ -70,10 +74,10 @@ impl Commands {
         let mut queue = self.queue();
         let Some(commands) = queue.as_mut() else { return };
         commands.push(command);
-        let first = commands.len() == 1;
+        let asleep = self.asleep.swap(false, Relaxed);
         drop(queue);
-        if first {
-            // Full means that it is awake.
+        if asleep {
+            // Full means that it was woken already.
             let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
         }
     }
@@ -86,7 +90,17 @@ impl Commands {
         self.queue().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
+    /// Says that the thread is about to sleep, unless there is something to do.
+    fn doze(&self) -> bool {
+        let queue = self.queue();
+        let idle = queue.as_ref().is_none_or(Vec::is_empty);
+        self.asleep.store(idle, Relaxed);
+        idle
+    }
+
+    /// Says that the thread is awake.
     fn calm(&self) {
+        self.asleep.store(false, Relaxed);
         let _ = rustix::io::read(&self.wake, &mut [0_u8; 8]);
     }
 }
@@ -254,7 +268,8 @@ impl<R: Rail> Driver<R> {
             limit = limit.min(POLLED_SLEEP);
         }
         // What completed before the devices were armed wakes nobody.
-        let woken = self.rails.poll(now) == 0 && self.wait(limit);
+        let idle = self.rails.poll(now) == 0 && self.shared.commands.doze();
+        let woken = idle && self.wait(limit);
         self.tick(woken);
     }
 
@@ -274,9 +289,7 @@ impl<R: Rail> Driver<R> {
         let limit = Timespec::try_from(limit).ok();
         let count = poll(&mut fds, limit.as_ref()).unwrap_or(0);
         let told = fds.first().is_some_and(|fd| !fd.revents().is_empty());
-        if told {
-            self.shared.commands.calm();
-        }
+        self.shared.commands.calm();
         count > usize::from(told)
     }
 }

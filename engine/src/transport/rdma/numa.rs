@@ -12,15 +12,18 @@ pub(super) fn node_of(range: &Range<usize>) -> Option<u16> {
 }
 
 /// As [`node_of`], by the text of `/proc/PID/numa_maps`: a mapping a line, with its first address
-/// and the pages that it has on each node (proc(5)).
+/// and the pages that it has on each node (proc(5)). The kernel may have joined the range with
+/// what lies before it; that mapping counts whole.
 fn most(maps: &str, range: &Range<usize>) -> Option<u16> {
+    let start_of = |line: &str| usize::from_str_radix(line.split(' ').next()?, 16).ok();
+    let first = maps.lines().filter_map(start_of).filter(|start| *start <= range.start).max();
+    let counted = first.unwrap_or(range.start)..range.end;
     let mut bytes: BTreeMap<u16, u64> = BTreeMap::new();
     for line in maps.lines() {
-        let mut words = line.split(' ');
-        let start = words.next().and_then(|word| usize::from_str_radix(word, 16).ok());
-        if !start.is_some_and(|start| range.contains(&start)) {
+        if !start_of(line).is_some_and(|start| counted.contains(&start)) {
             continue;
         }
+        let words = line.split(' ').skip(1);
         let fields: Vec<(&str, &str)> = words.filter_map(|word| word.split_once('=')).collect();
         let page = fields.iter().find(|(name, _)| *name == "kernelpagesize_kB");
         let page_kib: u64 = page.and_then(|(_, size)| size.parse().ok()).unwrap_or(4);
@@ -49,6 +52,8 @@ mod tests {
         assert_eq!(most(maps, &(0x7f00_0020_0000..0x7f00_0100_0000)), Some(1));
         assert_eq!(most(maps, &(0x7f00_0020_0000..0x7f00_0060_0000)), Some(0));
         assert_eq!(most(maps, &(0x7f00_0080_0000..0x7f00_0100_0000)), None);
+        // Joined with the mapping before it.
+        assert_eq!(most(maps, &(0x7f00_0010_0000..0x7f00_0020_0000)), Some(3));
         assert_eq!(most("", &(0..usize::MAX)), None);
         assert_eq!(most("zz default\n\nN1=3", &(0..usize::MAX)), None);
     }
@@ -60,7 +65,6 @@ mod tests {
             return;
         }
         let slab = Slab::new(16 << 20);
-        assert_eq!(node_of(&slab.range()), None);
         let mut lease = slab.try_lease().unwrap();
         lease.fill(1);
         assert!(node_of(&slab.range()).is_some());
