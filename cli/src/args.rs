@@ -173,6 +173,17 @@ pub(crate) enum Transport {
     Quic,
 }
 
+/// Whether content is made smaller on its way
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Compress {
+    /// Where processors are idle and the link is what is waited for
+    Auto,
+    /// Whatever can be made smaller
+    Always,
+    /// Nothing
+    Never,
+}
+
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct TransferFlags {
     /// Read and compare content even where size and times say that nothing changed
@@ -181,6 +192,9 @@ pub(crate) struct TransferFlags {
     /// How content travels
     #[arg(long, value_name = "TRANSPORT", default_value = "auto")]
     pub(crate) transport: Transport,
+    /// Whether content is made smaller on its way [default: transfer.compress]
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) compress: Option<Compress>,
     /// Give up reconnecting after this long [default: retry.max_s]
     #[arg(long, value_name = "SECONDS")]
     pub(crate) retry: Option<u64>,

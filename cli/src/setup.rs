@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use portway::api::{Error, Exit, TransferOptions, TransportChoice};
+use portway::api::{self, Error, Exit, TransferOptions, TransportChoice};
 use portway::config::{Config, ConfigError, EditError, Home};
 
-use crate::args::{Global, TransferFlags, Transport};
+use crate::args::{Compress, Global, TransferFlags, Transport};
 use crate::facade::Engine;
 use crate::out::Out;
 
@@ -46,6 +46,11 @@ pub(crate) fn options(flags: TransferFlags) -> TransferOptions {
         dry_run: false,
         retry_s: flags.retry,
         transport: choice(flags.transport),
+        compress: flags.compress.map(|compress| match compress {
+            Compress::Auto => api::Compress::Auto,
+            Compress::Always => api::Compress::Always,
+            Compress::Never => api::Compress::Never,
+        }),
     }
 }
 

@@ -6,7 +6,8 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use common::{Pair, fingerprint, noise, write};
+use common::{Pair, engine, fingerprint, noise, remote, write};
+use portway::api::{Compress, TransferOptions};
 
 fn tree(pair: &Pair) -> std::path::PathBuf {
     let top = pair.path("source");
@@ -84,5 +85,40 @@ async fn a_node_with_direct_writes_receives_around_the_page_cache() {
             eprintln!("1 skipped: {} is not on ext4", target.display());
         }
         assert_eq!(fingerprint(&source), fingerprint(&target));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn content_is_made_smaller_when_asked_for_unless_an_end_forbids_it() {
+    let mut pair = Pair::new().await;
+    let text: Vec<u8> = (0..900_000_u32).flat_map(|n| format!("{n} ").into_bytes()).collect();
+    let (source, mut number) = (pair.path("source"), 0);
+    let config = pair.cloud.home.config_file();
+    let before = fs::read_to_string(&config).unwrap_or_default();
+    for forbidden in [false, true] {
+        if forbidden {
+            fs::write(&config, format!("{before}\n[transfer]\ncompress = \"never\"\n")).unwrap();
+            pair.restart_cloud(|_| {}).await;
+        }
+        for compress in [Compress::Never, Compress::Always] {
+            let options = TransferOptions { compress: Some(compress), ..Default::default() };
+            // Every time other content, which nobody has yet.
+            number += 1;
+            let fresh: Vec<u8> = text.iter().map(|byte| byte ^ number).collect();
+            write(&source.join("text"), &fresh);
+            let smaller = compress == Compress::Always && !forbidden;
+            let name = format!("run{number}");
+            let pushed = pair.push_with(&source, &name, options.clone()).await.expect("a push");
+            assert_eq!(pushed.bytes_sent, text.len() as u64, "{name}");
+            assert_eq!(pushed.bytes_wire < pushed.bytes_sent / 2, smaller, "{pushed:?}");
+            assert_eq!(fingerprint(&source), fingerprint(&pair.cloud.root.join(&name)));
+
+            let (back, node) = (pair.path(&format!("back{number}/x")), engine(&pair.onprem.home));
+            fs::create_dir_all(back.parent().unwrap()).unwrap();
+            let pulled = node.pull(remote("cloud", &name), back.clone(), options).wait().await;
+            let pulled = pulled.expect("a pull");
+            assert_eq!(pulled.bytes_wire < pulled.bytes_sent / 2, smaller, "{pulled:?}");
+            assert_eq!(fingerprint(&source), fingerprint(&back));
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::connect::{self, Session};
 use super::path::{self, Own, PathChoice};
-use super::{Error, Exit, NodeAddress, TransportChoice};
+use super::{Compress, Error, Exit, NodeAddress, TransferOptions, TransportChoice};
 use crate::base::{NodeName, SiteName, Tier};
 use crate::buf::Slab;
 use crate::config::{self, Config, Endpoint, Home, ServeRecord};
@@ -16,6 +16,7 @@ use crate::identity::{
     join_config,
 };
 use crate::metrics::Registry;
+use crate::runtime::codecs::Codecs;
 use crate::storage::{Backend, Method};
 use crate::transport::quic::{Congestion, QuicConfig, QuicOptions};
 use crate::transport::rdma::sysfs::{Remark, Roots, survey};
@@ -31,6 +32,7 @@ pub(super) struct Inner {
     pub(super) config: Config,
     pub(super) quic: QuicConfig,
     pub(super) slab: Slab,
+    pub(super) codecs: Arc<Codecs>,
     pub(super) registry: Registry,
     /// RDMA devices, or why there are none; looked for at first use.
     verbs: OnceLock<Result<Arc<SystemVerbs>, Remark>>,
@@ -59,6 +61,16 @@ pub(super) fn unix_now() -> UnixTime {
 pub(super) fn clock_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl From<config::Compress> for Compress {
+    fn from(set: config::Compress) -> Self {
+        match set {
+            config::Compress::Auto => Self::Auto,
+            config::Compress::Always => Self::Always,
+            config::Compress::Never => Self::Never,
+        }
+    }
 }
 
 fn quic_options(config: &Config) -> QuicOptions {
@@ -98,7 +110,8 @@ impl Engine {
         let slab = Slab::new((config.settings.limits.slab_mib as usize) << 20);
         let registry = Registry::default();
         let verbs = OnceLock::new();
-        Ok(Self(Arc::new(Inner { home, config, quic, slab, registry, verbs })))
+        let codecs = Arc::default();
+        Ok(Self(Arc::new(Inner { home, config, quic, slab, codecs, registry, verbs })))
     }
 
     /// Makes the identity of the first node, and with it a trust domain. Returns its SPIFFE id.
@@ -234,6 +247,11 @@ impl Engine {
 }
 
 impl Inner {
+    /// Whether content is to be made smaller, as far as this node is asked.
+    pub(super) fn compress(&self, options: &TransferOptions) -> Compress {
+        options.compress.unwrap_or_else(|| self.config.settings.transfer.compress.into())
+    }
+
     /// The ports of this node that work, whatever people set. Called for each session.
     fn ports(&self) -> Ports {
         let verbs = match self.verbs() {

@@ -26,6 +26,6 @@ pub use error::{Error, Exit};
 pub use server::{ServeOptions, Server};
 pub use transfer::Transfer;
 pub use types::{
-    Finding, Level, ListEntry, NodeAddress, Outcome, Plan, Remote, TransferOptions,
+    Compress, Finding, Level, ListEntry, NodeAddress, Outcome, Plan, Remote, TransferOptions,
     TransportChoice, VerifyReport,
 };

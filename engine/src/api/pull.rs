@@ -12,6 +12,7 @@ use super::sources::{Landing, local_target};
 use super::transfer::{Done, farewell, lost, open, stop};
 use super::{Error, Exit, Outcome, Remote, TransferOptions};
 use crate::base::{RelPath, TransferId};
+use crate::encode::Compress;
 use crate::metrics::TransferMeter;
 use crate::protocol::{Stop, TargetEnd, Task};
 use crate::runtime::drive::{Context, run_target};
@@ -95,6 +96,7 @@ impl Pull {
             path: self.source.path.clone(),
             checksum: self.options.checksum,
             rails: session.link.has_rails(),
+            compress: self.engine.0.compress(&self.options),
         };
         let accept = open(&session, request, &label).await?;
         meter.set_id(accept.transfer_id);
@@ -102,6 +104,8 @@ impl Pull {
         let context = Context {
             link: session.link.clone(),
             slab: self.engine.0.slab.clone(),
+            codecs: Arc::clone(&self.engine.0.codecs),
+            compress: Compress::Never,
             meter: Arc::clone(meter),
             cancel: cancel.clone(),
         };

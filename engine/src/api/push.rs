@@ -13,6 +13,7 @@ use super::sources::Sources;
 use super::transfer::{Done, farewell, lost, open, stop};
 use super::{Error, Outcome, Remote, TransferOptions, rates};
 use crate::base::TransferId;
+use crate::encode::Compress;
 use crate::metrics::TransferMeter;
 use crate::protocol::SourceEnd;
 use crate::runtime::drive::{Context, run_source};
@@ -76,6 +77,7 @@ impl Push {
             path: sources.target.clone(),
             checksum: self.options.checksum,
             rails: session.link.has_rails(),
+            compress: Compress::Never,
         };
         let accept = open(&session, request, &label).await?;
         meter.set_id(accept.transfer_id);
@@ -83,6 +85,8 @@ impl Push {
         let context = Context {
             link: session.link.clone(),
             slab: self.engine.0.slab.clone(),
+            codecs: Arc::clone(&self.engine.0.codecs),
+            compress: accept.compress.and(self.engine.0.compress(&self.options)),
             meter: Arc::clone(meter),
             cancel: cancel.clone(),
         };

@@ -9,6 +9,7 @@ use super::calls;
 use super::connect::{NodeLink, expect_hello, our_hello, recv};
 use super::server::Shared;
 use crate::base::RelPath;
+use crate::encode::Compress;
 use crate::metrics::{NodeStatus, Phase, TransferMeter};
 use crate::protocol::{Failure, SourceEnd, Stop, TargetEnd, Task};
 use crate::runtime::drive::{Context, Lost, run_source, run_target};
@@ -101,10 +102,13 @@ impl Shared {
         link: &NodeLink,
         meter: &Arc<TransferMeter>,
         cancel: watch::Receiver<bool>,
+        compress: Compress,
     ) -> Context<NodeLink> {
         Context {
             link: link.clone(),
             slab: self.engine.0.slab.clone(),
+            codecs: Arc::clone(&self.engine.0.codecs),
+            compress,
             meter: Arc::clone(meter),
             cancel,
         }
@@ -157,13 +161,18 @@ impl Shared {
                 return refuse(link, Failure::new("internal", error.to_string()), false).await;
             }
         };
-        let accept = Accept { transfer_id: store.transfer_id(), free_bytes: store.free_bytes() };
+        let accept = Accept {
+            transfer_id: store.transfer_id(),
+            free_bytes: store.free_bytes(),
+            compress: self.engine.0.config.settings.transfer.compress.into(),
+        };
         meter.set_id(accept.transfer_id);
         tracing::info!(transfer = %accept.transfer_id, %peer, path = %open.path, plan, "receiving");
         send(link, Frame::Accept(accept)).await?;
         let cancel = self.cancel_for(writer.as_ref().map(|w| w.cancel.clone()));
         let task = if plan { Task::Plan } else { Task::Receive };
-        let ended = run_target(self.context(link, meter, cancel), store, task).await;
+        let ended =
+            run_target(self.context(link, meter, cancel, Compress::Never), store, task).await;
         drop(writer);
         match ended {
             Ok(TargetEnd::Published(published, failed)) => {
@@ -189,12 +198,15 @@ impl Shared {
         }
         let peer = &link.peer().node;
         tracing::info!(transfer = %open.transfer_id, %peer, path = %open.path, "sending");
-        send(link, Frame::Accept(Accept { transfer_id: open.transfer_id, free_bytes: 0 })).await?;
+        let accept =
+            Accept { transfer_id: open.transfer_id, free_bytes: 0, compress: Compress::Never };
+        send(link, Frame::Accept(accept)).await?;
         let tree = Arc::clone(&self.root.tree);
         let root = SourceRoot { tree, path: open.path.clone(), place: RelPath::root() };
         let files = Arc::new(SourceFiles::new(vec![root]));
         let cancel = self.cancel_for(None);
-        let ended = run_source(self.context(link, meter, cancel), files, false).await;
+        let compress = open.compress.and(self.engine.0.config.settings.transfer.compress.into());
+        let ended = run_source(self.context(link, meter, cancel, compress), files, false).await;
         match ended {
             Ok(SourceEnd::Published(..)) => Ok("done".to_owned()),
             Ok(SourceEnd::Stopped(why)) => Err(stopped(why)),

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::encode::Compress;
+
 use crate::base::{FileTime, NodeName, RelPath};
 
 /// Which node is meant.
@@ -58,6 +60,8 @@ pub struct TransferOptions {
     pub retry_s: Option<u64>,
     /// The transport for content.
     pub transport: TransportChoice,
+    /// Whether content is made smaller on its way; `None` takes the configured value.
+    pub compress: Option<Compress>,
 }
 
 /// How a transfer ended, and its numbers.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::ports::PortName;
-use super::setting::{Backend, Congestion, Raw, Rule, Setting, Wrong};
+use super::setting::{Backend, Compress, Congestion, Raw, Rule, Setting, Wrong};
 use super::similar;
 
 /// The port that a node listens on unless told otherwise.
@@ -213,6 +213,11 @@ sections! {
         queue_pairs: u64 = 2, count(1, 16);
         /// Whether content may cross the site's own fabric in plain text: RDMA does not encrypt. With false, QUIC carries it.
         plaintext: bool = true, Rule::Bool;
+    }
+    /// How content is moved.
+    transfer: TransferSection {
+        /// Whether content is made smaller on its way: auto does so where processors are idle and the link is what is waited for. What either end of a transfer forbids is not done.
+        compress: Compress = Compress::Auto, Rule::Choice(Compress::WORDS);
     }
     /// Files.
     storage: StorageSection {

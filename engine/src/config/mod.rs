@@ -22,5 +22,5 @@ pub use home::{Home, HomeError, ServeRecord};
 pub use load::{Config, Origin};
 pub use mistake::{ConfigError, Mistake, Place};
 pub use ports::{ParsePortNameError, PortName};
-pub use setting::{Backend, Congestion, Rule, Wrong};
+pub use setting::{Backend, Compress, Congestion, Rule, Wrong};
 pub use similar::similar;

@@ -288,6 +288,18 @@ choice! {
 }
 
 choice! {
+    /// Whether content is made smaller on its way.
+    Compress {
+        /// Where processors are idle and the link is what is waited for.
+        Auto = "auto",
+        /// Whatever can be made smaller.
+        Always = "always",
+        /// Nothing.
+        Never = "never",
+    }
+}
+
+choice! {
     /// How files are read and written.
     Backend {
         /// Whichever was measured to be faster for cached files: `pool`.

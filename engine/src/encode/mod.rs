@@ -26,6 +26,30 @@ pub const CONTENT_BYTES_MIN: usize = 256;
 /// An encoding must save at least one part in this many, or the content is sent raw.
 pub const SAVING_PARTS: usize = 32;
 
+/// Whether content is to be encoded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Compress {
+    /// Where processors are idle and the link is what is waited for.
+    #[default]
+    Auto,
+    /// Whatever can be made smaller.
+    Always,
+    /// Nothing.
+    Never,
+}
+
+impl Compress {
+    /// What holds when both ends say something: one that wants none gets none; else one that
+    /// always wants it gets it.
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Never, _) | (_, Self::Never) => Self::Never,
+            (Self::Always, _) | (_, Self::Always) => Self::Always,
+            (Self::Auto, Self::Auto) => Self::Auto,
+        }
+    }
+}
+
 /// Width of an element, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Width {

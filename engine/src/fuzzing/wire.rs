@@ -4,9 +4,10 @@ use crate::base::limits::{
     CHUNK_BYTES_MAX, ENTRIES_PER_FRAME_MAX, FRAME_BYTES_MAX, OBJECT_BYTES_MAX, RUN_PIECES_MAX,
 };
 use crate::base::{Digest, FileTime, RelPath, Stamp, TransferId};
+use crate::encode::{CONTENT_BYTES_MAX, Compress, Encoding, Layout, Width};
 use crate::manifest::{Entry, EntryKind, Object};
 use crate::wire::{
-    Accept, Bitmap, DataHeader, End, Frame, Hello, Known, NO_RAILS_BYTES_MAX, Numbers, Open,
+    Accept, Bitmap, Coded, DataHeader, End, Frame, Hello, Known, NO_RAILS_BYTES_MAX, Numbers, Open,
     Operation, PORTS_MAX, Piece, Port, Published, Verdict,
 };
 
@@ -81,8 +82,13 @@ pub(crate) fn frames() -> Vec<Frame> {
             path: path(b"a/b"),
             checksum: true,
             rails: true,
+            compress: Compress::Auto,
         }),
-        Frame::Accept(Accept { transfer_id: TransferId(5), free_bytes: 1 }),
+        Frame::Accept(Accept {
+            transfer_id: TransferId(5),
+            free_bytes: 1,
+            compress: Compress::Always,
+        }),
         Frame::Refuse { code: text.clone(), detail: text.clone(), retry: true },
         Frame::Entries {
             first: 4,
@@ -122,7 +128,9 @@ pub(super) fn data_header(data: &[u8]) -> bool {
     for piece in header.pieces() {
         bits[piece] = true;
     }
-    assert_eq!(DataHeader::of(header.run, bits), header);
+    let coded = header.coded;
+    assert!(coded.is_none_or(|coded| coded.len as usize <= CONTENT_BYTES_MAX));
+    assert_eq!(DataHeader { coded, ..DataHeader::of(header.run, bits) }, header);
     true
 }
 
@@ -130,11 +138,15 @@ pub(super) fn data_header_seeds() -> Vec<Vec<u8>> {
     let header = |run, bit: fn(usize) -> bool| {
         DataHeader::of(run, (0..RUN_PIECES_MAX).map(bit)).encode().to_vec()
     };
+    let layout = Layout::new(Width::Four, 3);
+    let coded = Some(Coded { encoding: Encoding::Turned(layout), len: 77 });
+    let coded = DataHeader { coded, ..DataHeader::of(3, [true, false, true]) }.encode().to_vec();
     vec![
         header(0, |_| false),
         header(9, |_| true),
         header(1 << 63, |i| i < 40 && i % 3 != 0),
         header(7, |i| i + 1 == RUN_PIECES_MAX),
         header(7, |i| i % 2 == 0),
+        coded,
     ]
 }

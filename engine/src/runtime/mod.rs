@@ -3,7 +3,9 @@
 //! `target::TargetStore` and `source::SourceFiles` carry out what the protocol machines ask for,
 //! over the storage port; they block and know no network, so the simulation runs them too.
 
+pub mod codecs;
 pub mod drive;
+mod idle;
 pub mod manifest_file;
 pub mod root;
 pub mod scan;

@@ -141,6 +141,10 @@ pub trait Link: Clone + Send + Sync + 'static {
     fn sends_max(&self) -> usize {
         4
     }
+    /// Whether it is slow enough, next to a processor, for smaller content to be worth time.
+    fn wants_encoding(&self) -> bool {
+        true
+    }
     /// Content that came over this path was altered on its way: it is not taken for a while.
     fn blame(&self, _path: u8) {}
     /// What crossed the wire so far.

@@ -17,6 +17,7 @@ use super::messages::{
 use super::port::{NO_RAILS_BYTES_MAX, PORTS_MAX, Port};
 use crate::base::limits::{CHUNK_BYTES_MAX, ENTRIES_PER_FRAME_MAX, OBJECT_BYTES_MAX};
 use crate::base::{Digest, RelPath, TransferId};
+use crate::encode::Compress;
 use crate::manifest::{Entry, Object};
 
 /// Bytes of a packed piece: seq, round, offset, length (all LE) and digest.
@@ -150,11 +151,13 @@ pub(super) fn encode(frame: &Frame) -> Bytes {
             path: open.path.as_bytes().to_vec().into(),
             checksum: open.checksum,
             rails: open.rails,
+            compress: compress_number(open.compress),
         }),
-        Frame::Accept(Accept { transfer_id, free_bytes }) => {
-            let transfer_id = transfer_id.0.to_be_bytes().to_vec().into();
-            Body::Accept(AcceptMsg { transfer_id, free_bytes })
-        }
+        Frame::Accept(accept) => Body::Accept(AcceptMsg {
+            transfer_id: accept.transfer_id.0.to_be_bytes().to_vec().into(),
+            free_bytes: accept.free_bytes,
+            compress: compress_number(accept.compress),
+        }),
         Frame::Refuse { code, detail, retry } => Body::Refuse(RefuseMsg { code, detail, retry }),
         Frame::Entries { first, entries } => {
             Body::Entries(EntriesMsg { first, entries: entries.iter().map(Into::into).collect() })
@@ -229,7 +232,26 @@ fn open(msg: &OpenMsg) -> Result<Open, DecodeError> {
         path: RelPath::from_bytes(&msg.path)?,
         checksum: msg.checksum,
         rails: msg.rails,
+        compress: compress(msg.compress)?,
     })
+}
+
+/// As it travels: one that knows no encodings sends nothing, which is zero.
+fn compress_number(compress: Compress) -> u32 {
+    match compress {
+        Compress::Never => 0,
+        Compress::Auto => 1,
+        Compress::Always => 2,
+    }
+}
+
+fn compress(number: u32) -> Result<Compress, DecodeError> {
+    match number {
+        0 => Ok(Compress::Never),
+        1 => Ok(Compress::Auto),
+        2 => Ok(Compress::Always),
+        _ => Err(DecodeError::Field { field: "compress" }),
+    }
 }
 
 /// Gives every field `tag` of a message that has bytes of its own.
@@ -306,6 +328,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Frame, DecodeError> {
         Body::Accept(m) => Frame::Accept(Accept {
             transfer_id: transfer_id(&m.transfer_id)?,
             free_bytes: m.free_bytes,
+            compress: compress(m.compress)?,
         }),
         Body::Refuse(m) => Frame::Refuse {
             code: text("code", m.code)?,

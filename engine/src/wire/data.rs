@@ -1,15 +1,20 @@
 //! The header of a data message: which pieces of which run its content is.
 //!
 //! ```text
-//! run u64 LE | ranges u16 LE | ranges x (first u16 LE, count u16 LE)
+//! run u64 LE | ranges u16 LE | ranges x (first u16 LE, count u16 LE) | encoding 4 B | length u32 LE
 //! ```
 //!
-//! Ranges are in rising order and do not touch; the content is the pieces' bytes back to back.
+//! Ranges are in rising order and do not touch; the content is the pieces' bytes back to back. The
+//! last two fields are there only where that content is encoded; the length is the decoded one.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::DecodeError;
 use crate::base::limits::RUN_PIECES_MAX;
+use crate::encode::{CONTENT_BYTES_MAX, Encoding};
+
+/// Bytes of the fields that encoded content has.
+const CODED_BYTES: usize = Encoding::BYTES + 4;
 
 /// Consecutive pieces of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +25,15 @@ pub struct PieceRange {
     pub count: u16,
 }
 
+/// How the content of a data message is encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Coded {
+    /// The encoding, never raw.
+    pub encoding: Encoding,
+    /// Bytes of the decoded content, at most [`CONTENT_BYTES_MAX`].
+    pub len: u32,
+}
+
 /// Which pieces a data message holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataHeader {
@@ -27,6 +41,8 @@ pub struct DataHeader {
     pub run: u64,
     /// The pieces, rising.
     pub ranges: Vec<PieceRange>,
+    /// How they are encoded; `None` if they are there as they are.
+    pub coded: Option<Coded>,
 }
 
 impl DataHeader {
@@ -40,7 +56,7 @@ impl DataHeader {
                 _ => ranges.push(PieceRange { first: i, count: 1 }),
             }
         }
-        Self { run, ranges }
+        Self { run, ranges, coded: None }
     }
 
     /// Indices of the pieces.
@@ -53,12 +69,16 @@ impl DataHeader {
 
     /// The header's bytes.
     pub fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(10 + 4 * self.ranges.len());
+        let mut out = BytesMut::with_capacity(10 + 4 * self.ranges.len() + CODED_BYTES);
         out.put_u64_le(self.run);
         out.put_u16_le(self.ranges.len() as u16);
         for range in &self.ranges {
             out.put_u16_le(range.first);
             out.put_u16_le(range.count);
+        }
+        if let Some(Coded { encoding, len }) = self.coded {
+            out.put_slice(&encoding.to_bytes());
+            out.put_u32_le(len);
         }
         out.freeze()
     }
@@ -70,9 +90,15 @@ impl DataHeader {
         let mut run = [0; 8];
         run.copy_from_slice(&head[..8]);
         let count = usize::from(u16::from_le_bytes([head[8], head[9]]));
-        if count > RUN_PIECES_MAX || rest.len() != count * 4 {
+        let Some((rest, coded)) = rest.split_at_checked(count * 4) else { return Err(field) };
+        if count > RUN_PIECES_MAX {
             return Err(field);
         }
+        let coded = match coded {
+            [] => None,
+            [a, b, c, d, len @ ..] => Some(Self::decode_coded([*a, *b, *c, *d], len)?),
+            _ => return Err(field),
+        };
         let mut ranges = Vec::with_capacity(count);
         let mut below = 0;
         for raw in rest.chunks_exact(4) {
@@ -87,6 +113,17 @@ impl DataHeader {
             below = end + 1;
             ranges.push(range);
         }
-        Ok(Self { run: u64::from_le_bytes(run), ranges })
+        Ok(Self { run: u64::from_le_bytes(run), ranges, coded })
+    }
+
+    fn decode_coded(encoding: [u8; Encoding::BYTES], len: &[u8]) -> Result<Coded, DecodeError> {
+        let field = DecodeError::Field { field: "content encoding" };
+        let len = len.try_into().map(u32::from_le_bytes).map_err(|_| field.clone())?;
+        match Encoding::from_bytes(encoding) {
+            Ok(encoding) if encoding != Encoding::Raw && len as usize <= CONTENT_BYTES_MAX => {
+                Ok(Coded { encoding, len })
+            }
+            _ => Err(field),
+        }
     }
 }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::{DecodeError, Port};
 use crate::base::limits::RUN_PIECES_MAX;
 use crate::base::{Digest, RelPath, Seq, TransferId};
+use crate::encode::Compress;
 use crate::manifest::{Entry, Object};
 
 /// First frame of either side.
@@ -47,6 +48,8 @@ pub struct Open {
     pub checksum: bool,
     /// Content takes rails between the ports that both greetings told of.
     pub rails: bool,
+    /// What an opener who is the target wants encoded; one that knows no encodings wants none.
+    pub compress: Compress,
 }
 
 /// The peer agrees.
@@ -56,6 +59,8 @@ pub struct Accept {
     pub transfer_id: TransferId,
     /// Free bytes where the target writes; zero if the acceptor is the source.
     pub free_bytes: u64,
+    /// What an acceptor who is the target wants encoded; one that knows no encodings wants none.
+    pub compress: Compress,
 }
 
 /// A part of an object that the source offers or is asked for.

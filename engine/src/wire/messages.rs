@@ -106,6 +106,8 @@ pub(super) struct OpenMsg {
     pub(super) checksum: bool,
     #[prost(bool, tag = "5")]
     pub(super) rails: bool,
+    #[prost(uint32, tag = "6")]
+    pub(super) compress: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -114,6 +116,8 @@ pub(super) struct AcceptMsg {
     pub(super) transfer_id: Bytes,
     #[prost(uint64, tag = "2")]
     pub(super) free_bytes: u64,
+    #[prost(uint32, tag = "3")]
+    pub(super) compress: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -6,7 +6,7 @@ mod frame;
 mod messages;
 mod port;
 
-pub use data::{DataHeader, PieceRange};
+pub use data::{Coded, DataHeader, PieceRange};
 pub use frame::{
     Accept, Bitmap, End, Frame, Hello, Known, Numbers, Open, Operation, Piece, Published, Verdict,
 };

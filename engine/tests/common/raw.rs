@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use portway::base::{RelPath, TransferId};
 use portway::config::Home;
+use portway::encode::Compress;
 use portway::identity::{Expect, Identity, UnixTime, client_config, peer_of, server_config};
 use portway::transport::quic::{
     PeerCheck, QuicConfig, QuicLink, QuicListener, QuicOptions, QuicTls, dial,
@@ -83,6 +84,7 @@ pub fn open(path: &str) -> Frame {
         path: RelPath::from_bytes(path.as_bytes()).unwrap(),
         checksum: false,
         rails: false,
+        compress: Compress::Never,
     })
 }
 

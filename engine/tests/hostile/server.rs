@@ -2,6 +2,7 @@
 
 use portway::api::{Error, Exit, NodeAddress, Outcome, Remote, TransferOptions};
 use portway::base::TransferId;
+use portway::encode::Compress;
 use portway::transport::quic::QuicListener;
 use portway::wire::{Accept, Operation};
 
@@ -40,7 +41,15 @@ impl Server {
     /// As `asked`, and the pull was promised what it asked for.
     async fn accepted(&self) -> (QuicLink, impl Future<Output = Result<Outcome, Error>>) {
         let (link, pulled) = self.asked().await;
-        send(&link, Frame::Accept(Accept { transfer_id: TransferId(7), free_bytes: 0 })).await;
+        send(
+            &link,
+            Frame::Accept(Accept {
+                transfer_id: TransferId(7),
+                free_bytes: 0,
+                compress: Compress::Never,
+            }),
+        )
+        .await;
         (link, pulled)
     }
 

@@ -354,7 +354,8 @@ fn content_of_another_length_than_its_pieces_ends_the_session() {
         assert!(bench.actions.iter().any(|a| matches!(a, TargetAction::Drop { .. })));
     }
     let (mut bench, _) = two_wanted();
-    let header = DataHeader { run: 0, ranges: vec![PieceRange { first: 1, count: 2 }] };
+    let ranges = vec![PieceRange { first: 1, count: 2 }];
+    let header = DataHeader { run: 0, ranges, coded: None };
     bench.tell(TargetInput::Data { ticket: 0, header, bytes: 10 });
     assert!(bench.violation().is_some(), "a piece that the run does not have");
 }

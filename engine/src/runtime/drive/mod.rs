@@ -1,5 +1,6 @@
 //! Sessions: a machine, its files and a link, driven by tasks until the transfer ends.
 
+mod coding;
 mod landing;
 mod source;
 mod target;
@@ -14,10 +15,13 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::base::Instant;
 use crate::buf::Slab;
+use crate::encode::Compress;
 use crate::metrics::{RailStatus, TransferMeter, add_rails};
 use crate::protocol::Failure;
 use crate::transport::{Link, LinkError};
 use crate::wire::{Frame, Numbers};
+
+use super::codecs::Codecs;
 
 pub use source::run_source;
 pub use target::run_target;
@@ -36,6 +40,10 @@ pub struct Context<L> {
     pub link: L,
     /// Memory for content.
     pub slab: Slab,
+    /// What content is encoded and decoded with.
+    pub codecs: Arc<Codecs>,
+    /// Whether content is encoded that this end sends.
+    pub compress: Compress,
     /// The transfer's counters.
     pub meter: Arc<TransferMeter>,
     /// Turns true when this end is to stop, resumably.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
+use super::coding::Coding;
 use super::{
     Before, Broken, Context, FrameSender, Lost, Ordered, cancelled, panicked, read_wire,
     spawn_input, spawn_receiver, spawn_wire_meter, update_meter,
@@ -79,6 +80,7 @@ struct Driver<L: Link> {
     inputs: mpsc::Sender<Input>,
     held: HashMap<u64, Held>,
     sends: Arc<Semaphore>,
+    coding: Arc<Coding>,
     /// Reading again takes memory of its own, one lease at a time: the slab may be full of runs
     /// that wait for what is to be read again.
     rereads: Arc<Semaphore>,
@@ -115,6 +117,8 @@ pub async fn run_source<L: Link>(
     let machine = Source::new(runs_max, dry_run);
     let sends_max = context.link.sends_max();
     context.meter.set_phase(Phase::Moving, "");
+    let (codecs, slab) = (Arc::clone(&context.codecs), context.slab.clone());
+    let coding = Arc::new(Coding::new(codecs, context.compress, slab));
     let mut driver = Driver {
         context,
         files,
@@ -124,6 +128,7 @@ pub async fn run_source<L: Link>(
         inputs,
         held: HashMap::new(),
         sends: Arc::new(Semaphore::new(sends_max)),
+        coding,
         rereads: Arc::new(Semaphore::new(1)),
         work,
         net,
@@ -192,10 +197,13 @@ impl<L: Link> Driver<L> {
         let run = header.run;
         let Some(held) = self.held.remove(&run) else { return };
         let (link, sends) = (self.context.link.clone(), Arc::clone(&self.sends));
-        let inputs = self.inputs.clone();
+        let (inputs, coding) = (self.inputs.clone(), Arc::clone(&self.coding));
         self.net.spawn(async move {
+            let content = held.slices(&header);
+            drop(held);
+            let (header, content, _sending) = coding.ready(&link, header, content).await;
             let _turn = sends.acquire_owned().await;
-            let input = match link.send_data(header.encode(), held.slices(&header)).await {
+            let input = match link.send_data(header.encode(), content).await {
                 Ok(()) => Input::Sent(run),
                 Err(error) => {
                     // The control channel mostly knows better why, and says so by itself.

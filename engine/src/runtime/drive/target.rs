@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::coding::decoded;
 use super::landing::Landing;
 use super::{
     Before, Broken, Context, FrameSender, Lost, MachineClock, Ordered, cancelled, read_wire,
@@ -167,7 +168,7 @@ fn spawn_data_receiver<L: Link>(
     tasks: &mut JoinSet<()>,
 ) {
     let (link, slab, inputs) = (context.link.clone(), context.slab.clone(), inputs.clone());
-    let landing = landing.clone();
+    let (landing, codecs) = (landing.clone(), Arc::clone(&context.codecs));
     tasks.spawn(async move {
         let mut reads = JoinSet::new();
         loop {
@@ -176,16 +177,20 @@ fn spawn_data_receiver<L: Link>(
             let mut lease = slab.lease().await;
             while reads.try_join_next().is_some() {}
             let (path, landing) = (incoming.path(), landing.clone());
+            let codecs = Arc::clone(&codecs);
             spawn_input(&mut reads, &inputs, async move {
                 match DataHeader::decode(incoming.header()) {
                     Err(error) => Input::Lost(LinkError::Protocol { detail: error.to_string() }),
                     Ok(header) => {
                         landing.align(&mut lease, &header);
-                        match incoming.read(lease).await {
+                        let Ok((lease, bytes)) = incoming.read(lease).await else {
+                            return Input::Cut;
+                        };
+                        match decoded(codecs, lease, bytes, header.coded).await {
                             Ok((lease, bytes)) => {
                                 Input::Data(header, Content { lease, bytes, path })
                             }
-                            Err(_) => Input::Cut,
+                            Err(error) => Input::Lost(error),
                         }
                     }
                 }

@@ -1,5 +1,6 @@
 //! Whole transfers by the real drivers, run over each transport.
 
+mod coding;
 mod scene;
 
 use std::time::Duration;
@@ -8,6 +9,10 @@ use bytes::Bytes;
 use rustix::io::Errno;
 use tokio::sync::Semaphore;
 
+use self::coding::{
+    content_that_does_not_decode_ends_the_session,
+    content_that_gets_smaller_does_and_arrives_as_it_was,
+};
 use self::scene::{
     CREDIT, Memory, Quic, Rdma, RealVerbs, Scene, Transport, bytes_read, in_time, path, until,
 };
@@ -422,6 +427,8 @@ every_transport! {
     a_source_that_is_told_to_stop_leaves_what_arrived_to_be_resumed,
     a_target_that_is_told_to_stop_makes_durable_what_arrived_and_says_so,
     a_peer_that_breaks_the_protocol_is_refused,
+    content_that_does_not_decode_ends_the_session,
+    content_that_gets_smaller_does_and_arrives_as_it_was,
     f37_a_call_without_descriptors_ends_the_session_and_fails_no_object,
     f46_a_panic_ends_its_own_transfer_and_the_next_session_goes_on,
 }

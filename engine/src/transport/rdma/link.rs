@@ -268,6 +268,11 @@ impl<L: Link> Link for RdmaLink<L> {
         if self.fabric.is_some() { 24 } else { self.inner.sends_max() }
     }
 
+    fn wants_encoding(&self) -> bool {
+        // Rails are faster than any encoder.
+        self.fabric.is_none() && self.inner.wants_encoding()
+    }
+
     fn blame(&self, path: u8) {
         if let Some(fabric) = &self.fabric {
             fabric.shared.commands.push(Command::Blame { rail: path });

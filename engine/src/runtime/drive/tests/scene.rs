@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use crate::base::{FileTime, RelPath, TransferId};
 use crate::buf::Slab;
+use crate::encode::Compress;
 use crate::index::Index;
 use crate::metrics::{RailState, RailStatus, TransferMeter};
 use crate::protocol::{SourceEnd, TargetEnd, Task};
@@ -242,6 +243,10 @@ impl<L: Link> Link for Watched<L> {
         self.link.recv_data().await
     }
 
+    fn wants_encoding(&self) -> bool {
+        self.link.wants_encoding()
+    }
+
     fn meter(&self) -> WireMeter {
         self.link.meter()
     }
@@ -451,7 +456,8 @@ pub(super) fn bytes_read(tree: &MemoryTree, top: &str) -> u64 {
 fn context<L: Link>(link: L, slab: &Slab) -> (Context<L>, watch::Sender<bool>) {
     let (stop, cancel) = watch::channel(false);
     let meter = TransferMeter::new("push", "peer", "path");
-    (Context { link, slab: slab.clone(), meter, cancel }, stop)
+    let (slab, codecs) = (slab.clone(), Arc::default());
+    (Context { link, slab, codecs, compress: Compress::Always, meter, cancel }, stop)
 }
 
 /// What a node that is told to stop says to a source.

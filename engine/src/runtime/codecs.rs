@@ -1,0 +1,233 @@
+//! What a node's transfers encode and decode content with, and how many processors they may take
+//! for it.
+//!
+//! Encoding is worth its time where processors are idle. So how many messages may be encoded at
+//! once rises while some are, and falls to none while all are busy: then the processors are what a
+//! transfer waits for, not the link.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use crate::buf::{Lease, Slab};
+use crate::encode::{DecodeError, Decoder, Encoder};
+use crate::runtime::idle::IdleClock;
+use crate::wire::Coded;
+
+/// Most messages that are encoded at once, and most that are decoded at once; an encoder takes
+/// about 6 MiB, a decoder 4 MiB.
+const CODERS_MAX: usize = 8;
+/// How long processors are watched before the number of encoders changes.
+const WATCH: Duration = Duration::from_millis(250);
+/// A longer time says nothing of now.
+const STALE: Duration = Duration::from_secs(2);
+/// Idle processors above which one more message may be encoded at once.
+const IDLE_ENOUGH: f64 = 0.6;
+/// Idle processors below which one message less may be encoded at once.
+const IDLE_SCARCE: f64 = 0.15;
+
+/// Encoders and decoders of a node.
+pub struct Codecs {
+    /// Most encoders at once.
+    most: usize,
+    budget: Mutex<Budget>,
+    /// Something changed that a message may wait for before it is encoded.
+    pub(super) changed: Notify,
+    encoders: Mutex<Vec<Encoder>>,
+    decoders: Mutex<Vec<(Decoder, Vec<u8>)>>,
+    /// Permits to decode.
+    decoding: Arc<Semaphore>,
+}
+
+struct Budget {
+    /// Encoders that may run; `None` until processors were watched.
+    allowed: Option<usize>,
+    running: usize,
+    clock: IdleClock,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Default for Codecs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Codecs {
+    /// Codecs for the processors of this machine; they take memory when they are used.
+    pub fn new() -> Self {
+        let most = thread::available_parallelism().map_or(1, usize::from).min(CODERS_MAX);
+        Self {
+            most,
+            budget: Mutex::new(Budget { allowed: None, running: 0, clock: IdleClock::default() }),
+            changed: Notify::new(),
+            encoders: Mutex::default(),
+            decoders: Mutex::default(),
+            decoding: Arc::new(Semaphore::new(most)),
+        }
+    }
+
+    /// Asks for one of the encoders; it must be given back with [`done`](Self::done). With `always`
+    /// all of them may run. `far` says that the link is a long one: until processors were watched,
+    /// all may run there, and none elsewhere.
+    pub(super) fn ask(&self, always: bool, far: bool) -> Asked {
+        let budget = &mut *lock(&self.budget);
+        if let Some(idle) = budget.clock.idle(Instant::now(), WATCH, STALE) {
+            let before = budget.allowed.unwrap_or(if far { self.most } else { 0 });
+            budget.allowed = Some(adapted(before, idle, self.most));
+        }
+        let allowed = match budget.allowed {
+            _ if always => self.most,
+            None if far => self.most,
+            allowed => allowed.unwrap_or(0),
+        };
+        if budget.running < allowed {
+            budget.running += 1;
+            Asked::Granted
+        } else if allowed == 0 {
+            Asked::Never
+        } else {
+            Asked::Later
+        }
+    }
+
+    /// An encoder is free again.
+    pub(super) fn done(&self) {
+        lock(&self.budget).running -= 1;
+        self.changed.notify_waiters();
+    }
+
+    /// Encodes content if that saves enough, with memory of `slab` if there is some. Takes time.
+    pub(super) fn encode(&self, parts: &[Bytes], slab: &Slab) -> Option<(Coded, Bytes)> {
+        let mut lease = slab.try_lease()?;
+        let mut encoder = lock(&self.encoders).pop().unwrap_or_default();
+        let parts: Vec<&[u8]> = parts.iter().map(|part| &part[..]).collect();
+        let encoding = encoder.probe(&parts);
+        let encoded = encoder.encode(encoding, &parts, None, &mut lease);
+        lock(&self.encoders).push(encoder);
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        let encoded = encoded?;
+        let coded = Coded { encoding: encoded.encoding, len: u32::try_from(len).ok()? };
+        Some((coded, lease.freeze().slice(0..encoded.len)))
+    }
+
+    /// The right to decode one message, held meanwhile.
+    pub(super) async fn may_decode(self: &Arc<Self>) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.decoding).acquire_owned().await.ok()
+    }
+
+    /// Decodes the first `len` bytes of a lease in place; returns how many there are then. Takes
+    /// time.
+    pub(super) fn decode(
+        &self,
+        lease: &mut Lease,
+        len: usize,
+        coded: Coded,
+    ) -> Result<usize, DecodeError> {
+        let (mut decoder, mut encoded) = lock(&self.decoders).pop().unwrap_or_default();
+        encoded.clear();
+        encoded.extend_from_slice(&lease[..len]);
+        let bytes = coded.len as usize;
+        let done = decoder.decode(coded.encoding, &encoded, None, &mut lease[..bytes]);
+        lock(&self.decoders).push((decoder, encoded));
+        done.map(|()| bytes)
+    }
+}
+
+/// What becomes of a wish to encode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// Now; the encoder must be given back.
+    Granted,
+    /// When another message is done.
+    Later,
+    /// Not now: processors are busy.
+    Never,
+}
+
+/// How many encoders may run at once, after as many processors were idle with `before`.
+fn adapted(before: usize, idle: f64, most: usize) -> usize {
+    if idle >= IDLE_ENOUGH {
+        // From none at once to what is idle: a short transfer does not wait for it step by step.
+        let more = if before == 0 { (idle / IDLE_ENOUGH) as usize } else { before + 1 };
+        more.min(most)
+    } else if idle < IDLE_SCARCE {
+        before.saturating_sub(1)
+    } else {
+        before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::limits::LEASE_BYTES;
+    use crate::encode::Encoding;
+
+    #[test]
+    fn encoders_follow_idle_processors() {
+        assert_eq!(adapted(0, 7.9, 8), 8);
+        assert_eq!(adapted(0, 1.3, 8), 2);
+        assert_eq!(adapted(0, 0.5, 8), 0);
+        assert_eq!(adapted(2, 0.7, 8), 3);
+        assert_eq!(adapted(8, 7.0, 8), 8);
+        assert_eq!(adapted(3, 0.3, 8), 3);
+        assert_eq!(adapted(3, 0.1, 8), 2);
+        assert_eq!(adapted(0, 0.0, 8), 0);
+    }
+
+    #[test]
+    fn encoders_are_lent_up_to_their_number_and_come_back() {
+        let codecs = Codecs { most: 2, ..Codecs::new() };
+        let ask = || codecs.ask(true, false);
+        assert_eq!([ask(), ask(), ask()], [Asked::Granted, Asked::Granted, Asked::Later]);
+        codecs.done();
+        assert_eq!(ask(), Asked::Granted);
+        // On a short link nothing is encoded before processors were watched; on a long one all may.
+        let codecs = Codecs { most: 1, ..Codecs::new() };
+        assert_eq!(codecs.ask(false, false), Asked::Never);
+        assert_eq!(codecs.ask(false, true), Asked::Granted);
+        assert_eq!(codecs.ask(false, true), Asked::Later);
+    }
+
+    #[test]
+    fn content_comes_back_in_the_lease_that_it_came_in() {
+        let (codecs, slab) = (Codecs::new(), Slab::new(0));
+        let text: Vec<u8> = (0..100_000_u32).flat_map(|n| format!("{n} ").into_bytes()).collect();
+        let parts = [Bytes::copy_from_slice(&text[..3]), Bytes::copy_from_slice(&text[3..])];
+        let (coded, content) = codecs.encode(&parts, &slab).expect("text gets smaller");
+        assert_eq!(coded.len as usize, text.len());
+        assert!(content.len() * 2 < text.len(), "{} bytes", content.len());
+        let mut lease = slab.try_lease().expect("a lease");
+        lease.align_to(77);
+        lease[..content.len()].copy_from_slice(&content);
+        assert_eq!(codecs.decode(&mut lease, content.len(), coded), Ok(text.len()));
+        assert_eq!(&lease[..text.len()], text);
+        // What does not decode is an error, and the memory is used again all the same.
+        let wrong = Coded { len: coded.len - 1, ..coded };
+        lease[..content.len()].copy_from_slice(&content);
+        assert!(codecs.decode(&mut lease, content.len(), wrong).is_err());
+        let random = Coded { encoding: Encoding::Zstd, len: LEASE_BYTES as u32 };
+        assert!(codecs.decode(&mut lease, 1000, random).is_err());
+        lease[..content.len()].copy_from_slice(&content);
+        assert_eq!(codecs.decode(&mut lease, content.len(), coded), Ok(text.len()));
+    }
+
+    #[test]
+    fn what_does_not_get_smaller_or_finds_no_memory_is_left_as_it_is() {
+        let (codecs, slab) = (Codecs::new(), Slab::new(0));
+        let random = crate::sim::rng::Rng::new(1).bytes(300_000);
+        assert!(codecs.encode(&[random.into()], &slab).is_none());
+        let zeros = [Bytes::from(vec![0; 100_000])];
+        assert!(codecs.encode(&zeros, &slab).is_some());
+        let all: Vec<Lease> = std::iter::from_fn(|| slab.try_lease()).collect();
+        assert!(codecs.encode(&zeros, &slab).is_none());
+        drop(all);
+    }
+}

@@ -1,0 +1,137 @@
+//! Encoding content before it is sent, where that pays, and decoding what arrives.
+//!
+//! It pays where the link is what is waited for. A message is encoded when an encoder is free; it
+//! waits for one as long as another message is on its way, and goes as it is when the link would
+//! do nothing meanwhile.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use bytes::Bytes;
+
+use crate::buf::{Lease, Slab};
+use crate::encode::Compress;
+use crate::runtime::codecs::{Asked, Codecs};
+use crate::transport::{Link, LinkError};
+use crate::wire::{Coded, DataHeader};
+
+/// Round trip, in microseconds, from which on a link counts as a long one.
+const FAR_US: u64 = 2_000;
+
+/// Encoding of what one transfer sends.
+pub(super) struct Coding {
+    codecs: Arc<Codecs>,
+    compress: Compress,
+    slab: Slab,
+    /// Messages that are ready and not sent yet.
+    sending: AtomicUsize,
+    /// Messages that were ready so far.
+    ready: AtomicUsize,
+}
+
+/// A message on its way.
+pub(super) struct Sending<'a>(&'a Coding);
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        self.0.sending.fetch_sub(1, Relaxed);
+        self.0.codecs.changed.notify_waiters();
+    }
+}
+
+/// Gives an encoder back.
+struct Lent(Arc<Codecs>);
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.0.done();
+    }
+}
+
+impl Coding {
+    pub(super) fn new(codecs: Arc<Codecs>, compress: Compress, slab: Slab) -> Self {
+        Self { codecs, compress, slab, sending: AtomicUsize::new(0), ready: AtomicUsize::new(0) }
+    }
+
+    /// Makes a message ready: encodes its content, or leaves it as it is. It is on its way until
+    /// what comes with it is dropped.
+    pub(super) async fn ready<L: Link>(
+        &self,
+        link: &L,
+        mut header: DataHeader,
+        content: Vec<Bytes>,
+    ) -> (DataHeader, Vec<Bytes>, Sending<'_>) {
+        let lent = if link.wants_encoding() { self.encoder(link).await } else { None };
+        let content = match lent {
+            None => content,
+            Some(lent) => {
+                let slab = self.slab.clone();
+                let plain = content.clone();
+                let work = move || lent.0.encode(&content, &slab);
+                // Without an encoded form, for whatever reason, it goes as it is.
+                match tokio::task::spawn_blocking(work).await.ok().flatten() {
+                    None => plain,
+                    Some((coded, encoded)) => {
+                        header.coded = Some(coded);
+                        vec![encoded]
+                    }
+                }
+            }
+        };
+        (header, content, self.begin())
+    }
+
+    fn begin(&self) -> Sending<'_> {
+        self.sending.fetch_add(1, Relaxed);
+        self.ready.fetch_add(1, Relaxed);
+        Sending(self)
+    }
+
+    /// An encoder, or `None` if the message is better sent as it is.
+    async fn encoder<L: Link>(&self, link: &L) -> Option<Lent> {
+        if self.compress == Compress::Never {
+            return None;
+        }
+        let always = self.compress == Compress::Always;
+        loop {
+            let changed = self.codecs.changed.notified();
+            tokio::pin!(changed);
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            match self.codecs.ask(always, link.meter().rtt_us >= FAR_US) {
+                Asked::Granted => return Some(Lent(Arc::clone(&self.codecs))),
+                Asked::Never => return None,
+                Asked::Later => {
+                    let idle = self.sending.load(Relaxed) == 0 && self.ready.load(Relaxed) > 0;
+                    if idle && !always {
+                        return None;
+                    }
+                }
+            }
+            changed.await;
+        }
+    }
+}
+
+/// Content as it was before it was encoded, in the lease that it came in.
+pub(super) async fn decoded(
+    codecs: Arc<Codecs>,
+    mut lease: Lease,
+    len: usize,
+    coded: Option<Coded>,
+) -> Result<(Lease, usize), LinkError> {
+    let Some(coded) = coded else { return Ok((lease, len)) };
+    let permit = codecs.may_decode().await;
+    let work = move || {
+        let _permit = permit;
+        let done = codecs.decode(&mut lease, len, coded);
+        done.map(|bytes| (lease, bytes))
+    };
+    let done = tokio::task::spawn_blocking(work).await;
+    let detail = match done {
+        Ok(Ok(content)) => return Ok(content),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "content could not be decoded".to_owned(),
+    };
+    Err(LinkError::Protocol { detail })
+}
