@@ -24,13 +24,18 @@ const CODERS_MAX: usize = 8;
 const WATCH: Duration = Duration::from_millis(250);
 /// A longer time says nothing of now.
 const STALE: Duration = Duration::from_secs(2);
-/// Idle processors above which one more message may be encoded at once.
-const IDLE_ENOUGH: f64 = 0.6;
-/// Idle processors below which one message less may be encoded at once.
+/// Part of the processors that must be idle, and most of one at least, for one more message to be
+/// encoded at once. A path that is short of processors still leaves some idle, between its steps.
+const IDLE_ENOUGH: f64 = 0.4;
+/// Idle processors that one more encoder needs.
+const IDLE_EACH: f64 = 0.6;
+/// Part of the processors below which one message less may be encoded at once.
 const IDLE_SCARCE: f64 = 0.15;
 
 /// Encoders and decoders of a node.
 pub struct Codecs {
+    /// Processors of this machine.
+    processors: usize,
     /// Most encoders at once.
     most: usize,
     budget: Mutex<Budget>,
@@ -62,8 +67,10 @@ impl Default for Codecs {
 impl Codecs {
     /// Codecs for the processors of this machine; they take memory when they are used.
     pub fn new() -> Self {
-        let most = thread::available_parallelism().map_or(1, usize::from).min(CODERS_MAX);
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        let most = processors.min(CODERS_MAX);
         Self {
+            processors,
             most,
             budget: Mutex::new(Budget { allowed: None, running: 0, clock: IdleClock::default() }),
             changed: Notify::new(),
@@ -80,7 +87,7 @@ impl Codecs {
         let budget = &mut *lock(&self.budget);
         if let Some(idle) = budget.clock.idle(Instant::now(), WATCH, STALE) {
             let before = budget.allowed.unwrap_or(if far { self.most } else { 0 });
-            budget.allowed = Some(adapted(before, idle, self.most));
+            budget.allowed = Some(adapted(before, idle, self.processors).min(self.most));
         }
         let allowed = match budget.allowed {
             _ if always => self.most,
@@ -151,13 +158,13 @@ pub(super) enum Asked {
     Never,
 }
 
-/// How many encoders may run at once, after as many processors were idle with `before`.
-fn adapted(before: usize, idle: f64, most: usize) -> usize {
-    if idle >= IDLE_ENOUGH {
+/// How many encoders may run at once, after as many of the processors were idle with `before`.
+fn adapted(before: usize, idle: f64, processors: usize) -> usize {
+    let all = processors as f64;
+    if idle >= IDLE_EACH.max(IDLE_ENOUGH * all) {
         // From none at once to what is idle: a short transfer does not wait for it step by step.
-        let more = if before == 0 { (idle / IDLE_ENOUGH) as usize } else { before + 1 };
-        more.min(most)
-    } else if idle < IDLE_SCARCE {
+        if before == 0 { (idle / IDLE_EACH) as usize } else { before + 1 }
+    } else if idle < IDLE_SCARCE * all {
         before.saturating_sub(1)
     } else {
         before
@@ -172,14 +179,17 @@ mod tests {
 
     #[test]
     fn encoders_follow_idle_processors() {
-        assert_eq!(adapted(0, 7.9, 8), 8);
-        assert_eq!(adapted(0, 1.3, 8), 2);
-        assert_eq!(adapted(0, 0.5, 8), 0);
-        assert_eq!(adapted(2, 0.7, 8), 3);
-        assert_eq!(adapted(8, 7.0, 8), 8);
-        assert_eq!(adapted(3, 0.3, 8), 3);
-        assert_eq!(adapted(3, 0.1, 8), 2);
-        assert_eq!(adapted(0, 0.0, 8), 0);
+        assert_eq!(adapted(0, 1.3, 2), 2);
+        assert_eq!(adapted(0, 0.7, 2), 0);
+        assert_eq!(adapted(1, 0.9, 2), 2);
+        assert_eq!(adapted(1, 0.4, 2), 1);
+        assert_eq!(adapted(1, 0.2, 2), 0);
+        assert_eq!(adapted(0, 0.0, 2), 0);
+        assert_eq!(adapted(0, 0.7, 1), 1);
+        assert_eq!(adapted(0, 0.5, 1), 0);
+        assert_eq!(adapted(0, 4.0, 8), 6);
+        assert_eq!(adapted(6, 3.0, 8), 6);
+        assert_eq!(adapted(6, 1.1, 8), 5);
     }
 
     #[test]
