@@ -23,7 +23,7 @@ pub enum Congestion {
     Auto,
     /// Loss-based (RFC 9438): fair to others; a loss rate of 0.1 % on a long path stalls it.
     Cubic,
-    /// Model-based (BBR version 3): keeps the rate through random loss up to 2 %, and the queue short.
+    /// Model-based (BBR version 3): keeps its rate through random loss, and the queue short.
     Bbr,
 }
 

@@ -179,12 +179,13 @@ impl Bbr {
 
     /// `IsTimeToGoDown`, and earlier where the probe can be seen in the time in flight.
     ///
-    /// The draft ends a probe at a plateau of three rounds, by when a flow that is alone has doubled
-    /// what is in flight; a buffer of one bandwidth-delay product overflows, and CUBIC beside it is
-    /// left a tenth of the link. The version before (draft-cardwell-iccrg-bbr-congestion-control-02)
-    /// ends it once 1.25 times the product is in flight, which is fair to CUBIC, but small flows
-    /// beside a large one do not grow. Here a flow ends it when its own probe made the queue: one
-    /// that has most of the link sees that within a round, and a small one probes to the plateau.
+    /// The draft ends a probe at a plateau of three rounds, by when a flow that is alone has
+    /// doubled what is in flight; a buffer of one bandwidth-delay product overflows, and CUBIC
+    /// beside it is left a tenth of the link. The version before
+    /// (draft-cardwell-iccrg-bbr-congestion-control-02) ends it once 1.25 times the product is in
+    /// flight, which is fair to CUBIC, but small flows beside a large one do not grow. Here a flow
+    /// ends it when its own probe made the queue: one that has most of the link sees that within a
+    /// round, and a small one probes to the plateau.
     fn is_time_to_go_down(&mut self, sample: &Sample) -> bool {
         if self.probe_too_high && self.delivery.in_flight >= self.bounds.long_term {
             self.probe_precautionary = true;
