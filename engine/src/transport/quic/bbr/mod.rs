@@ -236,8 +236,8 @@ impl Bbr {
         }
     }
 
-    /// "Probing for Bandwidth In ProbeBW" and "Per-Loss Steps": `bytes` were lost, the last of them
-    /// sent at `sent`; zero bytes are a mark of congestion by a router.
+    /// "Updating the Model Upon Packet Loss" and `HandleLostPacket`: `bytes` were lost, the last of
+    /// them sent at `sent`; zero bytes are a mark of congestion by a router.
     fn on_loss(&mut self, now: Instant, sent: Instant, bytes: u64) {
         self.delivery.on_lost(bytes);
         self.bounds.on_loss(&self.delivery, bytes);

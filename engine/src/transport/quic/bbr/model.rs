@@ -146,7 +146,7 @@ pub(super) struct Sojourn {
 }
 
 impl Sojourn {
-    pub(super) fn get(&self) -> f64 {
+    pub(super) fn get(self) -> f64 {
         self.mean
     }
 

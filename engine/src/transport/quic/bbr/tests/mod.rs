@@ -36,7 +36,7 @@ fn shares(sim: &mut Sim, from: Duration, until: Duration) -> Vec<f64> {
     sim.run(from);
     let before: Vec<u64> = sim.flows.iter().map(|flow| flow.counts.arrived).collect();
     sim.run(until);
-    let whole = sim.link.rate * (until - from).as_secs_f64();
+    let whole = sim.link.rate * until.saturating_sub(from).as_secs_f64();
     let arrived = sim.flows.iter().zip(before).map(|(flow, b)| flow.counts.arrived - b);
     arrived.map(|bytes| bytes as f64 / whole).collect()
 }
