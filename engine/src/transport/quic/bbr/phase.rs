@@ -181,7 +181,7 @@ impl Bbr {
     ///
     /// The draft ends a probe at a plateau of three rounds, by when a flow that is alone has
     /// doubled what is in flight; a buffer of one bandwidth-delay product overflows, and CUBIC
-    /// beside it is left a tenth of the link. The version before
+    /// beside it is left an eighth of the link. The version before
     /// (draft-cardwell-iccrg-bbr-congestion-control-02) ends it once 1.25 times the product is in
     /// flight, which is fair to CUBIC, but small flows beside a large one do not grow. Here a flow
     /// ends it when its own probe made the queue: one that has most of the link sees that within a
