@@ -84,23 +84,30 @@ pub(super) struct Bbr {
     round_started: bool,
     /// Nothing was in flight when the application had something to send again.
     idle_restart: bool,
-    /// When the present cycle of probing began, and the phase within it as far as times matter.
+    /// When the present cycle of probing began, and how long it waits before it probes.
     cycle_began: Instant,
     probe_wait: Duration,
     rounds_since_probe: u64,
     feedback: Feedback,
     /// What is acknowledged was sent while probing, and no loss was answered yet in this probe.
     probe_sample: bool,
-    /// The last probe lost too much; it was ended before it could.
+    /// The last probe lost too much.
     probe_too_high: bool,
+    /// The last probe was ended before it could lose anything.
     probe_precautionary: bool,
+    /// Rounds in which the long-term bound grew, and the bytes acknowledged since it last did, of
+    /// those that make it grow by a packet.
     probe_up_rounds: u32,
     probe_up_acked: u64,
-    probe_up_sojourn: f64,
     probe_up_step: u64,
+    /// Time in flight when the probe began, in seconds.
+    probe_up_sojourn: f64,
+    /// The round in which the queue of the start began to be drained.
     drain_began: u64,
+    /// Since when the queue is kept empty, and whether a whole round passed since.
     empty_since: Option<Instant>,
     empty_round_done: bool,
+    /// State of the random numbers.
     dice: u64,
 }
 
