@@ -6,8 +6,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quinn::congestion::{BbrConfig, Controller, ControllerFactory, ControllerMetrics, CubicConfig};
+use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig};
 use quinn_proto::RttEstimator;
+
+use super::bbr::BbrConfig;
 
 /// A path whose round trip is shorter is within one building: its queues are short, it loses
 /// little at random, and a model of its rate is coarser than what its losses tell.
@@ -21,7 +23,7 @@ pub enum Congestion {
     Auto,
     /// Loss-based (RFC 9438): fair to others; a loss rate of 0.1 % on a long path stalls it.
     Cubic,
-    /// Model-based: keeps the rate through random loss, at the price of overfilling the queue.
+    /// Model-based (BBR version 3): keeps its rate through random loss, and the queue short.
     Bbr,
 }
 
@@ -58,7 +60,7 @@ impl Congestion {
         match self {
             Self::Auto => Arc::new(AutoConfig::default()),
             Self::Cubic => Arc::new(CubicConfig::default()),
-            Self::Bbr => Arc::new(BbrConfig::default()),
+            Self::Bbr => Arc::new(BbrConfig),
         }
     }
 }
@@ -159,12 +161,13 @@ impl Controller for Auto {
 
 #[cfg(test)]
 mod tests {
-    use quinn::congestion::{Bbr, Cubic};
+    use quinn::congestion::Cubic;
 
+    use super::super::bbr::Bbr;
     use super::*;
 
     fn auto() -> Auto {
-        let (inner, now) = (Arc::new(BbrConfig::default()), Instant::now());
+        let (inner, now) = (Arc::new(BbrConfig), Instant::now());
         Auto { inner: inner.build(now, 1200), short: Some(Arc::default()), mtu: 1200 }
     }
 

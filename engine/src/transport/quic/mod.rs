@@ -9,6 +9,7 @@
 //! under way on a lost one goes again on another.
 
 mod config;
+mod bbr;
 mod congestion;
 mod data;
 mod dial;

@@ -210,6 +210,12 @@ impl Session {
         locked(&self.members)[place].connection.close(9_u32.into(), b"lost");
     }
 
+    /// The rate that congestion control wants for one connection, in bits per second.
+    #[cfg(test)]
+    pub(super) fn pacing_bps(&self, place: usize) -> Option<u64> {
+        locked(&self.members)[place].connection.congestion_state().metrics().pacing_rate
+    }
+
     pub(super) fn close_all(&self, code: Code, reason: &[u8]) {
         for member in locked(&self.members).iter().filter(|member| member.is_live()) {
             // A second close would take the first one's reason away.

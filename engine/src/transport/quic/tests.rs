@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use super::error::Code;
 use super::preamble::{Preamble, introduce};
 use super::testing::{Authority, HOME, Relay, Site, anonymous};
-use super::{BindError, QuicListener, QuicOptions, QuicTls, dial};
+use super::{BindError, Congestion, QuicListener, QuicOptions, QuicTls, dial};
 use crate::base::limits::LEASE_BYTES;
 use crate::transport::tests::{content, read};
 use crate::transport::{Incoming, Link, LinkError};
@@ -180,6 +180,31 @@ async fn a_connection_lost_in_mid_transfer_loses_no_message() {
             break;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bbr_finds_the_rate_of_a_real_connection() {
+    let options =
+        QuicOptions { connections: 1, congestion: Congestion::Bbr, ..QuicOptions::default() };
+    let site = Site::new(options);
+    let (client, server) = site.pair().await;
+    let count = 64;
+    let sender = tokio::spawn({
+        let client = client.clone();
+        async move {
+            for number in 0..count {
+                let content = vec![content(number, 1 << 20)];
+                client.send_data(Bytes::from_static(b"part"), content).await.expect("sent");
+            }
+        }
+    });
+    for _ in 0..count {
+        let incoming = in_time(server.recv_data()).await.expect("received");
+        assert_eq!(in_time(read(incoming)).await.expect("whole").len(), 1 << 20);
+    }
+    in_time(sender).await.expect("all sent");
+    let bps = client.0.session.pacing_bps(0).expect("a controller that knows a rate");
+    assert!(bps > 10_000_000, "64 MiB over loopback in less than a minute: {bps} bits a second");
 }
 
 #[tokio::test]
