@@ -10,17 +10,24 @@
 //! that; whoever cannot get the lock works with [`Index::disabled`], which finds and keeps nothing.
 
 mod backend;
+mod buffer;
+mod chunks;
+mod entry;
 #[cfg(test)]
 mod fake;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod guard;
+mod merge;
 mod rows;
+mod run;
 pub mod scan;
 mod store;
 mod tables;
 #[cfg(test)]
 mod tests;
 mod view;
+mod writer;
 
 use std::fmt;
 use std::io;
@@ -28,10 +35,12 @@ use std::sync::Arc;
 
 use crate::base::{Digest, RelPath};
 use crate::storage::Tree;
-use store::Store;
+use store::{Sizes, Store};
 
-/// Memory that the index may use to cache its pages, in bytes.
-pub const CACHE_BYTES: usize = 16 << 20;
+/// Memory that the index may use to cache pages of its small tables, in bytes.
+pub const CACHE_BYTES: usize = 8 << 20;
+/// Entries that are gathered in memory before they become a run in a file: about 12 MB.
+pub const BUFFER_ENTRIES: usize = 128 << 10;
 /// Most places that are kept of one chunk.
 pub const PLACES_MAX: usize = 2;
 
@@ -133,7 +142,8 @@ impl Index {
     /// [`IndexError::Io`] if the file can be neither used nor replaced; the caller may go on with
     /// [`Index::disabled`].
     pub fn open(tree: Arc<dyn Tree>, path: &RelPath) -> Result<(Self, Opened), IndexError> {
-        let (store, opened) = Store::open(tree, path, CACHE_BYTES)?;
+        let sizes = Sizes { cache_bytes: CACHE_BYTES, buffer_entries: BUFFER_ENTRIES };
+        let (store, opened) = Store::open(tree, path, sizes)?;
         Ok((Self(Some(Arc::new(store))), opened))
     }
 
@@ -186,10 +196,18 @@ impl Index {
         self.0.as_ref().map_or(Ok(()), |store| store.forget(digest, place))
     }
 
-    /// Looks at up to `rows` chunks (at least one) for places in dropped bases and removes those,
-    /// going on where the last call stopped. True if this call reached the end of the table.
-    pub fn sweep(&self, rows: usize) -> Result<bool, IndexError> {
-        self.0.as_ref().map_or(Ok(true), |store| store.sweep(rows))
+    /// Goes on with the merges that are due, by up to `keys` chunks. True if none is left. Inserts
+    /// and flushes do this by and by; a background task that calls this makes look-ups faster
+    /// sooner.
+    pub fn tend(&self, keys: usize) -> Result<bool, IndexError> {
+        self.0.as_ref().map_or(Ok(true), |store| store.tend(keys))
+    }
+
+    /// Writes the table of chunks anew, without places in dropped bases: up to `keys` chunks (at
+    /// least one), going on where the last call stopped. True if this call reached the end of the
+    /// table.
+    pub fn sweep(&self, keys: usize) -> Result<bool, IndexError> {
+        self.0.as_ref().map_or(Ok(true), |store| store.sweep(keys))
     }
 
     /// Makes everything added so far durable.

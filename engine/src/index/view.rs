@@ -1,113 +1,94 @@
-//! Reading: the tables as of one moment, and the way from a chunk to its places.
+//! Reading: the small tables as of one moment, and the way from a spot to a path.
 
 use std::collections::HashMap;
 
-use redb::{Error, ReadOnlyTable, ReadTransaction};
+use redb::{Database, Error, ReadOnlyTable, ReadableDatabase};
 
-use super::rows::{Block, Spot, Spots};
-use super::tables::{BASES, CHUNKS, FILES, Live, base_row, damaged, decode, file_key};
-use super::{PLACES_MAX, Place};
-use crate::base::{Digest, RelPath};
+use super::entry::Spot;
+use super::rows::BlockReader;
+use super::tables::{BASES, FILES, base_row, damaged, file_key};
+use crate::base::RelPath;
 
-/// The tables as of one moment.
-pub(super) struct View {
-    pub(super) bases: ReadOnlyTable<u32, (u32, &'static [u8])>,
-    files: ReadOnlyTable<u64, &'static [u8]>,
-    pub(super) chunks: ReadOnlyTable<u128, &'static [u8]>,
-    base_paths: HashMap<u32, Option<RelPath>>,
-    /// The file that was looked up last: neighbouring chunks tend to share one.
-    last_file: Option<((u32, u32), Option<RelPath>)>,
+/// The tables as of the moment when they are first asked.
+pub(super) struct View<'a> {
+    db: &'a Database,
+    tables: Option<Tables>,
+    /// The base that was asked for last, and whether it is there.
+    last: Option<(u32, bool)>,
 }
 
-impl View {
-    pub(super) fn new(txn: &ReadTransaction) -> Result<Self, Error> {
-        Ok(Self {
-            bases: txn.open_table(BASES)?,
-            files: txn.open_table(FILES)?,
-            chunks: txn.open_table(CHUNKS)?,
-            base_paths: HashMap::new(),
-            last_file: None,
-        })
+impl<'a> View<'a> {
+    pub(super) fn new(db: &'a Database) -> Self {
+        Self { db, tables: None, last: None }
     }
 
-    pub(super) fn places(&mut self, digest: &Digest) -> Result<Vec<Place>, Error> {
-        let Some(spots) = self.spots(digest)? else { return Ok(Vec::new()) };
-        let mut places = Vec::with_capacity(PLACES_MAX);
-        for spot in spots.iter() {
-            if let Some(path) = self.path(&spot)? {
-                places.push(Place { path, offset: spot.offset, len: spot.len });
+    pub(super) fn tables(&mut self) -> Result<&mut Tables, Error> {
+        if self.tables.is_none() {
+            let txn = self.db.begin_read()?;
+            self.tables = Some(Tables {
+                bases: txn.open_table(BASES)?,
+                files: txn.open_table(FILES)?,
+                base_paths: HashMap::new(),
+                block: None,
+            });
+        }
+        self.tables.as_mut().ok_or_else(damaged)
+    }
+
+    /// Whether the base is there.
+    pub(super) fn is_live(&mut self, base: u32) -> Result<bool, Error> {
+        match self.last {
+            Some((last, live)) if last == base => Ok(live),
+            _ => {
+                let live = self.tables()?.base_path(base)?.is_some();
+                self.last = Some((base, live));
+                Ok(live)
             }
         }
-        Ok(places)
     }
+}
 
-    /// The spots of `digest` that stand for `place`.
-    pub(super) fn spots_at(&mut self, digest: &Digest, place: &Place) -> Result<Vec<Spot>, Error> {
-        let Some(spots) = self.spots(digest)? else { return Ok(Vec::new()) };
-        let mut at = Vec::new();
-        for spot in spots.iter() {
-            let same = spot.offset == place.offset && spot.len == place.len;
-            if same && self.path(&spot)?.as_ref() == Some(&place.path) {
-                at.push(spot);
-            }
+pub(super) struct Tables {
+    pub(super) bases: ReadOnlyTable<u32, (u32, &'static [u8])>,
+    files: ReadOnlyTable<u64, &'static [u8]>,
+    base_paths: HashMap<u32, Option<RelPath>>,
+    /// The block that was read last, with its base and first file. Who asks for paths in the order
+    /// of the files reads each block once.
+    block: Option<(u32, u32, BlockReader)>,
+}
+
+impl Tables {
+    fn base_path(&mut self, base: u32) -> Result<Option<&RelPath>, Error> {
+        if !self.base_paths.contains_key(&base) {
+            let row = base_row(&self.bases, base)?;
+            let path = row.map(|(_, path)| RelPath::from_bytes(&path)).transpose();
+            self.base_paths.insert(base, path.map_err(|_| damaged())?);
         }
-        Ok(at)
-    }
-
-    /// Of up to `rows` chunks from `start` on, those with a spot in a dropped base, and where to go
-    /// on, or `None` at the end.
-    pub(super) fn dead(
-        &self,
-        start: u128,
-        rows: usize,
-    ) -> Result<(Option<u128>, Vec<u128>), Error> {
-        let mut live = Live::new(&self.bases);
-        let mut dead = Vec::new();
-        for (seen, row) in self.chunks.range(start..)?.enumerate() {
-            let (short, spots) = row?;
-            if seen == rows {
-                return Ok((Some(short.value()), dead));
-            }
-            let spots = decode(spots.value())?;
-            if live.only(&spots)? != Some(spots) {
-                dead.push(short.value());
-            }
-        }
-        Ok((None, dead))
-    }
-
-    fn spots(&self, digest: &Digest) -> Result<Option<Spots>, Error> {
-        self.chunks.get(digest.short())?.map(|row| decode(row.value())).transpose()
+        Ok(self.base_paths.get(&base).and_then(Option::as_ref))
     }
 
     /// The path of a spot's file from the root, or `None` if its base was dropped.
-    fn path(&mut self, spot: &Spot) -> Result<Option<RelPath>, Error> {
-        let key = (spot.base, spot.file);
-        if let Some((last, path)) = &self.last_file
-            && *last == key
-        {
-            return Ok(path.clone());
+    pub(super) fn path(&mut self, spot: &Spot) -> Result<Option<RelPath>, Error> {
+        if spot.is_forgotten() || self.base_path(spot.base)?.is_none() {
+            return Ok(None);
         }
-        let path = self.look_up(spot)?;
-        self.last_file = Some((key, path.clone()));
-        Ok(path)
+        let below = self.path_below(spot.base, spot.file)?;
+        // A base may have moved so deep that some of its files have no path any more.
+        Ok(self.base_path(spot.base)?.and_then(|base| base.join_path(&below).ok()))
     }
 
-    fn look_up(&mut self, spot: &Spot) -> Result<Option<RelPath>, Error> {
-        if !self.base_paths.contains_key(&spot.base) {
-            let row = base_row(&self.bases, spot.base)?;
-            let path = row.map(|(_, path)| RelPath::from_bytes(&path)).transpose();
-            self.base_paths.insert(spot.base, path.map_err(|_| damaged())?);
+    fn path_below(&mut self, base: u32, file: u32) -> Result<RelPath, Error> {
+        let ahead = self.block.as_ref().is_some_and(|(of, first, reader)| {
+            *of == base && file.checked_sub(*first).is_some_and(|nth| reader.reaches(nth))
+        });
+        if !ahead {
+            let upto = file_key(base, file);
+            let row = self.files.range(file_key(base, 0)..=upto)?.next_back();
+            let (first, bytes) = row.ok_or_else(damaged)??;
+            let reader = BlockReader::new(bytes.value().to_vec()).ok_or_else(damaged)?;
+            self.block = Some((base, first.value() as u32, reader));
         }
-        let Some(Some(base)) = self.base_paths.get(&spot.base) else { return Ok(None) };
-        let upto = file_key(spot.base, spot.file);
-        let Some(row) = self.files.range(file_key(spot.base, 0)..=upto)?.next_back() else {
-            return Err(damaged());
-        };
-        let (first, block) = row?;
-        let below =
-            Block::path(block.value(), (upto - first.value()) as u32).ok_or_else(damaged)?;
-        // A base may have moved so deep that some of its files have no path any more.
-        Ok(base.join_path(&below).ok())
+        let (_, first, reader) = self.block.as_mut().ok_or_else(damaged)?;
+        reader.path(file - *first).ok_or_else(damaged)
     }
 }
