@@ -120,33 +120,25 @@ impl Chunks {
 
     /// For each key, what is known of it, newest first and one for each base: up to the last of
     /// [`PLACES_MAX`] spots in bases that are live, with others in between.
-    pub(super) fn find(
-        &self,
-        keys: &[u128],
-        is_live: &mut IsLive<'_>,
-    ) -> io::Result<Vec<Vec<Spot>>> {
+    pub(super) fn find(&self, keys: &[u128], is_live: &mut IsLive<'_>) -> io::Result<Vec<Known>> {
         let state = self.state();
-        let mut found: Vec<Vec<Spot>> = keys.iter().map(|&key| state.buffer.spots(key)).collect();
+        let mut found: Vec<Known> = vec![Known::default(); keys.len()];
+        if state.buffer.len() > 0 {
+            for (known, &key) in found.iter_mut().zip(keys) {
+                state.buffer.spots(key).into_iter().for_each(|spot| known.push(spot));
+            }
+        }
         let runs = Arc::clone(&state.runs);
         drop(state);
         let mut open: Vec<(u128, usize)> = keys.iter().copied().zip(0..).collect();
         // In their order, keys meet neighbouring parts of a run.
         open.sort_unstable();
         for run in &*runs {
-            run.find(&open, &mut |number, spot| {
-                let spots = &mut found[number];
-                if !spots.iter().any(|newer| newer.base == spot.base) {
-                    spots.push(spot);
-                }
-            })?;
+            run.find(&open, &mut |number, spot| found[number].push(spot))?;
             let mut failed = None;
             open.retain(|&(_, number)| {
-                let spots = &found[number];
-                spots.len() < PLACES_MAX
-                    || count_live(spots, is_live).unwrap_or_else(|error| {
-                        failed = Some(error);
-                        0
-                    }) < PLACES_MAX
+                let enough = found[number].is_enough(is_live);
+                !enough.unwrap_or_else(|error| failed.replace(error).is_some())
             });
             if let Some(error) = failed {
                 return Err(error);
@@ -315,12 +307,38 @@ impl Chunks {
     }
 }
 
-fn count_live(spots: &[Spot], is_live: &mut IsLive<'_>) -> io::Result<usize> {
-    let mut count = 0;
-    for spot in spots {
-        count += usize::from(!spot.is_forgotten() && is_live(spot.base)?);
+/// What is known of one chunk, newest first, one spot for each base.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Known {
+    first: Option<Spot>,
+    /// Rarely anything.
+    more: Vec<Spot>,
+}
+
+impl Known {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Spot> {
+        self.first.iter().chain(&self.more)
     }
-    Ok(count)
+
+    /// Adds an older spot, unless one of its base is known.
+    fn push(&mut self, spot: Spot) {
+        if self.first.is_none() {
+            self.first = Some(spot);
+        } else if !self.iter().any(|newer| newer.base == spot.base) {
+            self.more.push(spot);
+        }
+    }
+
+    /// Whether there are [`PLACES_MAX`] spots in live bases.
+    fn is_enough(&self, is_live: &mut IsLive<'_>) -> io::Result<bool> {
+        let mut live = 0;
+        if 1 + self.more.len() >= PLACES_MAX {
+            for spot in self.iter() {
+                live += usize::from(!spot.is_forgotten() && is_live(spot.base)?);
+            }
+        }
+        Ok(live >= PLACES_MAX)
+    }
 }
 
 fn path_of(dir: &RelPath, id: u64) -> io::Result<RelPath> {
@@ -364,7 +382,7 @@ mod tests {
         let again = Chunks::open(tree, path("runs"), &listed.rows, 10).unwrap();
         let found = again.find(&keys, &mut |_| Ok(true)).unwrap();
         for ((_, spot), found) in spots(0..20).zip(found) {
-            assert_eq!(found, [spot]);
+            assert!(found.iter().eq([&spot]));
         }
     }
 }

@@ -93,13 +93,15 @@ fn file_of(content: &[u8]) -> Option<Arc<dyn File>> {
 
 /// Whatever paths a block gives, a block of these paths gives the same.
 pub(crate) fn block(data: &[u8]) -> bool {
-    let Some(mut reader) = BlockReader::new(data.to_vec()) else { return false };
+    let Some(mut reader) = BlockReader::new(data.into()) else { return false };
     let paths: Vec<RelPath> = (0..FILES_MAX).map_while(|nth| reader.path(nth)).collect();
     let mut block = Block::default();
     for path in &paths {
         block.push(path);
     }
-    let Some(mut again) = BlockReader::new(block.encode()) else { panic!("a block decodes") };
+    let Some(mut again) = BlockReader::new(block.encode().into()) else {
+        panic!("a block decodes")
+    };
     for (nth, path) in paths.iter().enumerate() {
         assert_eq!(again.path(nth as u32).as_ref(), Some(path));
     }

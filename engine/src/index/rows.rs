@@ -6,6 +6,8 @@
 //!
 //! Numbers are LEB128. Decoding is strict about ends and never panics.
 
+use std::sync::Arc;
+
 use crate::base::RelPath;
 
 /// Bytes after which a block of paths is closed: many of these fit into one 4 KiB page of the
@@ -45,7 +47,7 @@ impl Block {
 
 /// Reads an encoded block from its first path on.
 pub(super) struct BlockReader {
-    bytes: Vec<u8>,
+    bytes: Arc<[u8]>,
     at: usize,
     /// Paths in the block, by its own word.
     pub(super) files: u32,
@@ -55,7 +57,7 @@ pub(super) struct BlockReader {
 }
 
 impl BlockReader {
-    pub(super) fn new(bytes: Vec<u8>) -> Option<Self> {
+    pub(super) fn new(bytes: Arc<[u8]>) -> Option<Self> {
         let mut rest = &bytes[..];
         let files = take(&mut rest)?.try_into().ok()?;
         let at = bytes.len() - rest.len();
@@ -128,7 +130,7 @@ mod tests {
     proptest! {
         #[test]
         fn decoding_never_panics(bytes: Vec<u8>, nths in vec(0u32..300, 1..5)) {
-            if let Some(mut reader) = BlockReader::new(bytes) {
+            if let Some(mut reader) = BlockReader::new(bytes.into()) {
                 for nth in nths {
                     let _ = reader.path(nth);
                 }
@@ -143,7 +145,7 @@ mod tests {
             for path in &paths {
                 block.push(path);
             }
-            let bytes = block.encode();
+            let bytes: Arc<[u8]> = block.encode().into();
             let mut on = BlockReader::new(bytes.clone()).unwrap();
             for (nth, path) in paths.iter().enumerate() {
                 let nth = nth as u32;

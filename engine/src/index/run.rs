@@ -12,7 +12,9 @@
 //! number of entries behind the last; `marks` has 16 further bits of each key. Both are in memory:
 //! an unknown key costs no read but once in some thousand times, a known one reads its own entry.
 
+use std::hint;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -158,7 +160,7 @@ impl Hints {
     }
 
     /// The entries of the bucket that `key` falls into.
-    fn bucket(&self, key: u128) -> std::ops::Range<usize> {
+    fn bucket(&self, key: u128) -> Range<usize> {
         let bucket = bucket_of(key, self.buckets()) as usize;
         self.starts[bucket] as usize..self.starts[bucket + 1] as usize
     }
@@ -231,15 +233,21 @@ impl Run {
         keys: &[(u128, usize)],
         tell: &mut dyn FnMut(usize, Spot),
     ) -> io::Result<()> {
+        let mut buckets = Vec::with_capacity(keys.len().min(KEYS_AT_ONCE));
         let mut marked = Vec::new();
         let mut bytes = Vec::new();
         for keys in keys.chunks(KEYS_AT_ONCE) {
+            // Each of these loops misses the processor's caches at each key. Apart from each other
+            // they wait for many at a time.
+            buckets.clear();
+            buckets.extend(keys.iter().map(|&(key, _)| self.hints.bucket(key)));
+            let first = |bucket: &Range<usize>| self.hints.marks.get(bucket.start).copied();
+            hint::black_box(buckets.iter().filter_map(first).fold(0, |all, mark| all ^ mark));
             marked.clear();
-            for (asked, &(key, _)) in keys.iter().enumerate() {
-                let bucket = self.hints.bucket(key);
+            for (asked, (&(key, _), bucket)) in keys.iter().zip(&buckets).enumerate() {
                 let mark = mark_of(key);
                 let marks = &self.hints.marks[bucket.clone()];
-                let hits = bucket.zip(marks).filter(|(_, other)| **other == mark);
+                let hits = bucket.clone().zip(marks).filter(|(_, other)| **other == mark);
                 marked.extend(hits.map(|(position, _)| (position, asked)));
             }
             if marked.is_empty() {

@@ -10,14 +10,14 @@ use redb::{
 };
 
 use super::backend::Backend;
-use super::chunks::Chunks;
+use super::chunks::{Chunks, Known};
 use super::entry::Spot;
 use super::guard::{alive, begin, no_room, quietly};
 use super::tables::{
     BASE_IDS, BASES, FILES, META, RUNS, VERSION, base_row, insert_files, remove_files,
     replace_runs, runs,
 };
-use super::view::View;
+use super::view::{Blocks, View};
 use super::{BaseId, FileChunks, IndexError, IndexStats, Opened, PLACES_MAX, Place};
 use crate::base::limits::OBJECT_BYTES_MAX;
 use crate::base::{Digest, RelPath};
@@ -52,6 +52,7 @@ pub(super) struct Store {
     broken: AtomicBool,
     /// Whether a commit since the last flush was not durable.
     dirty: AtomicBool,
+    blocks: Mutex<Blocks>,
     /// Held in a flush.
     flushing: Mutex<()>,
 }
@@ -131,6 +132,7 @@ impl Store {
             backend,
             broken: AtomicBool::new(false),
             dirty: AtomicBool::new(false),
+            blocks: Mutex::default(),
             flushing: Mutex::new(()),
         })
     }
@@ -142,29 +144,21 @@ impl Store {
     pub(super) fn find(&self, digests: &[Digest]) -> Result<Vec<Vec<Place>>, IndexError> {
         let keys: Vec<u128> = digests.iter().map(Digest::short).collect();
         self.guard(|db| {
-            let mut view = View::new(db);
+            let mut view = View::new(db, &self.blocks);
             let found = self.chunks.find(&keys, &mut |base| alive(&mut view, base))?;
-            let mut spots: Vec<(usize, usize, Spot)> = Vec::new();
-            for (of, known) in found.iter().enumerate() {
-                let known = known.iter().enumerate();
-                spots.extend(known.map(|(rank, spot)| (of, rank, *spot)));
-            }
-            // In their order, the paths of neighbouring files are read together.
-            spots.sort_unstable_by_key(|(_, _, spot)| (spot.base, spot.file));
-            let mut places: Vec<(usize, usize, Place)> = Vec::with_capacity(spots.len());
-            for (of, rank, spot) in spots {
-                if let Some(path) = view.tables()?.path(&spot)? {
-                    places.push((of, rank, Place { path, offset: spot.offset, len: spot.len }));
-                }
-            }
-            places.sort_unstable_by_key(|(of, rank, _)| (*of, *rank));
-            let mut out = vec![Vec::new(); digests.len()];
-            for (of, _, place) in places {
-                if out[of].len() < PLACES_MAX {
-                    out[of].push(place);
-                }
-            }
-            Ok(out)
+            let spots: Vec<Spot> = found.iter().flat_map(Known::iter).copied().collect();
+            let mut paths = view.paths(&spots)?.into_iter().zip(&spots);
+            let places = found.iter().map(|known| {
+                let here = paths.by_ref().take(known.iter().count());
+                let here = here.filter_map(|(path, spot)| {
+                    Some(Place { path: path?, offset: spot.offset, len: spot.len })
+                });
+                // What is beyond is of no use; it is passed over.
+                let mut here: Vec<Place> = here.collect();
+                here.truncate(PLACES_MAX);
+                here
+            });
+            Ok(places.collect())
         })
     }
 
@@ -245,7 +239,7 @@ impl Store {
         self.guard(|db| {
             self.chunks.insert(spots)?;
             self.dirty.store(true, Ordering::Relaxed);
-            let mut view = View::new(db);
+            let mut view = View::new(db, &self.blocks);
             self.chunks.tend(total * MERGED_PER_CHUNK, &mut |base| alive(&mut view, base))?;
             Ok(())
         })
@@ -253,12 +247,12 @@ impl Store {
 
     pub(super) fn forget(&self, digest: &Digest, place: &Place) -> Result<(), IndexError> {
         self.guard(|db| {
-            let mut view = View::new(db);
+            let mut view = View::new(db, &self.blocks);
             let keys = [digest.short()];
             let found = self.chunks.find(&keys, &mut |base| alive(&mut view, base))?;
-            for spot in found.iter().flatten() {
+            for spot in found.iter().flat_map(Known::iter) {
                 let same = spot.offset == place.offset && spot.len == place.len;
-                if same && view.tables()?.path(spot)?.as_ref() == Some(&place.path) {
+                if same && view.paths(&[*spot])? == [Some(place.path.clone())] {
                     self.chunks.forget(digest.short(), spot)?;
                     self.dirty.store(true, Ordering::Relaxed);
                 }
@@ -279,7 +273,7 @@ impl Store {
         &self,
         f: impl FnOnce(&Chunks, &mut View<'_>) -> io::Result<bool>,
     ) -> Result<bool, IndexError> {
-        let done = self.guard(|db| Ok(f(&self.chunks, &mut View::new(db))?))?;
+        let done = self.guard(|db| Ok(f(&self.chunks, &mut View::new(db, &self.blocks))?))?;
         self.dirty.store(true, Ordering::Relaxed);
         Ok(done)
     }
@@ -290,7 +284,7 @@ impl Store {
             return if self.is_broken() { Err(IndexError::Broken) } else { Ok(()) };
         }
         self.guard(|db| {
-            let mut view = View::new(db);
+            let mut view = View::new(db, &self.blocks);
             self.chunks.tend(MERGED_PER_FLUSH, &mut |base| alive(&mut view, base))?;
             self.chunks.limit_runs(&mut |base| alive(&mut view, base))?;
             drop(view);
@@ -305,7 +299,7 @@ impl Store {
 
     pub(super) fn stats(&self) -> Result<IndexStats, IndexError> {
         let (files, bases) = self.guard(|db| {
-            let mut view = View::new(db);
+            let mut view = View::new(db, &self.blocks);
             let bases = &view.tables()?.bases;
             let mut files = 0;
             for row in bases.iter()? {

@@ -1,6 +1,7 @@
 //! Reading: the small tables as of one moment, and the way from a spot to a path.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::{Database, Error, ReadOnlyTable, ReadableDatabase};
 
@@ -9,19 +10,28 @@ use super::rows::BlockReader;
 use super::tables::{BASES, FILES, base_row, damaged, file_key};
 use crate::base::RelPath;
 
+/// Blocks that are kept in memory: about 3 MB, which is the paths of some 100,000 files.
+const BLOCKS_MAX: usize = 4096;
+
+/// Blocks of paths that were read, by base and first file. They never change: numbers of files and
+/// bases are not given out twice, and whether a base is there is asked apart.
+pub(super) type Blocks = BTreeMap<u64, Arc<[u8]>>;
+
 /// The tables as of the moment when they are first asked.
 pub(super) struct View<'a> {
     db: &'a Database,
+    blocks: &'a Mutex<Blocks>,
     tables: Option<Tables>,
     /// The base that was asked for last, and whether it is there.
     last: Option<(u32, bool)>,
 }
 
 impl<'a> View<'a> {
-    pub(super) fn new(db: &'a Database) -> Self {
-        Self { db, tables: None, last: None }
+    pub(super) fn new(db: &'a Database, blocks: &'a Mutex<Blocks>) -> Self {
+        Self { db, blocks, tables: None, last: None }
     }
 
+    /// The tables, opened if they were not.
     pub(super) fn tables(&mut self) -> Result<&mut Tables, Error> {
         if self.tables.is_none() {
             let txn = self.db.begin_read()?;
@@ -33,6 +43,33 @@ impl<'a> View<'a> {
             });
         }
         self.tables.as_mut().ok_or_else(damaged)
+    }
+
+    /// The path from the root of each spot's file; `None` if its base was dropped, or the spot
+    /// forgotten.
+    pub(super) fn paths(&mut self, spots: &[Spot]) -> Result<Vec<Option<RelPath>>, Error> {
+        if spots.is_empty() {
+            return Ok(Vec::new());
+        }
+        let blocks = self.blocks;
+        let tables = self.tables()?;
+        let mut blocks = blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut order: Vec<(u64, usize)> =
+            spots.iter().map(|spot| file_key(spot.base, spot.file)).zip(0..).collect();
+        order.sort_unstable();
+        let mut paths = vec![None; spots.len()];
+        let mut last: Option<(u64, usize)> = None;
+        for (key, at) in order {
+            if spots[at].is_forgotten() {
+                continue;
+            }
+            paths[at] = match last {
+                Some((same, known)) if same == key => paths[known].clone(),
+                _ => tables.path(spots[at].base, spots[at].file, &mut blocks)?,
+            };
+            last = Some((key, at));
+        }
+        Ok(paths)
     }
 
     /// Whether the base is there.
@@ -67,28 +104,52 @@ impl Tables {
         Ok(self.base_paths.get(&base).and_then(Option::as_ref))
     }
 
-    /// The path of a spot's file from the root, or `None` if its base was dropped.
-    pub(super) fn path(&mut self, spot: &Spot) -> Result<Option<RelPath>, Error> {
-        if spot.is_forgotten() || self.base_path(spot.base)?.is_none() {
+    /// The path of a file from the root, or `None` if its base was dropped.
+    fn path(
+        &mut self,
+        base: u32,
+        file: u32,
+        blocks: &mut Blocks,
+    ) -> Result<Option<RelPath>, Error> {
+        if self.base_path(base)?.is_none() {
             return Ok(None);
         }
-        let below = self.path_below(spot.base, spot.file)?;
+        self.seek(base, file, blocks)?;
+        let Some(above) = self.base_paths.get(&base).and_then(Option::as_ref) else {
+            return Ok(None);
+        };
+        let Some((_, first, reader)) = &mut self.block else { return Err(damaged()) };
+        let below = reader.path(file - *first).ok_or_else(damaged)?;
         // A base may have moved so deep that some of its files have no path any more.
-        Ok(self.base_path(spot.base)?.and_then(|base| base.join_path(&below).ok()))
+        Ok(above.join_path(&below).ok())
     }
 
-    fn path_below(&mut self, base: u32, file: u32) -> Result<RelPath, Error> {
+    /// Makes `block` one that has the file.
+    fn seek(&mut self, base: u32, file: u32, blocks: &mut Blocks) -> Result<(), Error> {
         let ahead = self.block.as_ref().is_some_and(|(of, first, reader)| {
             *of == base && file.checked_sub(*first).is_some_and(|nth| reader.reaches(nth))
         });
-        if !ahead {
-            let upto = file_key(base, file);
-            let row = self.files.range(file_key(base, 0)..=upto)?.next_back();
-            let (first, bytes) = row.ok_or_else(damaged)??;
-            let reader = BlockReader::new(bytes.value().to_vec()).ok_or_else(damaged)?;
-            self.block = Some((base, first.value() as u32, reader));
+        if ahead {
+            return Ok(());
         }
-        let (_, first, reader) = self.block.as_mut().ok_or_else(damaged)?;
-        reader.path(file - *first).ok_or_else(damaged)
+        let all = file_key(base, 0)..=file_key(base, file);
+        let within = |first: u64, reader: &BlockReader| reader.reaches(file - first as u32);
+        if let Some((&first, block)) = blocks.range(all.clone()).next_back()
+            && let Some(reader) = BlockReader::new(Arc::clone(block))
+            && within(first, &reader)
+        {
+            self.block = Some((base, first as u32, reader));
+            return Ok(());
+        }
+        let row = self.files.range(all)?.next_back();
+        let (first, bytes) = row.ok_or_else(damaged)??;
+        let block: Arc<[u8]> = bytes.value().into();
+        if blocks.len() >= BLOCKS_MAX {
+            blocks.clear();
+        }
+        blocks.insert(first.value(), Arc::clone(&block));
+        let reader = BlockReader::new(block).ok_or_else(damaged)?;
+        self.block = Some((base, first.value() as u32, reader));
+        Ok(())
     }
 }
