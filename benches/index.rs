@@ -7,6 +7,7 @@
 //! call, on one thread. Each table is filled in a process of its own, so that `VmHWM` is its memory
 //! alone. The index finds paths; the table of redb only finds numbers.
 
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -142,7 +143,7 @@ fn index(args: &Args) -> Result<()> {
     rate("insert", chunks, || fill(&index, chunks, args.chunks_per_file))?;
     per_chunk("memory at most while filling", memory("VmHWM")? - before, chunks);
     per_chunk("on disk", index.stats()?.bytes_on_disk, chunks);
-    let mut find = |index: &Index, asked: &[Digest]| {
+    let find = |index: &Index, asked: &[Digest]| {
         let places = index.find(hint::black_box(asked))?;
         Ok(places.iter().filter(|places| !places.is_empty()).count())
     };
@@ -159,6 +160,7 @@ fn index(args: &Args) -> Result<()> {
     })?;
     ensure!(runs(&dir)? == 1, "a sweep leaves one run");
     look_ups(args, "swept", chunks, &mut |asked| find(&index, asked))?;
+    ceiling(args, &dir)?;
     per_chunk("memory at most, sweep and all", memory("VmHWM")? - before, chunks);
     per_chunk("on disk, swept", index.stats()?.bytes_on_disk, chunks);
     drop(index);
@@ -176,6 +178,18 @@ fn open(dir: &Path) -> Result<(Index, Opened)> {
 
 fn runs(dir: &Path) -> Result<usize> {
     Ok(fs::read_dir(dir.join(".portway/index.runs"))?.count())
+}
+
+/// What a known chunk costs at least: one entry read from somewhere in the one run.
+fn ceiling(args: &Args, dir: &Path) -> Result<()> {
+    let run = fs::read_dir(dir.join(".portway/index.runs"))?.next().context("a run")??;
+    let file = fs::File::open(run.path())?;
+    let entries = file.metadata()?.len() / 43;
+    let mut entry = [0; 40];
+    rate("pread of 40 bytes at random", args.look_ups, || {
+        let at = (0..args.look_ups).map(|n| mix(n) % entries * 40);
+        Ok(at.into_iter().try_for_each(|at| file.read_exact_at(&mut entry, at))?)
+    })
 }
 
 fn fill(index: &Index, chunks: u64, per_file: u64) -> Result<()> {

@@ -56,8 +56,8 @@ impl World {
         let mut own = vec![index_path(), layout.journal, layout.manifest, layout.published];
         let runs = index_path().parent().and_then(|dir| dir.join(b"index.runs").ok());
         if let Some(runs) = runs {
+            // In the order of the tree, which follows from its seed.
             let mut names = self.tree.list(&runs).unwrap_or_default();
-            names.sort_unstable();
             own.extend(names.pop().and_then(|(name, _)| runs.join(&name).ok()));
         }
         let Some(path) = self.rng.pick(&own) else { return };
