@@ -8,8 +8,9 @@ use super::run::{ENTRIES_MAX, HEADER_BYTES, Header, Hints, Run, bucket_of, damag
 use crate::base::Digest;
 use crate::storage::File;
 
-/// Bytes that are gathered before they are written.
-const WRITE_BYTES: usize = 256 << 10;
+/// Writes end where a block of the file of this many bytes ends. Linux keeps what comes in one
+/// aligned write in one piece of the page cache, and finds large pieces faster.
+const WRITE_BYTES: usize = 1 << 20;
 /// Bytes after which a long run is made durable as far as it is written, so that its end does not
 /// wait for all of it.
 const SYNC_BYTES: usize = 64 << 20;
@@ -76,8 +77,17 @@ impl RunWriter {
         }
         self.start_buckets(bucket_of(key, self.buckets) as usize + 1);
         self.hints.marks.push(mark_of(key));
-        self.out.extend_from_slice(entry);
-        if self.out.len() >= WRITE_BYTES { self.write_entries() } else { Ok(()) }
+        self.gather(entry)
+    }
+
+    fn gather(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.out.extend_from_slice(bytes);
+        if self.out.len() >= self.room() { self.write(self.room()) } else { Ok(()) }
+    }
+
+    /// Bytes from where the next write begins to the end of its block.
+    fn room(&self) -> usize {
+        WRITE_BYTES - self.at as usize % WRITE_BYTES
     }
 
     /// Lets all buckets up to the `count`th that did not begin yet begin here.
@@ -88,21 +98,29 @@ impl RunWriter {
         }
     }
 
-    fn write_entries(&mut self) -> io::Result<()> {
-        self.hasher.update(&self.out);
-        self.write()
-    }
-
-    fn write(&mut self) -> io::Result<()> {
-        self.file.write_at(&self.out, self.at)?;
-        self.at += self.out.len() as u64;
-        self.unsynced += self.out.len();
-        self.out.clear();
+    /// Writes the first `bytes` of what was gathered.
+    fn write(&mut self, bytes: usize) -> io::Result<()> {
+        let part = &self.out[..bytes];
+        self.hasher.update(part);
+        self.file.write_at(part, self.at)?;
+        self.at += bytes as u64;
+        self.unsynced += bytes;
+        self.out.drain(..bytes);
         if self.unsynced >= SYNC_BYTES {
             self.unsynced = 0;
             self.file.sync()?;
         }
         Ok(())
+    }
+
+    /// Writes all that was gathered; returns the digest of what was written since the last time.
+    fn end_part(&mut self) -> io::Result<Digest> {
+        while !self.out.is_empty() {
+            self.write(self.room().min(self.out.len()))?;
+        }
+        let digest = Digest(*self.hasher.finalize().as_bytes());
+        self.hasher.reset();
+        Ok(digest)
     }
 
     /// Ends the run; `None` if it has no entries.
@@ -111,7 +129,7 @@ impl RunWriter {
         if entries == 0 {
             return Ok(None);
         }
-        self.write_entries()?;
+        let entries_digest = self.end_part()?;
         self.start_buckets(self.buckets as usize + 1);
         self.hints.marks.shrink_to_fit();
         let hints_digest = self.write_hints()?;
@@ -119,7 +137,7 @@ impl RunWriter {
             buckets: self.buckets,
             entries,
             chunks: self.chunks,
-            entries_digest: Digest(*self.hasher.finalize().as_bytes()),
+            entries_digest,
             hints_digest,
         };
         self.file.write_at(&header.encode(), 0)?;
@@ -127,19 +145,15 @@ impl RunWriter {
     }
 
     fn write_hints(&mut self) -> io::Result<Digest> {
-        let hints = std::mem::replace(&mut self.hints, Hints { starts: vec![], marks: vec![] });
-        let mut hasher = blake3::Hasher::new();
-        for part in hints.starts.chunks(WRITE_BYTES / 4) {
-            self.out.extend(part.iter().flat_map(|start| start.to_le_bytes()));
-            hasher.update(&self.out);
-            self.write()?;
+        let none = Hints { starts: Vec::new(), marks: Vec::new() };
+        let hints = std::mem::replace(&mut self.hints, none);
+        for start in &hints.starts {
+            self.gather(&start.to_le_bytes())?;
         }
-        for part in hints.marks.chunks(WRITE_BYTES / 2) {
-            self.out.extend(part.iter().flat_map(|mark| mark.to_le_bytes()));
-            hasher.update(&self.out);
-            self.write()?;
+        for mark in &hints.marks {
+            self.gather(&mark.to_le_bytes())?;
         }
         self.hints = hints;
-        Ok(Digest(*hasher.finalize().as_bytes()))
+        self.end_part()
     }
 }
