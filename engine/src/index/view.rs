@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use redb::{Database, Error, ReadOnlyTable, ReadableDatabase};
+use redb::{Database, Error, ReadOnlyTable, ReadTransaction, ReadableDatabase};
 
 use super::entry::Spot;
 use super::rows::BlockReader;
-use super::tables::{BASES, FILES, base_row, damaged, file_key};
+use super::tables::{BASES, FILES, META, base_row, damaged, file_key};
 use crate::base::RelPath;
 
 /// Blocks that are kept in memory: about 3 MB, which is the paths of some 100,000 files.
@@ -38,6 +38,7 @@ impl<'a> View<'a> {
             self.tables = Some(Tables {
                 bases: txn.open_table(BASES)?,
                 files: txn.open_table(FILES)?,
+                txn,
                 base_paths: HashMap::new(),
                 block: None,
             });
@@ -72,12 +73,14 @@ impl<'a> View<'a> {
         Ok(paths)
     }
 
-    /// Whether the base is there.
+    /// Whether the base is there. One that was made after this moment counts as there: a merge may
+    /// meet its entries.
     pub(super) fn is_live(&mut self, base: u32) -> Result<bool, Error> {
         match self.last {
             Some((last, live)) if last == base => Ok(live),
             _ => {
-                let live = self.tables()?.base_path(base)?.is_some();
+                let tables = self.tables()?;
+                let live = tables.base_path(base)?.is_some() || tables.is_later(base)?;
                 self.last = Some((base, live));
                 Ok(live)
             }
@@ -88,6 +91,7 @@ impl<'a> View<'a> {
 pub(super) struct Tables {
     pub(super) bases: ReadOnlyTable<u32, (u32, &'static [u8])>,
     files: ReadOnlyTable<u64, &'static [u8]>,
+    txn: ReadTransaction,
     base_paths: HashMap<u32, Option<RelPath>>,
     /// The block that was read last, with its base and first file. Who asks for paths in the order
     /// of the files reads each block once.
@@ -102,6 +106,12 @@ impl Tables {
             self.base_paths.insert(base, path.map_err(|_| damaged())?);
         }
         Ok(self.base_paths.get(&base).and_then(Option::as_ref))
+    }
+
+    /// Whether the number of the base was not given out yet.
+    fn is_later(&self, base: u32) -> Result<bool, Error> {
+        let meta = self.txn.open_table(META)?;
+        Ok(u64::from(base) >= meta.get("next_base")?.map_or(0, |next| next.value()))
     }
 
     /// The path of a file from the root, or `None` if its base was dropped.
@@ -151,5 +161,37 @@ impl Tables {
         let reader = BlockReader::new(block).ok_or_else(damaged)?;
         self.block = Some((base, first.value() as u32, reader));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+
+    #[test]
+    fn a_base_that_is_made_later_counts_as_there_and_a_dropped_one_does_not() {
+        let db = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+        let change = |next: u64, base: Option<u32>| {
+            let txn = db.begin_write().unwrap();
+            txn.open_table(META).unwrap().insert("next_base", next).unwrap();
+            txn.open_table(FILES).unwrap();
+            let mut bases = txn.open_table(BASES).unwrap();
+            bases.retain(|_, _| false).unwrap();
+            if let Some(base) = base {
+                bases.insert(base, (0, &b"a"[..])).unwrap();
+            }
+            drop(bases);
+            txn.commit().unwrap();
+        };
+        let blocks = Mutex::default();
+        change(1, Some(0));
+        let mut before = View::new(&db, &blocks);
+        assert!(before.is_live(0).unwrap());
+        change(2, Some(1));
+        assert!(before.is_live(1).unwrap() && before.is_live(0).unwrap());
+        let mut after = View::new(&db, &blocks);
+        assert!(after.is_live(1).unwrap() && !after.is_live(0).unwrap());
     }
 }
