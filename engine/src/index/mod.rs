@@ -15,6 +15,8 @@ mod chunks;
 mod entry;
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod faulty;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod guard;

@@ -3,7 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
-use super::fake::{Chance, Contents, Faulty, MemFile, MemTree, path};
+use super::fake::{Chance, Contents, MemFile, MemTree, path};
+use super::faulty::Faulty;
 use super::store::{Sizes, Store};
 use super::*;
 use crate::storage::MemoryTree;
