@@ -131,8 +131,6 @@ impl Chunks {
         let runs = Arc::clone(&state.runs);
         drop(state);
         let mut open: Vec<(u128, usize)> = keys.iter().copied().zip(0..).collect();
-        // In their order, keys meet neighbouring parts of a run.
-        open.sort_unstable();
         for run in &*runs {
             run.find(&open, &mut |number, spot| found[number].push(spot))?;
             let mut failed = None;

@@ -149,12 +149,12 @@ impl Store {
             let spots: Vec<Spot> = found.iter().flat_map(Known::iter).copied().collect();
             let mut paths = view.paths(&spots)?.into_iter().zip(&spots);
             let places = found.iter().map(|known| {
-                let here = paths.by_ref().take(known.iter().count());
-                let here = here.filter_map(|(path, spot)| {
+                let count = known.iter().count();
+                let mut here = Vec::with_capacity(count);
+                here.extend(paths.by_ref().take(count).filter_map(|(path, spot)| {
                     Some(Place { path: path?, offset: spot.offset, len: spot.len })
-                });
+                }));
                 // What is beyond is of no use; it is passed over.
-                let mut here: Vec<Place> = here.collect();
                 here.truncate(PLACES_MAX);
                 here
             });

@@ -8,7 +8,7 @@ use redb::{Database, Error, ReadOnlyTable, ReadTransaction, ReadableDatabase};
 use super::entry::Spot;
 use super::rows::BlockReader;
 use super::tables::{BASES, FILES, META, base_row, damaged, file_key};
-use crate::base::RelPath;
+use crate::base::{PathError, RelPath};
 
 /// Blocks that are kept in memory: about 3 MB, which is the paths of some 100,000 files.
 const BLOCKS_MAX: usize = 4096;
@@ -41,6 +41,7 @@ impl<'a> View<'a> {
                 txn,
                 base_paths: HashMap::new(),
                 block: None,
+                joined: Vec::new(),
             });
         }
         self.tables.as_mut().ok_or_else(damaged)
@@ -96,6 +97,7 @@ pub(super) struct Tables {
     /// The block that was read last, with its base and first file. Who asks for paths in the order
     /// of the files reads each block once.
     block: Option<(u32, u32, BlockReader)>,
+    joined: Vec<u8>,
 }
 
 impl Tables {
@@ -130,8 +132,18 @@ impl Tables {
         };
         let Some((_, first, reader)) = &mut self.block else { return Err(damaged()) };
         let below = reader.path(file - *first).ok_or_else(damaged)?;
-        // A base may have moved so deep that some of its files have no path any more.
-        Ok(above.join_path(&below).ok())
+        self.joined.clear();
+        self.joined.extend_from_slice(above.as_bytes());
+        if !above.is_root() && !below.is_empty() {
+            self.joined.push(b'/');
+        }
+        self.joined.extend_from_slice(below);
+        match RelPath::from_bytes(&self.joined) {
+            Ok(path) => Ok(Some(path)),
+            // A base may have moved so deep that some of its files have no path any more.
+            Err(PathError::Deep) => Ok(None),
+            Err(_) => Err(damaged()),
+        }
     }
 
     /// Makes `block` one that has the file.
