@@ -149,7 +149,8 @@ mod tests {
             let mut on = BlockReader::new(bytes.clone()).unwrap();
             for (nth, path) in paths.iter().enumerate() {
                 let nth = nth as u32;
-                prop_assert_eq!(BlockReader::new(bytes.clone()).unwrap().path(nth), Some(path.as_bytes()));
+                let mut anew = BlockReader::new(bytes.clone()).unwrap();
+                prop_assert_eq!(anew.path(nth), Some(path.as_bytes()));
                 // Each may be read twice, the one before it no more.
                 prop_assert_eq!(on.path(nth), Some(path.as_bytes()));
                 prop_assert_eq!(on.path(nth), Some(path.as_bytes()));
