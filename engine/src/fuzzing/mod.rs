@@ -95,8 +95,10 @@ targets! {
     JOURNAL_RECORD: "journal_record", records::journal, records::journal_seeds, 64;
     /// A whole journal, replayed and taken up; a record may claim 4 MiB before its end is seen.
     JOURNAL: "journal", records::journal_file, records::journal_file_seeds, 8192;
-    /// Rows of the index: where a chunk is.
-    INDEX_SPOTS: "index_spots", index::fuzz::spots, index::fuzz::spots_seeds, 64;
+    /// Entries of the index: a chunk and where it is.
+    INDEX_ENTRY: "index_entry", index::fuzz::entry, index::fuzz::entry_seeds, 64;
+    /// Runs of the index, opened and asked.
+    INDEX_RUN: "index_run", index::fuzz::run, index::fuzz::run_seeds, 64;
     /// Rows of the index: blocks of paths.
     INDEX_BLOCK: "index_block", index::fuzz::block, index::fuzz::block_seeds, 64;
     /// The first words on a QUIC connection.

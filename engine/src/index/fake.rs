@@ -1,4 +1,4 @@
-//! A tree in memory for the tests here: its files can be damaged, fail, and lose power.
+//! A tree in memory for the tests here: its files can be damaged, and fail.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -27,27 +27,15 @@ pub(super) fn path(text: &str) -> RelPath {
     RelPath::from_bytes(text.as_bytes()).unwrap()
 }
 
-#[derive(Clone)]
-enum Op {
-    Len(u64),
-    Write(u64, Vec<u8>),
-}
-
 #[derive(Default)]
 struct Disk {
-    live: Vec<u8>,
-    /// What a power loss leaves of it for certain.
-    durable: Vec<u8>,
-    /// Operations since the last sync.
-    pending: Vec<Op>,
+    content: Vec<u8>,
     /// Calls to let through before one fails, and how.
     fail: Option<(usize, io::ErrorKind)>,
-    calls: usize,
 }
 
 impl Disk {
     fn call(&mut self) -> io::Result<()> {
-        self.calls += 1;
         match &mut self.fail {
             Some((0, kind)) => {
                 let kind = *kind;
@@ -63,85 +51,22 @@ impl Disk {
     }
 }
 
-fn apply(content: &mut Vec<u8>, op: &Op) {
-    match op {
-        Op::Len(len) => content.resize(*len as usize, 0),
-        Op::Write(offset, data) => {
-            let start = *offset as usize;
-            let end = start + data.len();
-            if content.len() < end {
-                content.resize(end, 0);
-            }
-            content[start..end].copy_from_slice(data);
-        }
-    }
-}
-
 #[derive(Default)]
 pub(super) struct MemFile(Mutex<Disk>);
 
 impl MemFile {
     pub(super) fn content(&self) -> Vec<u8> {
-        self.0.lock().unwrap().live.clone()
+        self.0.lock().unwrap().content.clone()
     }
 
     /// Replaces the content behind the back of whoever has the file open.
     pub(super) fn put(&self, content: Vec<u8>) {
-        let mut disk = self.0.lock().unwrap();
-        disk.pending.clear();
-        disk.durable.clone_from(&content);
-        disk.live = content;
+        self.0.lock().unwrap().content = content;
     }
 
     /// Lets `calls` calls pass and fails the one after them.
     pub(super) fn fail_after(&self, calls: usize, kind: io::ErrorKind) {
         self.0.lock().unwrap().fail = Some((calls, kind));
-    }
-
-    pub(super) fn mend(&self) {
-        self.0.lock().unwrap().fail = None;
-    }
-
-    pub(super) fn calls(&self) -> usize {
-        self.0.lock().unwrap().calls
-    }
-
-    /// What a power loss now could leave: the synced content and any part of what came after,
-    /// torn at sectors.
-    pub(super) fn after_power_loss(&self, chance: &mut Chance) -> Vec<u8> {
-        const SECTOR: usize = 512;
-        let disk = self.0.lock().unwrap();
-        let mut content = disk.durable.clone();
-        for op in &disk.pending {
-            match op {
-                Op::Len(_) if chance.below(2) == 0 => apply(&mut content, op),
-                Op::Write(offset, data) if chance.below(4) > 0 => {
-                    let whole = chance.below(2) == 0;
-                    let mut at = 0;
-                    while at < data.len() {
-                        let sector = SECTOR - (*offset as usize + at) % SECTOR;
-                        let end = data.len().min(at + sector);
-                        if whole || chance.below(2) == 0 {
-                            apply(
-                                &mut content,
-                                &Op::Write(offset + at as u64, data[at..end].into()),
-                            );
-                        }
-                        at = end;
-                    }
-                }
-                _ => {}
-            }
-        }
-        content
-    }
-
-    fn change(&self, op: Op) -> io::Result<()> {
-        let mut disk = self.0.lock().unwrap();
-        disk.call()?;
-        apply(&mut disk.live, &op);
-        disk.pending.push(op);
-        Ok(())
     }
 }
 
@@ -149,24 +74,34 @@ impl File for MemFile {
     fn meta(&self) -> io::Result<Meta> {
         let mut disk = self.0.lock().unwrap();
         disk.call()?;
-        Ok(meta(Kind::File, disk.live.len() as u64))
+        Ok(meta(Kind::File, disk.content.len() as u64))
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut disk = self.0.lock().unwrap();
         disk.call()?;
-        let from = disk.live.get(offset as usize..).unwrap_or_default();
+        let from = disk.content.get(offset as usize..).unwrap_or_default();
         let len = from.len().min(buf.len());
         buf[..len].copy_from_slice(&from[..len]);
         Ok(len)
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.change(Op::Write(offset, buf.to_vec()))
+        let mut disk = self.0.lock().unwrap();
+        disk.call()?;
+        let range = offset as usize..offset as usize + buf.len();
+        if disk.content.len() < range.end {
+            disk.content.resize(range.end, 0);
+        }
+        disk.content[range].copy_from_slice(buf);
+        Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.change(Op::Len(len))
+        let mut disk = self.0.lock().unwrap();
+        disk.call()?;
+        disk.content.resize(len as usize, 0);
+        Ok(())
     }
 
     fn set_meta(&self, _: u32, _: FileTime) -> io::Result<()> {
@@ -174,12 +109,7 @@ impl File for MemFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut disk = self.0.lock().unwrap();
-        disk.call()?;
-        for op in std::mem::take(&mut disk.pending) {
-            apply(&mut disk.durable, &op);
-        }
-        Ok(())
+        self.0.lock().unwrap().call()
     }
 
     fn next_data(&self, _: u64) -> io::Result<Option<Extent>> {
@@ -203,6 +133,9 @@ enum Node {
     File(Arc<MemFile>),
 }
 
+/// Files and what they hold.
+pub(super) type Contents = BTreeMap<RelPath, Vec<u8>>;
+
 /// A tree of [`MemFile`]s.
 #[derive(Default)]
 pub(super) struct MemTree(Mutex<BTreeMap<RelPath, Node>>);
@@ -223,6 +156,25 @@ impl MemTree {
         file.put(content.to_vec());
         self.0.lock().unwrap().insert(path, Node::File(Arc::clone(&file)));
         file
+    }
+
+    /// The content of all files.
+    pub(super) fn contents(&self) -> Contents {
+        let nodes = self.0.lock().unwrap();
+        let file = |(path, node): (&RelPath, &Node)| match node {
+            Node::File(file) => Some((path.clone(), file.content())),
+            _ => None,
+        };
+        nodes.iter().filter_map(file).collect()
+    }
+
+    /// A tree with these files.
+    pub(super) fn of(contents: &Contents) -> Arc<Self> {
+        let tree = Arc::new(Self::default());
+        for (path, content) in contents {
+            tree.put(std::str::from_utf8(path.as_bytes()).unwrap(), content);
+        }
+        tree
     }
 
     fn make(&self, path: &RelPath, node: Node) -> io::Result<()> {

@@ -1,70 +1,24 @@
-//! What the tables' values are made of: a chunk's spots and blocks of file paths.
+//! Blocks: the rows of the table of files, each with the paths of some files.
+//!
+//! ```text
+//! files | shared, length, rest | shared, length, rest | ...
+//! ```
 //!
 //! Numbers are LEB128. Decoding is strict about ends and never panics.
 
+use std::sync::Arc;
+
 use crate::base::RelPath;
 
-/// Bytes after which a block of paths is closed: some of these fit into one 4 KiB page of the
+/// Bytes after which a block of paths is closed: many of these fit into one 4 KiB page of the
 /// database, and finding the last path of a full one takes well under a microsecond.
-const BLOCK_BYTES: usize = 1024;
+const BLOCK_BYTES: usize = 512;
 
-/// Where a chunk lies: a place in terms of the tables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Spot {
-    pub(super) base: u32,
-    pub(super) file: u32,
-    pub(super) offset: u64,
-    pub(super) len: u32,
-}
-
-/// The spots of one chunk, newest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Spots {
-    pub(super) first: Spot,
-    pub(super) second: Option<Spot>,
-}
-
-impl Spots {
-    pub(super) fn iter(&self) -> impl Iterator<Item = Spot> {
-        std::iter::once(self.first).chain(self.second)
-    }
-
-    /// The spots that pass `keep`, or `None` if there are none.
-    pub(super) fn retain(&self, mut keep: impl FnMut(&Spot) -> bool) -> Option<Self> {
-        let mut kept = self.iter().filter(|spot| keep(spot));
-        Some(Self { first: kept.next()?, second: kept.next() })
-    }
-
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        for spot in self.iter() {
-            put(out, spot.base.into());
-            put(out, spot.file.into());
-            put(out, spot.offset);
-            put(out, spot.len.into());
-        }
-    }
-
-    pub(super) fn decode(mut bytes: &[u8]) -> Option<Self> {
-        let first = take_spot(&mut bytes)?;
-        let second = if bytes.is_empty() { None } else { Some(take_spot(&mut bytes)?) };
-        bytes.is_empty().then_some(Self { first, second })
-    }
-}
-
-fn take_spot(bytes: &mut &[u8]) -> Option<Spot> {
-    Some(Spot {
-        base: take(bytes)?.try_into().ok()?,
-        file: take(bytes)?.try_into().ok()?,
-        offset: take(bytes)?,
-        len: take(bytes)?.try_into().ok()?,
-    })
-}
-
-/// A block of the paths of files with consecutive numbers, each as the bytes it shares with the
-/// one before it and the rest.
+/// A block of the paths of files with consecutive numbers that is being made, each path as the
+/// bytes it shares with the one before it and the rest.
 #[derive(Default)]
 pub(super) struct Block {
-    pub(super) bytes: Vec<u8>,
+    rows: Vec<u8>,
     pub(super) files: u32,
     last: Vec<u8>,
 }
@@ -74,30 +28,71 @@ impl Block {
     pub(super) fn push(&mut self, path: &RelPath) -> bool {
         let path = path.as_bytes();
         let shared = self.last.iter().zip(path).take_while(|(a, b)| a == b).count();
-        put(&mut self.bytes, shared as u64);
-        put(&mut self.bytes, (path.len() - shared) as u64);
-        self.bytes.extend_from_slice(&path[shared..]);
+        put(&mut self.rows, shared as u64);
+        put(&mut self.rows, (path.len() - shared) as u64);
+        self.rows.extend_from_slice(&path[shared..]);
         self.last.clear();
         self.last.extend_from_slice(path);
         self.files += 1;
-        self.bytes.len() >= BLOCK_BYTES
+        self.rows.len() >= BLOCK_BYTES
     }
 
-    /// The path of the file `nth` from the block's first, or `None` if the block ends before it.
-    pub(super) fn path(mut bytes: &[u8], nth: u32) -> Option<RelPath> {
-        let mut path = Vec::new();
-        for _ in 0..=nth {
-            let shared = usize::try_from(take(&mut bytes)?).ok()?;
-            let rest = usize::try_from(take(&mut bytes)?).ok()?;
-            if shared > path.len() {
-                return None;
-            }
-            let (head, tail) = bytes.split_at_checked(rest)?;
-            path.truncate(shared);
-            path.extend_from_slice(head);
-            bytes = tail;
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.rows.len() + 2);
+        put(&mut out, self.files.into());
+        out.extend_from_slice(&self.rows);
+        out
+    }
+}
+
+/// Reads an encoded block from its first path on.
+pub(super) struct BlockReader {
+    bytes: Arc<[u8]>,
+    at: usize,
+    /// Paths in the block, by its own word.
+    pub(super) files: u32,
+    /// Paths that were read.
+    read: u32,
+    path: Vec<u8>,
+}
+
+impl BlockReader {
+    pub(super) fn new(bytes: Arc<[u8]>) -> Option<Self> {
+        let mut rest = &bytes[..];
+        let files = take(&mut rest)?.try_into().ok()?;
+        let at = bytes.len() - rest.len();
+        Some(Self { bytes, at, files, read: 0, path: Vec::new() })
+    }
+
+    /// Whether the path of the `nth` file can be read without going back.
+    pub(super) fn reaches(&self, nth: u32) -> bool {
+        nth < self.files && nth + 1 >= self.read.max(1)
+    }
+
+    /// The bytes of the path of the `nth` file, or `None` if it is not ahead or the block is damaged.
+    pub(super) fn path(&mut self, nth: u32) -> Option<&[u8]> {
+        if !self.reaches(nth) {
+            return None;
         }
-        RelPath::from_bytes(&path).ok()
+        while self.read <= nth {
+            self.step()?;
+        }
+        Some(&self.path)
+    }
+
+    fn step(&mut self) -> Option<()> {
+        let mut rest = &self.bytes[self.at..];
+        let shared = usize::try_from(take(&mut rest)?).ok()?;
+        let len = usize::try_from(take(&mut rest)?).ok()?;
+        if shared > self.path.len() {
+            return None;
+        }
+        let (head, tail) = rest.split_at_checked(len)?;
+        self.path.truncate(shared);
+        self.path.extend_from_slice(head);
+        self.at = self.bytes.len() - tail.len();
+        self.read += 1;
+        Some(())
     }
 }
 
@@ -130,32 +125,16 @@ fn take(bytes: &mut &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
     use proptest::collection::vec;
-    use proptest::option;
     use proptest::prelude::*;
-
-    fn any_spot() -> impl Strategy<Value = Spot> {
-        any::<(u32, u32, u64, u32)>().prop_map(|(base, file, offset, len)| Spot {
-            base,
-            file,
-            offset,
-            len,
-        })
-    }
 
     proptest! {
         #[test]
-        fn spots_survive_their_encoding(first in any_spot(), second in option::of(any_spot())) {
-            let spots = Spots { first, second };
-            let mut bytes = Vec::new();
-            spots.encode(&mut bytes);
-            prop_assert_eq!(Spots::decode(&bytes), Some(spots));
-            prop_assert_eq!(Spots::decode(&bytes[..bytes.len() - 1]), None);
-        }
-
-        #[test]
-        fn decoding_never_panics(bytes: Vec<u8>, nth in 0u32..300) {
-            let _ = Spots::decode(&bytes);
-            let _ = Block::path(&bytes, nth);
+        fn decoding_never_panics(bytes: Vec<u8>, nths in vec(0u32..300, 1..5)) {
+            if let Some(mut reader) = BlockReader::new(bytes.into()) {
+                for nth in nths {
+                    let _ = reader.path(nth);
+                }
+            }
         }
 
         #[test]
@@ -166,10 +145,18 @@ mod tests {
             for path in &paths {
                 block.push(path);
             }
+            let bytes: Arc<[u8]> = block.encode().into();
+            let mut on = BlockReader::new(bytes.clone()).unwrap();
             for (nth, path) in paths.iter().enumerate() {
-                prop_assert_eq!(Block::path(&block.bytes, nth as u32), Some(path.clone()));
+                let nth = nth as u32;
+                let mut anew = BlockReader::new(bytes.clone()).unwrap();
+                prop_assert_eq!(anew.path(nth), Some(path.as_bytes()));
+                // Each may be read twice, the one before it no more.
+                prop_assert_eq!(on.path(nth), Some(path.as_bytes()));
+                prop_assert_eq!(on.path(nth), Some(path.as_bytes()));
+                prop_assert!(nth == 0 || on.path(nth - 1).is_none());
             }
-            prop_assert_eq!(Block::path(&block.bytes, block.files), None);
+            prop_assert_eq!(on.path(block.files), None);
         }
     }
 }

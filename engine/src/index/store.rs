@@ -6,45 +6,67 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::{
-    Builder, Database, Durability, Error, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    WriteTransaction,
+    Builder, Database, Durability, Error, ReadableTable, ReadableTableMetadata, WriteTransaction,
 };
 
 use super::backend::Backend;
-use super::rows::Spot;
+use super::chunks::{Chunks, Known};
+use super::entry::Spot;
+use super::guard::{alive, begin, no_room, quietly};
 use super::tables::{
-    BASE_IDS, BASES, CHUNKS, FILES, Live, META, VERSION, base_row, decode, insert_files,
-    insert_spots, remove_files, replace,
+    BASE_IDS, BASES, FILES, META, RUNS, VERSION, base_row, insert_files, remove_files,
+    replace_runs, runs,
 };
-use super::view::View;
-use super::{BaseId, FileChunks, IndexError, IndexStats, Opened, Place};
+use super::view::{Blocks, View};
+use super::{BaseId, FileChunks, IndexError, IndexStats, Opened, PLACES_MAX, Place};
+use crate::base::limits::OBJECT_BYTES_MAX;
 use crate::base::{Digest, RelPath};
 use crate::storage::{Tree, mkdir_all};
 
-/// The database of an open index.
+/// Keys that are merged for each chunk that is inserted. Each chunk goes through about
+/// `log4(100 million / buffer)`, that is five, merges; the rest is for merges of long runs to end
+/// before the next one of their kind is due.
+const MERGED_PER_CHUNK: usize = 8;
+/// Keys that are merged in a flush, for processes that insert little in their lives.
+const MERGED_PER_FLUSH: usize = 64 << 10;
+/// The end of the name of the database, and of the directory of runs beside it.
+const NAME_ENDS: (&[u8], &[u8]) = (b".redb", b".runs");
+
+/// Memory that a store may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sizes {
+    /// For pages of the database, in bytes.
+    pub(super) cache_bytes: usize,
+    /// Entries that are gathered before they become a run.
+    pub(super) buffer_entries: usize,
+}
+
+/// The database of an open index, and its table of chunks.
 pub(super) struct Store {
     /// `Some` until dropped.
     db: Option<Database>,
+    chunks: Chunks,
     tree: Arc<dyn Tree>,
     path: RelPath,
     backend: Backend,
     broken: AtomicBool,
     /// Whether a commit since the last flush was not durable.
     dirty: AtomicBool,
-    /// Where the next sweep goes on.
-    swept: Mutex<u128>,
+    blocks: Mutex<Blocks>,
+    /// Held in a flush.
+    flushing: Mutex<()>,
 }
 
 impl Store {
     pub(super) fn open(
         tree: Arc<dyn Tree>,
         path: &RelPath,
-        cache_bytes: usize,
+        sizes: Sizes,
     ) -> Result<(Self, Opened), IndexError> {
         let opened = match tree.open_rw(path) {
             Ok(file) => {
                 let backend = Backend::new(file);
-                match Self::attach(Arc::clone(&tree), path, backend.clone(), cache_bytes, false) {
+                match Self::attach(Arc::clone(&tree), path, backend.clone(), sizes, false) {
                     Ok(store) => return Ok((store, Opened::Kept)),
                     // A fresh index would fare no better.
                     Err(IndexError::Io(error)) if no_room(&error) && !backend.sync_failed() => {
@@ -63,7 +85,7 @@ impl Store {
             mkdir_all(&*tree, &parent)?;
         }
         let backend = Backend::new(tree.create(path)?);
-        Ok((Self::attach(tree, path, backend, cache_bytes, true)?, opened))
+        Ok((Self::attach(tree, path, backend, sizes, true)?, opened))
     }
 
     /// Opens the database behind `backend`: a fresh, empty file, or one that was there.
@@ -71,12 +93,13 @@ impl Store {
         tree: Arc<dyn Tree>,
         path: &RelPath,
         backend: Backend,
-        cache_bytes: usize,
+        sizes: Sizes,
         fresh: bool,
     ) -> Result<Self, IndexError> {
-        let (db, version) = quietly(|| {
+        let dir = runs_dir(path);
+        let (db, chunks) = quietly(|| {
             let db = Builder::new()
-                .set_cache_size(cache_bytes)
+                .set_cache_size(sizes.cache_bytes)
                 // A plain open trusts the file and may panic on a damaged one.
                 .set_check_integrity_on_open(true)
                 .create_with_backend(backend.clone())?;
@@ -87,26 +110,31 @@ impl Store {
             }
             let version = meta.get("version")?.map_or(0, |version| version.value());
             drop(meta);
-            if version == VERSION {
-                // Reads find every table there.
-                txn.open_table(BASES)?;
-                txn.open_table(BASE_IDS)?;
-                txn.open_table(FILES)?;
-                txn.open_table(CHUNKS)?;
+            if version != VERSION {
+                return Ok(Err(version));
             }
+            // Reads find every table there.
+            txn.open_table(BASES)?;
+            txn.open_table(BASE_IDS)?;
+            txn.open_table(FILES)?;
+            txn.open_table(RUNS)?;
+            let rows = runs(&txn)?;
             txn.commit()?;
-            Ok((db, version))
-        })?;
-        let store = Self {
+            let dir = dir.map_err(Error::Io)?;
+            Ok(Ok((db, Chunks::open(Arc::clone(&tree), dir, &rows, sizes.buffer_entries)?)))
+        })?
+        .map_err(|found| IndexError::Version { found })?;
+        Ok(Self {
             db: Some(db),
+            chunks,
             tree,
             path: path.clone(),
             backend,
-            broken: AtomicBool::new(version != VERSION),
+            broken: AtomicBool::new(false),
             dirty: AtomicBool::new(false),
-            swept: Mutex::new(0),
-        };
-        if version == VERSION { Ok(store) } else { Err(IndexError::Version { found: version }) }
+            blocks: Mutex::default(),
+            flushing: Mutex::new(()),
+        })
     }
 
     pub(super) fn is_broken(&self) -> bool {
@@ -114,7 +142,24 @@ impl Store {
     }
 
     pub(super) fn find(&self, digests: &[Digest]) -> Result<Vec<Vec<Place>>, IndexError> {
-        self.read(|view| digests.iter().map(|digest| view.places(digest)).collect())
+        let keys: Vec<u128> = digests.iter().map(Digest::short).collect();
+        self.guard(|db| {
+            let mut view = View::new(db, &self.blocks);
+            let found = self.chunks.find(&keys, &mut |base| alive(&mut view, base))?;
+            let spots: Vec<Spot> = found.iter().flat_map(Known::iter).copied().collect();
+            let mut paths = view.paths(&spots)?.into_iter().zip(&spots);
+            let places = found.iter().map(|known| {
+                let count = known.iter().count();
+                let mut here = Vec::with_capacity(count);
+                here.extend(paths.by_ref().take(count).filter_map(|(path, spot)| {
+                    Some(Place { path: path?, offset: spot.offset, len: spot.len })
+                }));
+                // What is beyond is of no use; it is passed over.
+                here.truncate(PLACES_MAX);
+                here
+            });
+            Ok(places.collect())
+        })
     }
 
     pub(super) fn add_base(&self, path: &RelPath) -> Result<BaseId, IndexError> {
@@ -165,93 +210,106 @@ impl Store {
     }
 
     pub(super) fn insert(&self, base: BaseId, files: &[FileChunks<'_>]) -> Result<(), IndexError> {
-        let total = files.iter().map(|file| file.chunks.len()).sum();
-        if total == 0 {
+        let with_chunks = files.iter().filter(|file| !file.chunks.is_empty());
+        let count = with_chunks.clone().count();
+        if count == 0 {
             return Ok(());
         }
-        self.write(|txn| {
+        let first = self.write(|txn| {
             let mut bases = txn.open_table(BASES)?;
             let Some((numbered, path)) = base_row(&bases, base.0)? else {
                 return Ok(Err(IndexError::NoBase { base }));
             };
-            let with_chunks = files.iter().filter(|file| !file.chunks.is_empty());
-            let count = with_chunks.clone().count();
             let Some(next) = u32::try_from(count).ok().and_then(|n| numbered.checked_add(n)) else {
                 return Ok(Err(IndexError::Full));
             };
             bases.insert(base.0, (next, &path[..]))?;
             insert_files(txn, base.0, numbered, with_chunks.clone())?;
-            let mut spots = Vec::with_capacity(total);
-            for (file, chunks) in (numbered..).zip(with_chunks) {
-                spots.extend(chunks.chunks.iter().map(|&(digest, offset, len)| {
-                    (digest.short(), Spot { base: base.0, file, offset, len })
-                }));
-            }
-            // In the order of the table, neighbours share a page.
-            spots.sort_unstable();
-            spots.dedup_by_key(|(short, _)| *short);
-            insert_spots(txn, &bases, &spots)?;
-            Ok(Ok(()))
-        })?
-    }
-
-    pub(super) fn forget(&self, digest: &Digest, place: &Place) -> Result<(), IndexError> {
-        let wrong = self.read(|view| view.spots_at(digest, place))?;
-        if wrong.is_empty() {
-            return Ok(());
-        }
-        self.write(|txn| {
-            let mut chunks = txn.open_table(CHUNKS)?;
-            let row = chunks.get(digest.short())?.map(|row| decode(row.value())).transpose()?;
-            let Some(spots) = row else { return Ok(()) };
-            replace(&mut chunks, digest.short(), spots.retain(|spot| !wrong.contains(spot)))
+            Ok(Ok(numbered))
+        })??;
+        let spots = (first..).zip(with_chunks).flat_map(|(file, chunks)| {
+            let spot = move |&(digest, offset, len): &(Digest, u64, u32)| {
+                (digest.short(), Spot { base: base.0, file, offset, len })
+            };
+            chunks.chunks.iter().map(spot)
+        });
+        // No file reaches beyond.
+        let spots = spots.filter(|(_, spot)| spot.offset <= OBJECT_BYTES_MAX);
+        let total: usize = files.iter().map(|file| file.chunks.len()).sum();
+        self.guard(|db| {
+            self.chunks.insert(spots)?;
+            self.dirty.store(true, Ordering::Relaxed);
+            let mut view = View::new(db, &self.blocks);
+            self.chunks.tend(total * MERGED_PER_CHUNK, &mut |base| alive(&mut view, base))?;
+            Ok(())
         })
     }
 
-    pub(super) fn sweep(&self, rows: usize) -> Result<bool, IndexError> {
-        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
-        let (next, dead) = self.read(|view| view.dead(*swept, rows.max(1)))?;
-        if !dead.is_empty() {
-            self.write(|txn| {
-                let bases = txn.open_table(BASES)?;
-                let mut chunks = txn.open_table(CHUNKS)?;
-                let mut live = Live::new(&bases);
-                for short in dead {
-                    let row = chunks.get(short)?.map(|row| decode(row.value())).transpose()?;
-                    if let Some(spots) = row {
-                        let kept = live.only(&spots)?;
-                        replace(&mut chunks, short, kept)?;
-                    }
+    pub(super) fn forget(&self, digest: &Digest, place: &Place) -> Result<(), IndexError> {
+        self.guard(|db| {
+            let mut view = View::new(db, &self.blocks);
+            let keys = [digest.short()];
+            let found = self.chunks.find(&keys, &mut |base| alive(&mut view, base))?;
+            for spot in found.iter().flat_map(Known::iter) {
+                let same = spot.offset == place.offset && spot.len == place.len;
+                if same && view.paths(&[*spot])? == [Some(place.path.clone())] {
+                    self.chunks.forget(digest.short(), spot)?;
+                    self.dirty.store(true, Ordering::Relaxed);
                 }
-                Ok(())
-            })?;
-        }
-        *swept = next.unwrap_or(0);
-        Ok(next.is_none())
+            }
+            Ok(())
+        })
+    }
+
+    pub(super) fn tend(&self, keys: usize) -> Result<bool, IndexError> {
+        self.merge(|chunks, view| chunks.tend(keys, &mut |base| alive(view, base)))
+    }
+
+    pub(super) fn sweep(&self, keys: usize) -> Result<bool, IndexError> {
+        self.merge(|chunks, view| chunks.sweep(keys.max(1), &mut |base| alive(view, base)))
+    }
+
+    fn merge(
+        &self,
+        f: impl FnOnce(&Chunks, &mut View<'_>) -> io::Result<bool>,
+    ) -> Result<bool, IndexError> {
+        let done = self.guard(|db| Ok(f(&self.chunks, &mut View::new(db, &self.blocks))?))?;
+        self.dirty.store(true, Ordering::Relaxed);
+        Ok(done)
     }
 
     pub(super) fn flush(&self) -> Result<(), IndexError> {
+        let _one = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.dirty.swap(false, Ordering::Relaxed) {
             return if self.is_broken() { Err(IndexError::Broken) } else { Ok(()) };
         }
-        self.guard(|db| Ok(begin(db, Durability::Immediate)?.commit()?))
+        self.guard(|db| {
+            let mut view = View::new(db, &self.blocks);
+            self.chunks.tend(MERGED_PER_FLUSH, &mut |base| alive(&mut view, base))?;
+            self.chunks.limit_runs(&mut |base| alive(&mut view, base))?;
+            drop(view);
+            let listed = self.chunks.list()?;
+            let txn = begin(db, Durability::Immediate)?;
+            replace_runs(&txn, &listed.rows)?;
+            txn.commit()?;
+            self.chunks.clean(&listed);
+            Ok(())
+        })
     }
 
     pub(super) fn stats(&self) -> Result<IndexStats, IndexError> {
-        let mut stats = self.read(|view| {
+        let (files, bases) = self.guard(|db| {
+            let mut view = View::new(db, &self.blocks);
+            let bases = &view.tables()?.bases;
             let mut files = 0;
-            for row in view.bases.iter()? {
+            for row in bases.iter()? {
                 files += u64::from(row?.1.value().0);
             }
-            let chunks = view.chunks.len()?;
-            Ok(IndexStats { chunks, files, bases: view.bases.len()?, bytes_on_disk: 0 })
+            Ok((files, bases.len()?))
         })?;
-        stats.bytes_on_disk = self.backend.allocated()?;
-        Ok(stats)
-    }
-
-    fn read<T>(&self, f: impl FnOnce(&mut View) -> Result<T, Error>) -> Result<T, IndexError> {
-        self.guard(|db| f(&mut View::new(&db.begin_read()?)?))
+        let (chunks, bytes) = self.chunks.sizes();
+        let bytes_on_disk = self.backend.allocated()? + bytes;
+        Ok(IndexStats { chunks, files, bases, bytes_on_disk })
     }
 
     fn write<T>(
@@ -305,40 +363,10 @@ impl Drop for Store {
     }
 }
 
-/// Begins a write transaction. A durable one commits in two phases, as redb advises where damage
-/// by power loss matters.
-fn begin(db: &Database, durability: Durability) -> Result<WriteTransaction, Error> {
-    let mut txn = db.begin_write()?;
-    txn.set_two_phase_commit(matches!(durability, Durability::Immediate));
-    txn.set_durability(durability)?;
-    Ok(txn)
-}
-
-/// Runs `f` with its panics turned into errors: redb panics on some kinds of damage.
-fn quietly<T>(f: impl FnOnce() -> Result<T, Error>) -> Result<T, IndexError> {
-    match catch_unwind(AssertUnwindSafe(f)) {
-        Ok(done) => done.map_err(told),
-        Err(payload) => {
-            let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
-            Err(IndexError::Corrupt { detail: text.unwrap_or_default() })
-        }
-    }
-}
-
-/// Sorts redb's errors into damage and trouble with the medium.
-fn told(error: Error) -> IndexError {
-    use io::ErrorKind::{InvalidData, UnexpectedEof};
-    match error {
-        Error::Io(error) if !matches!(error.kind(), InvalidData | UnexpectedEof) => {
-            IndexError::Io(error)
-        }
-        Error::PreviousIo => IndexError::Io(io::Error::other("an earlier call failed")),
-        error => IndexError::Corrupt { detail: error.to_string() },
-    }
-}
-
-fn no_room(error: &io::Error) -> bool {
-    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
+/// The directory of the runs of the index at `path`.
+fn runs_dir(path: &RelPath) -> io::Result<RelPath> {
+    let name = path.name().unwrap_or_default();
+    let stem = name.strip_suffix(NAME_ENDS.0).unwrap_or(name);
+    let parent = path.parent().unwrap_or_default();
+    parent.join(&[stem, NAME_ENDS.1].concat()).map_err(io::Error::other)
 }

@@ -3,9 +3,11 @@
 use std::io;
 use std::sync::Arc;
 
-use super::fake::{Chance, MemFile, MemTree, path};
-use super::store::Store;
+use super::fake::{Chance, Contents, MemFile, MemTree, path};
+use super::faulty::Faulty;
+use super::store::{Sizes, Store};
 use super::*;
+use crate::storage::MemoryTree;
 
 const AT: &str = ".portway/index.redb";
 
@@ -17,10 +19,11 @@ fn open(tree: &Arc<MemTree>) -> (Index, Opened) {
     Index::open(Arc::clone(tree) as Arc<dyn Tree>, &path(AT)).unwrap()
 }
 
-/// Opens with a cache so small that pages come from the file each time.
-fn open_uncached(tree: &Arc<MemTree>) -> Result<(Index, Opened), IndexError> {
-    let tree = Arc::clone(tree) as Arc<dyn Tree>;
-    let (store, opened) = Store::open(tree, &path(AT), 0)?;
+/// Opens with a cache so small that pages come from the file each time, and a buffer so small that
+/// there are many runs.
+fn open_small(tree: Arc<dyn Tree>) -> Result<(Index, Opened), IndexError> {
+    let sizes = Sizes { cache_bytes: 0, buffer_entries: 32 };
+    let (store, opened) = Store::open(tree, &path(AT), sizes)?;
     Ok((Index(Some(Arc::new(store))), opened))
 }
 
@@ -287,101 +290,172 @@ fn damaged(content: &[u8], chance: &mut Chance) -> Vec<u8> {
             content[at..end].iter_mut().for_each(|byte| *byte = chance.next() as u8);
         }
         4 => {
-            let from = chance.below(content.len() / 4096) * 4096;
-            let to = chance.below(content.len() / 4096) * 4096;
-            content.copy_within(from..from + 4096, to);
+            let page = 4096.min(content.len() / 4);
+            let from = chance.below(content.len() / page) * page;
+            let to = chance.below(content.len() / page) * page;
+            content.copy_within(from..from + page, to);
         }
         _ => content[at] ^= 1 << chance.below(8),
     }
     content
 }
 
-/// Opens an index whose file holds `content`; it may have lost entries but tells nothing false,
-/// and it works.
-fn check_usable(content: &[u8], entries: usize) -> Opened {
-    let tree: Arc<MemTree> = Arc::default();
-    tree.put(AT, content);
-    let (index, opened) = open_uncached(&tree).unwrap();
-    let before = found(&index, 0..entries);
-    if matches!(opened, Opened::Rebuilt { .. }) {
-        assert_eq!(before, 0);
+/// Opens an index whose files hold `contents`; it may have lost entries but tells nothing false,
+/// and it works. True if it was lost.
+fn check_usable(contents: &Contents, entries: usize) -> bool {
+    let tree = MemTree::of(contents);
+    let (mut index, opened) = open_small(tree.clone()).unwrap();
+    let mut lost = matches!(opened, Opened::Rebuilt { .. });
+    if index.find(&(0..entries).map(digest).collect::<Vec<_>>()).is_err() {
+        assert!(index.is_broken() && !lost);
+        drop(index);
+        lost = true;
+        let (again, opened) = open_small(tree.clone()).unwrap();
+        assert!(matches!(opened, Opened::Fresh), "{opened:?}");
+        index = again;
     }
+    let before = found(&index, 0..entries);
+    assert!(before == 0 || !lost);
     fill(&index, entries..entries + 20).unwrap();
     index.flush().unwrap();
     drop(index);
-    let (index, again) = open_uncached(&tree).unwrap();
+    let (index, again) = open_small(tree).unwrap();
     assert!(matches!(again, Opened::Kept), "{again:?}");
     assert_eq!(found(&index, entries..entries + 20), 20);
     assert_eq!(found(&index, 0..entries), before);
-    opened
+    lost
 }
 
-/// The file of an index with 600 entries, closed in order or not.
-fn sample(closed: bool) -> Vec<u8> {
-    let tree = Arc::default();
-    let (index, _) = open(&tree);
+/// The files of an index with 600 entries, closed in order or not.
+fn sample(closed: bool) -> Contents {
+    let tree = Arc::<MemTree>::default();
+    let (index, _) = open_small(tree.clone()).unwrap();
     for start in (0..600).step_by(100) {
         fill(&index, start..start + 100).unwrap();
     }
     index.flush().unwrap();
-    let content = file(&tree).content();
+    let contents = tree.contents();
     drop(index);
-    if closed { file(&tree).content() } else { content }
+    let contents = if closed { tree.contents() } else { contents };
+    assert!(contents.len() > 2, "a database and runs: {:?}", contents.keys());
+    contents
+}
+
+/// The runs among some files.
+fn runs(contents: &Contents) -> Vec<RelPath> {
+    contents.keys().filter(|at| **at != path(AT)).cloned().collect()
 }
 
 #[test]
 fn damage_while_closed_costs_entries_at_most() {
     for closed in [true, false] {
-        let content = sample(closed);
-        let mut rebuilt = 0;
-        let mut count = |opened| rebuilt += u32::from(matches!(opened, Opened::Rebuilt { .. }));
-        // Every byte of the database's header, then chance.
-        for at in 0..320 {
-            let mut content = content.clone();
-            content[at] ^= Chance(at as u64).next() as u8 | 1;
-            count(check_usable(&content, 600));
-        }
-        for seed in 0..150 {
-            let content = damaged(&content, &mut Chance(seed));
-            count(check_usable(&content, 600));
-        }
-        println!("closed {closed}: {rebuilt} of 470 rebuilt");
-        assert!(rebuilt > 100);
+        let contents = sample(closed);
+        let check = |at: &RelPath, damage: &dyn Fn(&mut Vec<u8>)| {
+            let mut contents = contents.clone();
+            damage(contents.get_mut(at).unwrap());
+            u32::from(check_usable(&contents, 600))
+        };
+        // Every byte of the database's header and of a run's, then chance.
+        let flip = |at: usize| {
+            move |content: &mut Vec<u8>| content[at] ^= Chance(at as u64).next() as u8 | 1
+        };
+        let spoil =
+            |seed| move |content: &mut Vec<u8>| *content = damaged(content, &mut Chance(seed));
+        let mut lost: u32 = (0..320).map(|at| check(&path(AT), &flip(at))).sum();
+        lost += (0..150).map(|seed| check(&path(AT), &spoil(seed))).sum::<u32>();
+        println!("closed {closed}: {lost} of 470 lost by the database");
+        assert!(lost > 100);
+        let runs = runs(&contents);
+        let lost: u32 = (0..128).map(|at| check(&runs[0], &flip(at))).sum();
+        assert_eq!(lost, 128, "every byte of a run's header counts");
+        let lost: u32 =
+            (0..300).map(|seed| check(&runs[seed as usize % runs.len()], &spoil(seed))).sum();
+        println!("closed {closed}: {lost} of 300 lost by runs");
+        assert!(lost > 250);
     }
 }
 
 #[test]
+fn a_missing_run_or_one_of_another_index_costs_entries_at_most() {
+    let contents = sample(true);
+    for run in runs(&contents) {
+        let mut less = contents.clone();
+        less.remove(&run);
+        assert!(check_usable(&less, 600));
+    }
+    // Runs of the same names and the same chunks, with other numbers of files.
+    let tree = Arc::<MemTree>::default();
+    let (index, _) = open_small(tree.clone()).unwrap();
+    insert_one(&index, index.add_base(&path("data")).unwrap(), "d", 5, 0);
+    for start in (0..600).step_by(100) {
+        fill(&index, start..start + 100).unwrap();
+    }
+    drop(index);
+    let mut mixed = tree.contents();
+    mixed.insert(path(AT), contents[&path(AT)].clone());
+    assert!(check_usable(&mixed, 600));
+    // What nothing names goes.
+    let mut more = contents.clone();
+    more.insert(path(".portway/index.runs/00000000000fffff.run"), vec![1; 100]);
+    more.insert(path(".portway/index.runs/x"), vec![1; 100]);
+    let tree = MemTree::of(&more);
+    let (index, opened) = open_small(tree.clone()).unwrap();
+    assert!(matches!(opened, Opened::Kept));
+    assert_eq!(found(&index, 0..600), 600);
+    assert_eq!(tree.contents().len(), contents.len());
+}
+
+#[test]
 fn damage_in_use_breaks_the_index_quietly() {
-    let mut broke = 0;
-    for seed in 0..200 {
+    let mut broke = [0, 0];
+    for seed in 0..400 {
         let mut chance = Chance(seed);
-        let tree = Arc::default();
-        let (index, _) = open_uncached(&tree).unwrap();
+        let tree = Arc::<MemTree>::default();
+        let (index, _) = open_small(tree.clone()).unwrap();
         fill(&index, 0..600).unwrap();
         index.flush().unwrap();
-        let disk = file(&tree);
+        let runs = runs(&tree.contents());
+        let of_runs = seed % 2 == 1;
+        let disk = if of_runs { tree.file(&runs[chance.below(runs.len())]) } else { None };
+        let disk = disk.unwrap_or_else(|| file(&tree));
         disk.put(damaged(&disk.content(), &mut chance));
-        // Whatever comes back has a form that can be verified.
         for n in 0..600 {
-            let _ = index.find(&[digest(n)]);
+            // Whatever comes back has a form that can be verified.
+            let places = index.find(&[digest(n)]).unwrap_or_default();
+            assert!(!of_runs || places.iter().flatten().all(|place| *place == truth(n)));
         }
         let _ = index.forget(&digest(1), &truth(1));
         let _ = fill(&index, 600..700);
         let _ = index.sweep(1000);
         let _ = index.flush();
         let _ = index.stats();
-        broke += u32::from(index.is_broken());
+        broke[seed as usize % 2] += u32::from(index.is_broken());
         if index.is_broken() {
             assert!(matches!(index.find(&[]), Err(IndexError::Broken)));
             assert!(matches!(index.flush(), Err(IndexError::Broken)));
         }
         drop(index);
-        let (index, _) = open_uncached(&tree).unwrap();
+        let (index, _) = open_small(tree).unwrap();
         fill(&index, 2000..2010).unwrap();
         assert_eq!(found(&index, 2000..2010), 10);
     }
-    println!("{broke} of 200 broke");
-    assert!(broke > 30);
+    println!("{broke:?} of 200 broke");
+    assert!(broke[0] > 30 && broke[1] > 100);
+}
+
+#[test]
+fn a_sweep_notices_damage_that_no_look_up_meets() {
+    let contents = sample(true);
+    let runs = runs(&contents);
+    let tree = MemTree::of(&contents);
+    let (index, _) = open_small(tree.clone()).unwrap();
+    // Bytes that say where a chunk is, of one entry.
+    let disk = tree.file(&runs[0]).unwrap();
+    let mut content = disk.content();
+    content[128 + 40 + 20] ^= 1;
+    disk.put(content);
+    assert!(matches!(index.sweep(10_000), Err(IndexError::Corrupt { .. })));
+    assert!(index.is_broken());
 }
 
 #[test]
@@ -389,8 +463,8 @@ fn a_failing_call_breaks_the_index_and_loses_nothing_that_was_flushed() {
     let kinds = [io::ErrorKind::Other, io::ErrorKind::StorageFull];
     let prepared = sample(true);
     // Whether the index was kept at first, and whether all went well after that.
-    let run = |tree: &Arc<MemTree>| -> Result<(bool, bool), IndexError> {
-        let (index, opened) = open_uncached(tree)?;
+    let run = |tree: &Faulty| -> Result<(bool, bool), IndexError> {
+        let (index, opened) = open_small(Arc::new(tree.clone()))?;
         let work = || {
             fill(&index, 600..700)?;
             index.flush()?;
@@ -400,21 +474,16 @@ fn a_failing_call_breaks_the_index_and_loses_nothing_that_was_flushed() {
         };
         Ok((matches!(opened, Opened::Kept), work().is_ok()))
     };
-    let count = |tree: &Arc<MemTree>| tree.file(&path(AT)).unwrap().calls();
-    let tree: Arc<MemTree> = Arc::default();
-    tree.put(AT, &prepared);
+    let tree = Faulty::once(MemTree::of(&prepared), usize::MAX - 1, kinds[0]);
     run(&tree).unwrap();
-    let calls = count(&tree);
+    let calls = tree.calls();
     println!("{calls} calls");
     let mut lost = 0;
     for kind in kinds {
-        for nth in (0..calls).step_by(1 + calls / 150) {
-            let tree: Arc<MemTree> = Arc::default();
-            let disk = tree.put(AT, &prepared);
-            disk.fail_after(nth, kind);
-            let (kept, well) = run(&tree).unwrap_or((true, false));
-            disk.mend();
-            let (index, opened) = open_uncached(&tree).unwrap();
+        for nth in (0..calls).step_by(1 + calls / 300) {
+            let tree = MemTree::of(&prepared);
+            let (kept, well) = run(&Faulty::once(tree.clone(), nth, kind)).unwrap_or((true, false));
+            let (index, opened) = open_small(tree).unwrap();
             let known = found(&index, 0..600);
             if kept && matches!(opened, Opened::Kept) {
                 assert_eq!(known, 600, "call {nth} {kind:?}");
@@ -432,33 +501,168 @@ fn a_failing_call_breaks_the_index_and_loses_nothing_that_was_flushed() {
     println!("{lost} indexes given up");
 }
 
-#[test]
-fn power_loss_keeps_what_was_flushed_even_if_it_strikes_twice() {
-    let tree = Arc::default();
-    let (index, _) = open_uncached(&tree).unwrap();
-    let mut chance = Chance(1);
+/// What a power loss after the first `calls` calls of a process leaves: the tree, and how many
+/// chunks were flushed. None if the process came to its end.
+fn cut(tree: &MemoryTree, calls: usize) -> Option<usize> {
+    let dying = Faulty::dying(Arc::new(tree.clone()), calls);
+    let Ok((index, _)) = open_small(Arc::new(dying.clone())) else { return Some(0) };
     let mut flushed = 0;
-    let mut end = 0;
-    for step in 0..100 {
-        let next = end + 1 + chance.below(30);
-        fill(&index, end..next).unwrap();
-        end = next;
-        if chance.below(4) == 0 {
-            index.flush().unwrap();
-            flushed = end;
+    for (round, size) in [60, 5, 150, 1, 40, 7, 90, 30].into_iter().cycle().take(16).enumerate() {
+        let next = flushed + size;
+        let base = path(&format!("gone{round}"));
+        let done = fill(&index, flushed..next)
+            .and_then(|()| index.add_base(&base))
+            .and_then(|base| index.drop_base(base))
+            .and_then(|()| index.flush())
+            .and_then(|()| if round % 5 == 4 { index.sweep(10_000).map(|_| ()) } else { Ok(()) });
+        if dying.calls() > calls {
+            return Some(flushed);
         }
-        let after: Arc<MemTree> = Arc::default();
-        let disk = after.put(AT, &file(&tree).after_power_loss(&mut chance));
-        // And the power fails again while the index recovers.
-        disk.fail_after(chance.below(60), io::ErrorKind::Other);
-        let _ = open_uncached(&after);
-        let after: Arc<MemTree> = Arc::default();
-        after.put(AT, &disk.after_power_loss(&mut chance));
-        let (index, opened) = open_uncached(&after).unwrap();
-        if flushed > 0 {
-            assert!(matches!(opened, Opened::Kept), "step {step}: {opened:?}");
-        }
-        assert_eq!(found(&index, 0..flushed), flushed, "step {step}");
-        found(&index, flushed..end);
+        done.unwrap();
+        flushed = next;
     }
+    None
+}
+
+#[test]
+fn power_loss_at_any_step_keeps_what_was_flushed_even_if_it_strikes_twice() {
+    let mut calls = 0;
+    let mut kept = 0;
+    for seed in 0.. {
+        let tree = MemoryTree::new(seed);
+        let Some(flushed) = cut(&tree, calls) else { break };
+        tree.crash(seed);
+        // And the power fails again while the index recovers.
+        let _ = open_small(Arc::new(Faulty::dying(Arc::new(tree.clone()), seed as usize % 60)));
+        tree.crash(seed + 1);
+        let (index, opened) = open_small(Arc::new(tree.clone())).unwrap();
+        if flushed > 0 {
+            assert!(matches!(opened, Opened::Kept), "call {calls}: {opened:?}");
+            kept += 1;
+        }
+        assert_eq!(found(&index, 0..flushed), flushed, "call {calls}");
+        found(&index, flushed..flushed + 200);
+        fill(&index, 2000..2050).unwrap();
+        index.flush().unwrap();
+        assert_eq!(found(&index, 2000..2050), 50);
+        calls += 1 + calls / 400;
+    }
+    println!("{calls} calls, {kept} indexes kept");
+    assert!(kept > 300);
+}
+
+/// What the index is to know at least: of each chunk the last place in each of the last two bases
+/// that were there when it was told of them.
+#[derive(Default)]
+struct Model {
+    /// By chunk: base and place, newest first.
+    places: std::collections::BTreeMap<usize, Vec<(BaseId, Place)>>,
+    /// All that was told and never forgotten, in bases that are there.
+    told: Vec<(usize, BaseId, Place)>,
+}
+
+impl Model {
+    fn insert(&mut self, chunk: usize, base: BaseId, place: &Place) {
+        let places = self.places.entry(chunk).or_default();
+        places.retain(|(other, _)| *other != base);
+        places.insert(0, (base, place.clone()));
+        places.truncate(PLACES_MAX);
+        self.told.retain(|(other, of, _)| (*other, *of) != (chunk, base));
+        self.told.push((chunk, base, place.clone()));
+    }
+
+    fn retain(&mut self, keep: impl Fn(usize, BaseId, &Place) -> bool) {
+        for (chunk, places) in &mut self.places {
+            places.retain(|(base, place)| keep(*chunk, *base, place));
+        }
+        self.told.retain(|(chunk, base, place)| keep(*chunk, *base, place));
+    }
+
+    fn check(&self, index: &Index, chunks: usize) {
+        let digests: Vec<_> = (0..chunks).map(digest).collect();
+        for (chunk, found) in index.find(&digests).unwrap().into_iter().enumerate() {
+            let known = self.places.get(&chunk).map_or(&[][..], Vec::as_slice);
+            let known: Vec<_> = known.iter().map(|(_, place)| place.clone()).collect();
+            assert!(found.starts_with(&known), "{chunk}: {found:?}, not {known:?}");
+            assert!(found.len() <= PLACES_MAX);
+            for place in found {
+                let told = self.told.iter().any(|(of, _, told)| *of == chunk && *told == place);
+                assert!(told, "{chunk} was never at {place:?}, or no longer");
+            }
+        }
+    }
+}
+
+#[test]
+fn runs_and_merges_change_nothing_of_what_is_known() {
+    const CHUNKS: usize = 40;
+    for seed in 0..12 {
+        let mut chance = Chance(seed);
+        let tree = Arc::<MemTree>::default();
+        let mut index = open_small(tree.clone()).unwrap().0;
+        let mut model = Model::default();
+        let mut bases: Vec<(BaseId, String)> = Vec::new();
+        for step in 0..400 {
+            let what = chance.below(100);
+            let Some((base, name)) = bases.get(chance.below(bases.len().max(1))).cloned() else {
+                bases.push((index.add_base(&path("first")).unwrap(), "first".to_owned()));
+                continue;
+            };
+            let chunk = chance.below(CHUNKS);
+            match what {
+                0..4 => {
+                    let name = format!("b{step}");
+                    bases.push((index.add_base(&path(&name)).unwrap(), name));
+                }
+                4..7 => {
+                    index.drop_base(base).unwrap();
+                    bases.retain(|(other, _)| *other != base);
+                    model.retain(|_, of, _| of != base);
+                }
+                7..15 => {
+                    let found = index.find(&[digest(chunk)]).unwrap().remove(0);
+                    if let Some(place) = found.get(chance.below(2)) {
+                        index.forget(&digest(chunk), place).unwrap();
+                        model.retain(|of, _, at| of != chunk || at != place);
+                    }
+                }
+                15..20 => index.flush().unwrap(),
+                20..30 => assert!(index.sweep(1 + chance.below(60)).is_ok()),
+                30..33 => {
+                    drop(index);
+                    let (again, opened) = open_small(tree.clone()).unwrap();
+                    assert!(matches!(opened, Opened::Kept) || step < 2, "{opened:?}");
+                    index = again;
+                }
+                _ => {
+                    for chunk in chunk..CHUNKS.min(chunk + 1 + chance.below(8)) {
+                        let offset = chance.below(3) as u64;
+                        insert_one(&index, base, &format!("f{step}"), chunk, offset);
+                        let at = place(&format!("{name}/f{step}"), offset, 100);
+                        model.insert(chunk, base, &at);
+                    }
+                }
+            }
+            model.check(&index, CHUNKS);
+        }
+    }
+}
+
+#[test]
+fn runs_stay_few_and_a_sweep_leaves_one() {
+    let tree = Arc::<MemTree>::default();
+    let (index, _) = open_small(tree.clone()).unwrap();
+    for start in (0..20_000).step_by(50) {
+        fill(&index, start..start + 50).unwrap();
+    }
+    index.flush().unwrap();
+    let files = runs(&tree.contents()).len();
+    assert!((1..12).contains(&files), "{files} runs and merges under way");
+    while !index.sweep(3000).unwrap() {}
+    index.flush().unwrap();
+    assert_eq!(runs(&tree.contents()).len(), 1);
+    assert_eq!(found(&index, 0..20_000), 20_000);
+    assert_eq!(index.stats().unwrap().chunks, 20_000);
+    let bytes = index.stats().unwrap().bytes_on_disk;
+    println!("{bytes} bytes for 20,000 chunks");
 }

@@ -16,6 +16,10 @@ use crate::chunk::{Cuts, Cutter};
 use crate::index::scan::{Emit, Scan};
 use crate::storage::{File, Meta};
 
+/// Chunks of the index that are merged between two looks at the flag to stop: some ten
+/// milliseconds of work.
+const MERGED_AT_ONCE: usize = 64 << 10;
+
 /// Indexes what is under the root and not known yet; ends early when `stop` is set.
 ///
 /// A file counts as known if the index has been told of it and it has not changed since: those that
@@ -37,6 +41,8 @@ pub fn index_root(root: &Root, stop: &AtomicBool) {
         Ok(scanned) => tracing::debug!(?scanned, "indexed what was under the root"),
         Err(error) => tracing::info!(%error, "the index is not filled from what is there"),
     }
+    // What was inserted has left merges behind; none is waited for by a transfer here.
+    while !stop.load(Relaxed) && matches!(root.index.tend(MERGED_AT_ONCE), Ok(false)) {}
     let _ = root.index.flush();
 }
 

@@ -53,7 +53,13 @@ impl World {
     /// One of the target's own files changes by itself while nothing runs.
     fn flip_a_bit(&mut self) {
         let layout = Layout::of(&self.transfer.to);
-        let own = [index_path(), layout.journal, layout.manifest, layout.published];
+        let mut own = vec![index_path(), layout.journal, layout.manifest, layout.published];
+        let runs = index_path().parent().and_then(|dir| dir.join(b"index.runs").ok());
+        if let Some(runs) = runs {
+            // In the order of the tree, which follows from its seed.
+            let mut names = self.tree.list(&runs).unwrap_or_default();
+            own.extend(names.pop().and_then(|(name, _)| runs.join(&name).ok()));
+        }
         let Some(path) = self.rng.pick(&own) else { return };
         let len = self.tree.meta(path).map_or(0, |meta| meta.len);
         let offset = self.rng.below(len);

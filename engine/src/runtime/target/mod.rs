@@ -1,7 +1,7 @@
 //! The target's files: staging, journal, index and publishing of one transfer.
 //!
 //! ```text
-//! ROOT/.portway/index.redb                    digest -> place, a cache
+//! ROOT/.portway/index.redb, index.runs/       digest -> place, a cache
 //! ROOT/.portway/staging/KEY/journal           what is durable
 //! ROOT/.portway/staging/KEY/tree[/...]        objects under their final names, invisible
 //! ROOT/.portway/staging/KEY/manifest          entries that are settled, in order
