@@ -1,0 +1,1 @@
+//! What the decoders of this module promise; `crate::fuzzing` lists them.

@@ -1,0 +1,2 @@
+//! Tests of the audit log.
+mod merkle;
