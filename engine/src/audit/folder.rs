@@ -27,12 +27,10 @@ impl LogFolder {
     pub fn open(path: &Path) -> io::Result<Self> {
         match DirBuilder::new().mode(0o700).create(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            made => {
-                made?;
-                // Its name must outlast the first record in it.
-                fs::File::open(path.parent().unwrap_or(path))?.sync_all()?;
-            }
+            made => made?,
         }
+        // Its name must outlast the first record in it, whoever made it.
+        fs::File::open(path.parent().unwrap_or(path))?.sync_all()?;
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
         let lock = options.open(path.join("lock"))?;

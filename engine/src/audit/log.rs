@@ -191,9 +191,9 @@ impl AuditLog {
     /// wall clock.
     ///
     /// # Errors
-    /// The log is stopped, by this append or an earlier one: then nothing is appended any more, and
-    /// the record is to be taken for not written. Or the record is over a limit, which stops
-    /// nothing.
+    /// The log is stopped, by this append or an earlier one: then nothing is appended any more.
+    /// What the record says must not be done; it may be in the log all the same when that is next
+    /// opened. Or the record is over a limit, which stops nothing.
     pub fn append(&self, at: FileTime, record: Record) -> Result<Appended, LogError> {
         if matches!(record, Record::Key(_) | Record::Seal(_)) {
             return Err(LogError::Reserved);

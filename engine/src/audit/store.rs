@@ -65,6 +65,12 @@ impl Store {
         let turn = folder.clone();
         let _held = turn.hold().map_err(StopCause::io("locked"))?;
         mkdir_all(&*folder.tree, &folder.dir).map_err(StopCause::io("given a folder"))?;
+        // Whoever made the folder, a segment or the head may have died before its name was durable.
+        let mut above = Some(folder.dir.clone());
+        while let Some(dir) = above {
+            folder.tree.sync_dir(&dir).map_err(StopCause::io("given a folder"))?;
+            above = dir.parent();
+        }
         let found = match heads(&folder)? {
             Some(found) => found,
             None => begin(&folder, &setup, at)?,
@@ -203,7 +209,8 @@ impl Store {
     }
 
     /// Makes the newest head ours, with its tree: the one beside it, or the one that the records
-    /// give. If a tree is torn, both slots are written anew.
+    /// give. Its slot is written again as it is: whoever wrote it may have failed to sync it, and
+    /// then it is in the cache only. If a tree is torn, both slots are written anew.
     fn adopt(&mut self, found: Heads) -> Result<(), StopCause> {
         let [newest, before] = found.trees;
         let whole = newest.is_some() && before.is_some();
@@ -211,6 +218,8 @@ impl Store {
             Some(tree) => tree,
             None => self.read_tree()?,
         };
+        let written = self.head.write(&*self.head_file, &self.tree);
+        written.map_err(StopCause::io("acknowledged"))?;
         if !whole {
             self.write_head(self.head.clone())?;
             self.write_head(self.head.clone())?;
