@@ -168,7 +168,9 @@ impl LogError {
                 StopCause::Read(error) => error.hint(),
                 StopCause::Panic => "start portway again, and report this as a bug",
             },
-            Self::Record(_) => "split the extents over several records",
+            Self::Record(_) => {
+                "split extents over several records; give a key at most 8 certificates"
+            }
             Self::Reserved => "append decisions, starts, progress, stops and receipts",
         }
     }

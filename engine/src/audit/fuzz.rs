@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{CHECKPOINT_BYTES, Checkpoint};
 use super::codec::RECORD_BYTES_MAX;
 use super::export::{Export, Format};
 use super::extents::ExtentSet;
@@ -42,6 +42,7 @@ pub(crate) fn signed(data: &[u8]) -> bool {
     }
     let Ok(checkpoint) = Checkpoint::decode(bytes) else { return false };
     assert_eq!(checkpoint.encode(), bytes);
+    assert_eq!(bytes.len(), CHECKPOINT_BYTES);
     assert!(checkpoint.begins(&checkpoint, &[]) == (checkpoint.size > 0));
     true
 }

@@ -7,7 +7,7 @@ use super::codec;
 use super::error::{LogError, StopCause};
 use super::folder::LogFolder;
 use super::names::{Action, LogId, Principal, Verdict};
-use super::record::{Crossing, Record};
+use super::record::{Crossing, KeyRecord, Record};
 use super::store::{Recovered, SEGMENT_BYTES, Store};
 use crate::base::FileTime;
 use crate::identity::{Attestation, AuditKey};
@@ -22,6 +22,18 @@ pub struct Setup {
     pub attestation: Attestation,
     /// The name of the log, should it begin now; see [`LogId::random`].
     pub new_log: LogId,
+}
+
+impl Setup {
+    /// What the log says of its key.
+    pub(super) fn record(&self, log: LogId) -> KeyRecord {
+        KeyRecord {
+            log,
+            node: self.node.clone(),
+            key: self.key.public(),
+            attestation: self.attestation.clone(),
+        }
+    }
 }
 
 /// The right to send what was granted, once: proof that the decision is on disk.
@@ -154,7 +166,8 @@ impl AuditLog {
     /// [`verify`](super::verify) checks.
     ///
     /// # Errors
-    /// The log is not as it was left, or the disk fails. Nothing may cross the border then.
+    /// The log is not as it was left, or the disk fails: nothing may cross the border then. Or the
+    /// key comes with more certificates than a record takes.
     pub fn open(folder: LogFolder, setup: Setup, at: FileTime) -> Result<Self, LogError> {
         Self::open_with(folder, setup, at, SEGMENT_BYTES)
     }
@@ -166,6 +179,7 @@ impl AuditLog {
         at: FileTime,
         segment_bytes: u64,
     ) -> Result<Self, LogError> {
+        codec::check(&Record::Key(setup.record(setup.new_log)))?;
         let store = Store::open(folder, setup, segment_bytes, at)?;
         let (log, recovered) = (store.log(), store.recovered);
         Ok(Self {

@@ -12,8 +12,6 @@ use crate::base::Digest;
 pub(super) const LEAF: u8 = 0;
 /// Byte before the two digests of a node.
 const NODE: u8 = 1;
-/// Most digests in a proof: two for each level of a tree of 2^64 leaves.
-pub const PROOF_DIGESTS_MAX: usize = 128;
 
 /// The digest of a node with these two below it.
 fn node(left: Digest, right: Digest) -> Digest {

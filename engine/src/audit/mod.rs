@@ -44,7 +44,7 @@ pub use extents::{
 pub use folder::LogFolder;
 pub use frame::FRAME_BYTES;
 pub use log::{Appended, AuditLog, Permit, Setup};
-pub use merkle::{Frontier, PROOF_DIGESTS_MAX, Prover, consistency_holds, inclusion_holds};
+pub use merkle::{Frontier, Prover, consistency_holds, inclusion_holds};
 pub use names::{
     Action, Ending, LogId, ParsePrincipalError, Place, PolicyVersion, Principal, REASON_BYTES_MAX,
     Reason, Transport, Verdict, WHO_BYTES_MAX, Word,

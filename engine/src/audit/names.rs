@@ -5,7 +5,6 @@ use std::str::FromStr;
 
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::base::limits::NAME_BYTES_MAX;
 use crate::base::{Digest, NodeName, ParseNameError, SiteName};
 use crate::identity::SpiffeId;
 
@@ -82,14 +81,13 @@ impl fmt::Display for Principal {
 }
 
 /// The name of a class or a link: 1 to 63 of a-z, 0-9, `-`, `_` and `.`, beginning with a letter or
-/// digit, as names of nodes are.
+/// digit. These are the rules of names, so it is kept as one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Word(SiteName);
 
 impl Word {
-    /// The word's text, at most [`NAME_BYTES_MAX`] bytes.
+    /// The word's text.
     pub fn as_str(&self) -> &str {
-        debug_assert!(self.0.as_str().len() <= NAME_BYTES_MAX);
         self.0.as_str()
     }
 }

@@ -9,7 +9,10 @@ use crate::base::Digest;
 
 /// The records of a log up to its head, in order. Each is whole and follows the one before; whether
 /// the log is the one that was signed is what [`verify`](super::verify) tells.
-pub struct Entries(Frames);
+pub struct Entries {
+    /// None once an error ended it.
+    frames: Option<Frames>,
+}
 
 impl Entries {
     /// The records of the log in `folder`, as many as there are now.
@@ -17,15 +20,20 @@ impl Entries {
     /// # Errors
     /// There is no log, or its head cannot be read.
     pub fn open(folder: &LogFolder) -> Result<Self, ReadError> {
-        frames(folder).map(Self)
+        Ok(Self { frames: Some(frames(folder)?) })
     }
 
-    /// The next record; `None` at the end.
+    /// The next record; `None` at the end, and after an error.
     ///
     /// # Errors
     /// The log is damaged there, or cannot be read.
     pub fn read(&mut self) -> Result<Option<Entry>, ReadError> {
-        self.0.next()?.map(|found| found.entry()).transpose()
+        let Some(frames) = &mut self.frames else { return Ok(None) };
+        let read = frames.next().and_then(|found| found.map(|found| found.entry()).transpose());
+        if read.is_err() {
+            self.frames = None;
+        }
+        read
     }
 }
 

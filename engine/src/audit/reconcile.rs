@@ -190,8 +190,9 @@ impl Log {
         }
         match entry.record {
             Record::Decision(decision) => {
-                facts.granted |= decision.action.moves_content();
-                facts.granted &= decision.verdict == Verdict::Granted;
+                if decision.action.moves_content() {
+                    facts.granted = decision.verdict == Verdict::Granted;
+                }
             }
             Record::Progress(progress) => facts.cross(seq, progress.bytes, &progress.left),
             Record::Stop(stop) => {

@@ -18,7 +18,7 @@ use super::log::{Pending, Setup, What};
 use super::merkle::Frontier;
 use super::names::LogId;
 use super::receipt::ReceiptBody;
-use super::record::{Entry, KeyRecord, Record};
+use super::record::{Entry, Record};
 use crate::base::{Digest, FileTime};
 use crate::identity::AuditSignature;
 use crate::storage::{File, mkdir_all};
@@ -329,12 +329,7 @@ impl<'a> Draft<'a> {
                 let root = self.tree.root();
                 Record::Seal(Checkpoint::sign(&self.setup.key, self.log, seq, root, at))
             }
-            What::Key => Record::Key(KeyRecord {
-                log: self.log,
-                node: self.setup.node.clone(),
-                key: self.setup.key.public(),
-                attestation: self.setup.attestation.clone(),
-            }),
+            What::Key => Record::Key(self.setup.record(self.log)),
         };
         let record = Entry { seq, at, record }.encode();
         self.chain = frame::push(&mut self.bytes, self.chain, &record);

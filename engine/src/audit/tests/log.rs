@@ -131,6 +131,22 @@ fn a_record_over_a_limit_is_refused_and_stops_nothing() {
 }
 
 #[test]
+fn a_key_with_more_certificates_than_a_record_takes_begins_no_log() {
+    let tree = MemoryTree::new(1);
+    for chain in [vec![vec![1]; CERTS_MAX + 1], vec![vec![1; CERT_BYTES_MAX + 1]]] {
+        let attestation = crate::identity::Attestation { chain, ..attestation() };
+        let refused = AuditLog::open(folder(&tree), Setup { attestation, ..setup(1) }, TIME);
+        assert!(matches!(refused.err(), Some(LogError::Record(_))));
+    }
+    let most = crate::identity::Attestation {
+        chain: vec![vec![1; CERT_BYTES_MAX]; CERTS_MAX],
+        ..attestation()
+    };
+    AuditLog::open(folder(&tree), Setup { attestation: most, ..setup(1) }, TIME).unwrap();
+    check(&tree).unwrap();
+}
+
+#[test]
 fn a_seal_comes_with_each_thousand_records() {
     let tree = MemoryTree::new(1);
     let log = AuditLog::open(folder(&tree), setup(1), TIME).unwrap();
