@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use portway::audit::{
     Action, AuditLog, Crossing, Decision, Entries, Export, ExtentSet, Format, Known, LogFolder,
     LogId, Place, PolicyVersion, Principal, Progress, Reason, Record, Setup, Transport, Verdict,
-    reconcile, verify,
+    verify,
 };
 use portway::base::{Digest, Extent, FileTime, RelPath, Tier, TransferId};
 use portway::identity::{AuditKey, Identity, UnixTime};
@@ -78,10 +78,6 @@ fn measure(home: &Path, records: u64) -> Result<(), Failure> {
         |_| true,
     )?;
     println!("export: {lines} lines in {:.2} s", start.elapsed().as_secs_f64());
-    let start = Instant::now();
-    let found = reconcile(Entries::open(&folder)?, Entries::open(&folder)?)?;
-    let transfers = found.transfers;
-    println!("reconcile: {transfers} transfers in {:.2} s", start.elapsed().as_secs_f64());
     Ok(())
 }
 
@@ -107,9 +103,8 @@ fn fill(
             Ok::<_, String>(())
         };
         let threads: Vec<_> = (0..THREADS).map(|n| scope.spawn(move || run(n))).collect();
-        let ends = threads.into_iter().map(|thread| thread.join());
-        ends.filter_map(|end| end.unwrap_or_else(|_| Err("a thread failed".to_owned())).err())
-            .next()
+        let mut ends = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
+        ends.find_map(|end| end.unwrap_or_else(|_| Err("a thread failed".to_owned())).err())
     });
     failed.map_or(Ok(()), |error| Err(error.into()))
 }

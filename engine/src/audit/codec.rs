@@ -11,7 +11,7 @@ use super::fields::{Reader, Writer, bounded, wrong};
 use super::names::{Action, Ending, LogId, PolicyVersion, Transport, Verdict};
 use super::receipt::Receipt;
 use super::record::{Crossing, Decision, Entry, KeyRecord, Progress, Record, Stop, Witness};
-use crate::base::{Extent, RelPath, TransferId};
+use crate::base::{Extent, FileTime, RelPath, TransferId};
 use crate::identity::{Attestation, AuditPublicKey};
 use crate::manifest::DecodeError;
 
@@ -163,54 +163,54 @@ pub(super) fn check(record: &Record) -> Result<(), DecodeError> {
     Ok(())
 }
 
-impl Entry {
-    /// Its bytes, in the only form there is. The limits were checked.
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let mut out = Writer::new(&[VERSION]);
-        out.u8(match &self.record {
-            Record::Key(_) => KEY,
-            Record::Seal(_) => SEAL,
-            Record::Witness(_) => WITNESS,
-            Record::Decision(_) => DECISION,
-            Record::Start(_) => START,
-            Record::Progress(_) => PROGRESS,
-            Record::Stop(_) => STOP,
-            Record::Receipt(_) => RECEIPT,
-        });
-        out.u64(self.seq);
-        out.time(self.at);
-        match &self.record {
-            Record::Key(key) => out.key(key),
-            Record::Seal(checkpoint) => checkpoint.put(&mut out),
-            Record::Witness(witness) => {
-                out.text16(witness.node.as_str());
-                out.array(&witness.key.0);
-                witness.checkpoint.put(&mut out);
-            }
-            Record::Decision(decision) => {
-                out.crossing(&decision.crossing);
-                out.u8(decision.action.code());
-                out.u8(decision.verdict.code());
-                out.text16(decision.reason.as_str());
-            }
-            Record::Start(crossing) => out.crossing(crossing),
-            Record::Progress(progress) => {
-                out.crossing(&progress.crossing);
-                out.left(progress.bytes, &progress.left);
-            }
-            Record::Stop(stop) => {
-                out.crossing(&stop.crossing);
-                out.u8(stop.ending.code());
-                out.text16(stop.reason.as_str());
-                out.left(stop.bytes, &stop.left);
-            }
-            Record::Receipt(receipt) => receipt.put(&mut out),
+/// The bytes of a record, in the only form there is. The limits were checked.
+pub(super) fn encode(seq: u64, at: FileTime, record: &Record) -> Vec<u8> {
+    let mut out = Writer::new(&[VERSION]);
+    out.u8(match record {
+        Record::Key(_) => KEY,
+        Record::Seal(_) => SEAL,
+        Record::Witness(_) => WITNESS,
+        Record::Decision(_) => DECISION,
+        Record::Start(_) => START,
+        Record::Progress(_) => PROGRESS,
+        Record::Stop(_) => STOP,
+        Record::Receipt(_) => RECEIPT,
+    });
+    out.u64(seq);
+    out.time(at);
+    match record {
+        Record::Key(key) => out.key(key),
+        Record::Seal(checkpoint) => checkpoint.put(&mut out),
+        Record::Witness(witness) => {
+            out.text16(witness.node.as_str());
+            out.array(&witness.key.0);
+            witness.checkpoint.put(&mut out);
         }
-        let bytes = out.finish();
-        debug_assert!(bytes.len() <= RECORD_BYTES_MAX, "the limits keep records short");
-        bytes
+        Record::Decision(decision) => {
+            out.crossing(&decision.crossing);
+            out.u8(decision.action.code());
+            out.u8(decision.verdict.code());
+            out.text16(decision.reason.as_str());
+        }
+        Record::Start(crossing) => out.crossing(crossing),
+        Record::Progress(progress) => {
+            out.crossing(&progress.crossing);
+            out.left(progress.bytes, &progress.left);
+        }
+        Record::Stop(stop) => {
+            out.crossing(&stop.crossing);
+            out.u8(stop.ending.code());
+            out.text16(stop.reason.as_str());
+            out.left(stop.bytes, &stop.left);
+        }
+        Record::Receipt(receipt) => receipt.put(&mut out),
     }
+    let bytes = out.finish();
+    debug_assert!(bytes.len() <= RECORD_BYTES_MAX, "the limits keep records short");
+    bytes
+}
 
+impl Entry {
     /// Decodes a record. What is accepted encodes to the same bytes.
     ///
     /// # Errors

@@ -108,7 +108,7 @@ impl Row {
     }
 
     /// A text of our own, or one that its type keeps plain.
-    fn plain(&mut self, name: &'static str, text: impl ToString) {
+    fn plain(&mut self, name: &'static str, text: &impl ToString) {
         self.set(name, Cell::Text(text.to_string()));
     }
 
@@ -119,13 +119,13 @@ impl Row {
 
     fn of(entry: &Entry, node: &str, log: LogId) -> Self {
         let mut row = Self([const { None }; COLUMNS.len()]);
-        row.plain("time", rfc3339(entry.at));
+        row.plain("time", &rfc3339(entry.at));
         row.raw("node", node.as_bytes());
-        row.plain("log", log);
+        row.plain("log", &log);
         row.number("seq", entry.seq);
-        row.plain("kind", entry.record.kind());
+        row.plain("kind", &entry.record.kind());
         if let Some(transfer) = entry.record.transfer() {
-            row.plain("transfer", transfer);
+            row.plain("transfer", &transfer);
         }
         if let Some(crossing) = entry.record.crossing() {
             row.crossing(crossing);
@@ -138,7 +138,7 @@ impl Row {
         self.raw("who", crossing.who.as_str().as_bytes());
         self.raw("path", crossing.path.as_bytes());
         if let Some(root) = crossing.root {
-            self.plain("root", root);
+            self.plain("root", &root);
         }
         self.plain("class", &crossing.class);
         self.plain("from_site", &crossing.from.site);
@@ -146,30 +146,30 @@ impl Row {
         self.plain("to_site", &crossing.to.site);
         self.plain("to_node", &crossing.to.node);
         self.plain("link", &crossing.link);
-        self.plain("transport", crossing.transport);
+        self.plain("transport", &crossing.transport);
         self.number("policy", crossing.policy.number);
-        self.plain("policy_digest", crossing.policy.digest);
+        self.plain("policy_digest", &crossing.policy.digest);
     }
 
     fn record(&mut self, record: &Record) {
         match record {
-            Record::Key(key) => self.plain("key", key.key),
+            Record::Key(key) => self.plain("key", &key.key),
             Record::Seal(seal) => {
                 self.number("size", seal.size);
-                self.plain("tree", seal.root);
-                self.plain("signature", hex(&seal.signature.0));
+                self.plain("tree", &seal.root);
+                self.plain("signature", &seal.signature);
             }
             Record::Witness(witness) => {
                 self.raw("who", witness.node.as_str().as_bytes());
-                self.plain("from_log", witness.checkpoint.log);
-                self.plain("key", witness.key);
+                self.plain("from_log", &witness.checkpoint.log);
+                self.plain("key", &witness.key);
                 self.number("size", witness.checkpoint.size);
-                self.plain("tree", witness.checkpoint.root);
-                self.plain("signature", hex(&witness.checkpoint.signature.0));
+                self.plain("tree", &witness.checkpoint.root);
+                self.plain("signature", &witness.checkpoint.signature);
             }
             Record::Decision(decision) => {
-                self.plain("action", decision.action);
-                self.plain("verdict", decision.verdict);
+                self.plain("action", &decision.action);
+                self.plain("verdict", &decision.verdict);
                 self.raw("reason", decision.reason.as_str().as_bytes());
             }
             Record::Start(_) => {}
@@ -178,7 +178,7 @@ impl Row {
                 self.set("extents", Cell::Extents(extents(&progress.left)));
             }
             Record::Stop(stop) => {
-                self.plain("ending", stop.ending);
+                self.plain("ending", &stop.ending);
                 self.raw("reason", stop.reason.as_str().as_bytes());
                 self.number("bytes", stop.bytes);
                 self.set("extents", Cell::Extents(extents(&stop.left)));
@@ -187,18 +187,18 @@ impl Row {
                 let body = &receipt.body;
                 self.raw("path", body.path.as_bytes());
                 if let Some(root) = body.root {
-                    self.plain("root", root);
+                    self.plain("root", &root);
                 }
                 self.plain("class", &body.class);
                 self.number("bytes", body.bytes);
                 self.number("left_extents", body.left.extents);
-                self.plain("left_digest", body.left.digest);
+                self.plain("left_digest", &body.left.digest);
                 self.party(["from_site", "from_node", "from_log", "from_key"], &body.from);
                 self.number("from_seq", body.from.seq);
                 self.party(["to_site", "to_node", "to_log", "to_key"], &body.to);
                 self.number("to_seq", body.to.seq);
-                let signatures = [receipt.from_signature.0, receipt.to_signature.0].concat();
-                self.plain("signature", hex(&signatures));
+                let signatures = format!("{}{}", receipt.from_signature, receipt.to_signature);
+                self.plain("signature", &signatures);
             }
         }
     }
@@ -206,8 +206,8 @@ impl Row {
     fn party(&mut self, [site, node, log, key]: [&'static str; 4], party: &Party) {
         self.plain(site, &party.place.site);
         self.plain(node, &party.place.node);
-        self.plain(log, party.log);
-        self.plain(key, party.key);
+        self.plain(log, &party.log);
+        self.plain(key, &party.key);
     }
 
     fn json(&self) -> String {
@@ -221,7 +221,7 @@ impl Row {
                 None => continue,
             };
             let comma = if out.len() > 1 { "," } else { "" };
-            out.push_str(&format!("{comma}\"{name}\":{value}"));
+            out.extend([comma, "\"", name, "\":", &value]);
         }
         out + "}\n"
     }
@@ -264,10 +264,6 @@ fn extents(left: &ExtentSet) -> String {
     format!("[{}]", left.iter().map(one).collect::<Vec<_>>().join(","))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// A time in UTC as RFC 3339 has it, to the nanosecond. The date is found as in "`chrono`-Compatible
 /// Low-Level Date Algorithms" (H. Hinnant), `civil_from_days`.
 pub(super) fn rfc3339(at: FileTime) -> String {
@@ -300,7 +296,7 @@ impl<I: Iterator<Item = Result<Entry, ReadError>>> Source<I> {
         let following = self.entries.next().transpose()?;
         let taken = std::mem::replace(&mut self.next, following);
         if let Some(Entry { record: Record::Key(key), .. }) = &taken {
-            self.node = key.node.as_str().to_owned();
+            key.node.as_str().clone_into(&mut self.node);
             self.log = key.log;
         }
         Ok(taken)

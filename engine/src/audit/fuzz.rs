@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use super::checkpoint::{CHECKPOINT_BYTES, Checkpoint};
-use super::codec::RECORD_BYTES_MAX;
+use super::codec::{self, RECORD_BYTES_MAX};
 use super::export::{Export, Format};
 use super::extents::ExtentSet;
 use super::folder::LogFolder;
-use super::frame::{self, FRAME_BYTES, Parsed, SEGMENT_HEAD_BYTES, segment_head, segment_name};
+use super::frame::{
+    self, FRAME_BYTES, Frame, Parsed, SEGMENT_HEAD_BYTES, segment_head, segment_name,
+};
 use super::head::{self, Head, SECTOR_BYTES};
 use super::merkle::Frontier;
 use super::names::{
@@ -23,12 +25,12 @@ use crate::storage::{MemoryTree, Tree};
 
 pub(crate) fn record(data: &[u8]) -> bool {
     let Ok(entry) = Entry::decode(data) else { return false };
-    assert_eq!(entry.encode(), data);
+    assert_eq!(encoded(&entry), data);
     true
 }
 
 pub(crate) fn record_seeds() -> Vec<Vec<u8>> {
-    entries().iter().map(Entry::encode).collect()
+    entries().iter().map(encoded).collect()
 }
 
 /// Checkpoints and receipts as peers send them; an odd first byte is for a receipt.
@@ -84,7 +86,7 @@ pub(crate) fn log(data: &[u8]) -> bool {
         let mut chain = Digest::default();
         for (seq, record) in (0..).zip(Payloads(rest)) {
             let record = match Entry::decode(record) {
-                Ok(entry) => Entry { seq, ..entry }.encode(),
+                Ok(entry) => encoded(&Entry { seq, ..entry }),
                 Err(_) => record.to_vec(),
             };
             chain = frame::push(&mut bytes, chain, &record);
@@ -127,7 +129,7 @@ fn check_export(out: &[u8], format: Format, count: usize) {
 }
 
 pub(crate) fn log_seeds() -> Vec<Vec<u8>> {
-    let records: Vec<Vec<u8>> = whole_log().iter().map(Entry::encode).collect();
+    let records: Vec<Vec<u8>> = whole_log().iter().map(encoded).collect();
     let mut packed = vec![1];
     let (mut raw, mut chain) = (vec![0], Digest::default());
     for record in &records {
@@ -144,9 +146,9 @@ pub(crate) fn frame(data: &[u8]) -> bool {
     let mut bytes = Vec::new();
     if mode % 2 == 1 {
         let digest = frame::push(&mut bytes, Digest::of(b"chain"), rest);
-        let Parsed::Frame(found) = frame::parse(&bytes) else { panic!("a frame is read back") };
-        assert_eq!((found.record, found.digest, found.bytes), (rest, digest, bytes.len()));
-        assert_eq!(found.chain, Digest::of(b"chain"));
+        let (chain, bytes_in_all) = (Digest::of(b"chain"), bytes.len());
+        let whole = Frame { chain, record: rest, digest, bytes: bytes_in_all };
+        assert_eq!(frame::parse(&bytes), Parsed::Frame(whole));
         return true;
     }
     match frame::parse(rest) {
@@ -200,6 +202,11 @@ fn heads_over(segment: &[u8]) -> Vec<u8> {
     let head = Head { chain, position: segment.len() as u64, ..head_of(tree.size(), &tree) };
     let slot = |generation| Head { generation, ..head.clone() }.slot(&tree);
     [slot(0), slot(1)].concat()
+}
+
+/// The bytes of a record.
+pub(super) fn encoded(entry: &Entry) -> Vec<u8> {
+    codec::encode(entry.seq, entry.at, &entry.record)
 }
 
 pub(super) const LOG: LogId = LogId(*b"a log of a node.");
@@ -337,7 +344,7 @@ pub(super) fn whole_log() -> Vec<Entry> {
             *seal = Checkpoint::sign(&key(1), LOG, entry.seq, tree.root(), TIME);
         }
         let mut bytes = Vec::new();
-        chain = frame::push(&mut bytes, chain, &entry.encode());
+        chain = frame::push(&mut bytes, chain, &encoded(&entry));
         tree.push(chain);
         out.push(entry);
     }

@@ -116,7 +116,7 @@ pub struct Appended {
 
 /// What is to be appended.
 pub(super) enum What {
-    Record(Record),
+    Record(Box<Record>),
     Seal,
     Key,
 }
@@ -221,7 +221,7 @@ impl AuditLog {
             }
             _ => None,
         };
-        let seq = self.submit(Pending::new(at, What::Record(record)))?;
+        let seq = self.submit(Pending::new(at, What::Record(Box::new(record))))?;
         let permit =
             granted.map(|(action, crossing)| Permit { log: self.log, seq, action, crossing });
         Ok(Appended { seq, permit })

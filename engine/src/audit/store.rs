@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::checkpoint::Checkpoint;
-use super::codec::RECORD_BYTES_MAX;
+use super::codec::{self, RECORD_BYTES_MAX};
 use super::error::{Damage, ReadError, StopCause};
 use super::folder::LogFolder;
 use super::frame::{self, FRAME_BYTES, SEGMENT_HEAD_BYTES, segment_head, segment_name};
@@ -18,7 +18,7 @@ use super::log::{Pending, Setup, What};
 use super::merkle::Frontier;
 use super::names::LogId;
 use super::receipt::ReceiptBody;
-use super::record::{Entry, Record};
+use super::record::Record;
 use crate::base::{Digest, FileTime};
 use crate::identity::AuditSignature;
 use crate::storage::{File, mkdir_all};
@@ -239,9 +239,9 @@ impl Store {
         if right { Ok(tree) } else { Err(Damage::Tree.into()) }
     }
 
-    /// Writes `head` as the next one; durable on return.
-    fn write_head(&mut self, head: Head) -> Result<(), StopCause> {
-        let head = Head { generation: self.head.generation + 1, ..head };
+    /// Writes `head` as the next one, with our tree; durable on return.
+    fn write_head(&mut self, mut head: Head) -> Result<(), StopCause> {
+        head.generation = self.head.generation + 1;
         let written = head.write(&*self.head_file, &self.tree);
         written.map_err(StopCause::io("acknowledged"))?;
         self.head = head;
@@ -324,14 +324,14 @@ impl<'a> Draft<'a> {
     fn push(&mut self, pending: &Pending) {
         let (seq, at) = (self.tree.size(), pending.at);
         let record = match &pending.what {
-            What::Record(record) => record.clone(),
+            What::Record(record) => codec::encode(seq, at, record),
             What::Seal => {
                 let root = self.tree.root();
-                Record::Seal(Checkpoint::sign(&self.setup.key, self.log, seq, root, at))
+                let seal = Checkpoint::sign(&self.setup.key, self.log, seq, root, at);
+                codec::encode(seq, at, &Record::Seal(seal))
             }
-            What::Key => Record::Key(self.setup.record(self.log)),
+            What::Key => codec::encode(seq, at, &Record::Key(self.setup.record(self.log))),
         };
-        let record = Entry { seq, at, record }.encode();
         self.chain = frame::push(&mut self.bytes, self.chain, &record);
         self.tree.push(self.chain);
         self.at = at;

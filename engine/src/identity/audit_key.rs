@@ -51,6 +51,12 @@ impl fmt::Debug for AuditPublicKey {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AuditSignature(pub [u8; 64]);
 
+impl fmt::Display for AuditSignature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 impl fmt::Debug for AuditSignature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0[..6].iter().try_for_each(|byte| write!(f, "{byte:02x}"))

@@ -107,7 +107,7 @@ fn a_power_loss_in_the_middle_of_an_append_leaves_the_log_as_it_was_acknowledged
 
 #[test]
 fn what_lies_behind_the_head_is_cut_whatever_it_is_up_to_an_append() {
-    for tail in [&b"x"[..], &[0; 5000], &[0xff; 1 << 20]] {
+    for tail in [&b"x"[..], &[0; 5000], &vec![0xff; 1 << 20]] {
         let tree = written(2);
         let (path, bytes) = files(&tree).into_iter().find(|(path, _)| is_segment(path)).unwrap();
         tree.open_rw(&path).unwrap().write_at(tail, bytes.len() as u64).unwrap();

@@ -56,7 +56,9 @@ fn subproof(m: usize, leaves: &[Digest], whole: bool) -> Vec<Digest> {
 
 fn finish(prover: Option<Prover>, leaves: &[Digest]) -> Option<Vec<Digest>> {
     let mut prover = prover?;
-    leaves.iter().for_each(|leaf| prover.push(*leaf));
+    for leaf in leaves {
+        prover.push(*leaf);
+    }
     prover.finish()
 }
 

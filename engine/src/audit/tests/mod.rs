@@ -41,7 +41,9 @@ fn progress(transfer: u128) -> Record {
 /// Record number `n` of a test.
 fn nth(n: u64) -> Record {
     match n % 3 {
-        0 => decision(n.into(), if n % 2 == 0 { Verdict::Granted } else { Verdict::Denied }),
+        0 => {
+            decision(n.into(), if n.is_multiple_of(2) { Verdict::Granted } else { Verdict::Denied })
+        }
         1 => Record::Start(crossing(n.into())),
         _ => progress(n.into()),
     }
@@ -56,7 +58,7 @@ fn written(count: u64) -> MemoryTree {
     let tree = MemoryTree::new(1);
     let log = open(&tree).unwrap();
     for n in 0..count {
-        assert_eq!(log.append(later(n as i64), nth(n)).unwrap().seq, n + 1);
+        assert_eq!(log.append(later(n.cast_signed()), nth(n)).unwrap().seq, n + 1);
     }
     tree
 }

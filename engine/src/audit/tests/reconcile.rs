@@ -81,7 +81,9 @@ fn after(change: impl Fn(&mut Vec<Entry>)) -> Vec<String> {
 }
 
 fn edit(entries: &mut [Entry], edit: impl Fn(&mut Record)) {
-    entries.iter_mut().for_each(|entry| edit(&mut entry.record));
+    for entry in entries {
+        edit(&mut entry.record);
+    }
 }
 
 #[test]

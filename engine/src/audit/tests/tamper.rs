@@ -238,7 +238,7 @@ fn wrong_seals_and_receipts_in_a_chain_that_is_right_are_found() {
         entries.iter_mut().for_each(change);
         let mut packed = vec![1];
         for entry in &entries {
-            let record = entry.encode();
+            let record = fuzz::encoded(entry);
             packed.extend_from_slice(&(record.len() as u16).to_le_bytes());
             packed.extend_from_slice(&record);
         }
