@@ -79,23 +79,16 @@ fn head_of(size: u64, tree: &Frontier) -> Head {
 /// never panics; if it can be read, each record is one line of each export.
 pub(crate) fn log(data: &[u8]) -> bool {
     let Some((mode, rest)) = data.split_first() else { return false };
-    let mut bytes = segment_head(LOG, 0, Digest::default()).to_vec();
-    if *mode == 0 {
-        bytes.extend_from_slice(rest);
+    let frames = if *mode == 0 {
+        rest.to_vec()
     } else {
-        let mut chain = Digest::default();
-        for (seq, record) in (0..).zip(Payloads(rest)) {
-            let record = match Entry::decode(record) {
-                Ok(entry) => encoded(&Entry { seq, ..entry }),
-                Err(_) => record.to_vec(),
-            };
-            chain = frame::push(&mut bytes, chain, &record);
-        }
-    }
-    let tree = MemoryTree::new(1);
-    write(&tree, &segment_name(&RelPath::root(), 0), &bytes);
-    write(&tree, &head::head_name(&RelPath::root()), &heads_over(&bytes));
-    let folder = LogFolder::on(Arc::new(tree), RelPath::root());
+        let numbered = |(seq, record)| match Entry::decode(record) {
+            Ok(entry) => encoded(&Entry { seq, ..entry }),
+            Err(_) => record.to_vec(),
+        };
+        chained((0..).zip(Payloads(rest)).map(numbered))
+    };
+    let folder = folder_with(&frames);
     let verified = verify(&folder, &Known { receipts: true, ..Known::default() });
     let count = Entries::open(&folder).expect("the head is whole").filter_map(Result::ok).count();
     for format in [Format::JsonLines, Format::Csv] {
@@ -110,6 +103,24 @@ pub(crate) fn log(data: &[u8]) -> bool {
         }
     }
     verified.is_ok()
+}
+
+/// Frames of these records.
+pub(super) fn chained(records: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
+    let (mut bytes, mut chain) = (Vec::new(), Digest::default());
+    for record in records {
+        chain = frame::push(&mut bytes, chain, &record);
+    }
+    bytes
+}
+
+/// A log of one segment with these frames, and a head that was signed for them.
+pub(super) fn folder_with(frames: &[u8]) -> LogFolder {
+    let segment = [&segment_head(LOG, 0, Digest::default())[..], frames].concat();
+    let tree = MemoryTree::new(1);
+    write(&tree, &segment_name(&RelPath::root(), 0), &segment);
+    write(&tree, &head::head_name(&RelPath::root()), &heads_over(&segment));
+    LogFolder::on(Arc::new(tree), RelPath::root())
 }
 
 /// Each record is one line, without anything that could end it or move a cursor.
@@ -131,13 +142,11 @@ fn check_export(out: &[u8], format: Format, count: usize) {
 pub(crate) fn log_seeds() -> Vec<Vec<u8>> {
     let records: Vec<Vec<u8>> = whole_log().iter().map(encoded).collect();
     let mut packed = vec![1];
-    let (mut raw, mut chain) = (vec![0], Digest::default());
     for record in &records {
         packed.extend_from_slice(&(record.len() as u16).to_le_bytes());
         packed.extend_from_slice(record);
-        chain = frame::push(&mut raw, chain, record);
     }
-    vec![packed, raw]
+    vec![packed, [vec![0], chained(records)].concat()]
 }
 
 /// One frame, its sum as it comes or, after a byte that is odd, as it should be.

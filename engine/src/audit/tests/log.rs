@@ -311,14 +311,40 @@ fn a_log_that_goes_back_under_its_writer_stops_it() {
     log.append(TIME, nth(0)).unwrap();
     let old = files(&tree);
     log.append(TIME, nth(1)).unwrap();
-    for (path, bytes) in &old {
-        let file = tree.open_rw(path).unwrap();
-        file.set_len(bytes.len() as u64).unwrap();
-        file.write_at(bytes, 0).unwrap();
-    }
+    put_back(&tree, &old);
     let stopped = log.append(TIME, nth(2)).unwrap_err();
     assert!(stopped.to_string().contains("head"), "{stopped}");
     assert!(stopped.hint().contains("evidence"));
+}
+
+/// Writes the files of one tree into another, under a log that is open.
+fn put_back(tree: &MemoryTree, files: &[(RelPath, Vec<u8>)]) {
+    for (path, bytes) in files {
+        let file = tree.open_rw(path).or_else(|_| tree.create(path)).unwrap();
+        file.set_len(bytes.len() as u64).unwrap();
+        file.write_at(bytes, 0).unwrap();
+    }
+}
+
+#[test]
+fn another_log_under_its_writer_stops_it() {
+    let (tree, other) = (written(1), written(9));
+    let log = open(&tree).unwrap();
+    put_back(&tree, &files(&other));
+    // A longer one of the same name is what another process of this node would have made.
+    assert_eq!(log.append(TIME, nth(0)).unwrap().seq, 10);
+    check(&tree).unwrap();
+    for setup in [Setup { new_log: LogId([5; 16]), ..setup(1) }, setup(9)] {
+        let other = MemoryTree::new(1);
+        let theirs = AuditLog::open(folder(&other), setup, TIME).unwrap();
+        for n in 0..40 {
+            theirs.append(TIME, nth(n)).unwrap();
+        }
+        let tree = written(1);
+        let log = open(&tree).unwrap();
+        put_back(&tree, &files(&other));
+        assert!(matches!(log.append(TIME, nth(0)), Err(LogError::Stopped(_))));
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::audit::frame::{self, FRAME_HEAD_BYTES, Parsed, SEGMENT_HEAD_BYTES};
+use crate::audit::fuzz;
 use crate::audit::head::{Head, SECTOR_BYTES, SLOT_BYTES};
 use crate::base::Digest;
 
@@ -229,52 +230,108 @@ fn an_old_copy_that_is_put_back_is_found_by_a_checkpoint_that_a_peer_holds() {
     assert!(matches!(verify_with(newest, &[unsigned]), Err(VerifyError::HeldKey { size: 9 })));
 }
 
-/// A seal or a receipt that its writer got wrong: the chain is right, what it says is not.
+/// Verifies a log of all kinds of records after a change: the chain and the head are right, what is
+/// said in it may not be.
+fn verify_with(change: impl Fn(&mut Entry)) -> Result<Report, VerifyError> {
+    let mut entries = fuzz::whole_log();
+    entries.iter_mut().for_each(change);
+    let folder = fuzz::folder_with(&fuzz::chained(entries.iter().map(fuzz::encoded)));
+    verify(&folder, &Known { receipts: true, ..Known::default() })
+}
+
 #[test]
-fn wrong_seals_and_receipts_in_a_chain_that_is_right_are_found() {
-    use crate::audit::fuzz;
-    let verify_log = |change: &dyn Fn(&mut Entry)| {
-        let mut entries = fuzz::whole_log();
-        entries.iter_mut().for_each(change);
-        let mut packed = vec![1];
-        for entry in &entries {
-            let record = fuzz::encoded(entry);
-            packed.extend_from_slice(&(record.len() as u16).to_le_bytes());
-            packed.extend_from_slice(&record);
-        }
-        fuzz::log(&packed)
+fn records_that_are_wrong_in_a_chain_that_is_right_are_found() {
+    let report = verify_with(|_| ()).unwrap();
+    assert_eq!((report.records, report.seals, report.receipts), (8, 1, 1));
+    let seal = |forge: fn(&Checkpoint) -> Checkpoint| {
+        let found = verify_with(move |entry| {
+            if let Record::Seal(seal) = &mut entry.record {
+                *seal = forge(seal);
+            }
+        });
+        assert!(matches!(found, Err(VerifyError::Seal { seq: 1 })), "{found:?}");
     };
-    assert!(verify_log(&|_| ()));
-    assert!(!verify_log(&|entry| {
-        if let Record::Seal(seal) = &mut entry.record {
-            *seal = Checkpoint::sign(&key(1), LOG, seal.size, Digest::of(b"other"), TIME);
-        }
-    }));
-    assert!(!verify_log(&|entry| {
-        if let Record::Seal(seal) = &mut entry.record {
-            *seal = Checkpoint::sign(&key(2), LOG, seal.size, seal.root, TIME);
-        }
-    }));
-    assert!(!verify_log(&|entry| {
+    seal(|it| Checkpoint::sign(&key(1), it.log, it.size, Digest::of(b"other"), it.at));
+    seal(|it| Checkpoint::sign(&key(1), it.log, it.size + 1, it.root, it.at));
+    seal(|it| Checkpoint::sign(&key(1), LogId([5; 16]), it.size, it.root, it.at));
+    seal(|it| Checkpoint::sign(&key(2), it.log, it.size, it.root, it.at));
+    let found = verify_with(|entry| {
         if let Record::Receipt(receipt) = &mut entry.record {
             receipt.body.bytes += 1;
         }
-    }));
-    assert!(!verify_log(&|entry| {
+    });
+    assert!(matches!(found, Err(VerifyError::Receipt { seq: 7, .. })), "{found:?}");
+    let found = verify_with(|entry| {
         if let Record::Witness(witness) = &mut entry.record {
             witness.checkpoint.size += 1;
         }
-    }));
-    assert!(!verify_log(&|entry| {
+    });
+    assert!(matches!(found, Err(VerifyError::Witness { seq: 2 })), "{found:?}");
+    let found = verify_with(|entry| {
         if let Record::Key(key) = &mut entry.record {
             key.log = LogId([5; 16]);
         }
-    }));
-    assert!(!verify_log(&|entry| {
+    });
+    assert!(matches!(found, Err(VerifyError::Key { seq: 0 })), "{found:?}");
+    let found = verify_with(|entry| {
         if entry.seq == 0 {
             entry.record = nth(0);
         }
-    }));
+    });
+    assert!(matches!(found, Err(VerifyError::Key { seq: 0 })), "{found:?}");
+    // The key that the head was signed with is not the one that the log names.
+    let found = verify_with(|entry| match &mut entry.record {
+        Record::Key(record) => record.key = key(2).public(),
+        Record::Seal(_) => entry.record = nth(0),
+        _ => {}
+    });
+    assert!(matches!(found, Err(VerifyError::Read(ReadError::Damaged(Damage::Tree)))), "{found:?}");
+    // A number that is another one's, and what a newer version wrote.
+    let found = verify_with(|entry| entry.seq += u64::from(entry.seq == 4));
+    let chain = ReadError::Damaged(Damage::Chain { seq: 4 });
+    assert_eq!(found.unwrap_err().to_string(), chain.to_string());
+    for (at, byte, newer) in [(0, 9, true), (1, 99, true), (1, 6, false)] {
+        let mut records: Vec<Vec<u8>> = fuzz::whole_log().iter().map(fuzz::encoded).collect();
+        records[4][at] = byte;
+        let folder = fuzz::folder_with(&fuzz::chained(records));
+        let found = verify(&folder, &Known::default());
+        let told = matches!(found, Err(VerifyError::Read(ReadError::Newer { seq: 4 })));
+        assert!(told == newer && found.is_err(), "{found:?}");
+        let read: Vec<_> = Entries::open(&folder).unwrap().collect();
+        assert_eq!(read.len(), 5, "reading ends at the first error");
+        assert!(read[4].is_err());
+    }
+}
+
+#[test]
+fn opening_finds_what_was_done_to_the_last_segment() {
+    let tree = written(12);
+    let whole = files(&tree);
+    let segments = segments(&whole);
+    let flipped = |at: usize, byte: usize| {
+        let mut files = whole.clone();
+        files[at].1[byte] ^= 1;
+        open(&tree_of(&files)).err()
+    };
+    let last = *segments.last().unwrap();
+    for byte in (0..whole[last].1.len()).step_by(7) {
+        let refused = flipped(last, byte).expect("it was changed");
+        assert!(refused.hint().contains("evidence"), "{refused}");
+    }
+    assert!(flipped(segments[0], 99).is_none(), "that is for verify to find");
+    let head = whole.len() - 1;
+    assert!(whole[head].0.as_bytes().ends_with(b"/head"));
+    for byte in (0..SECTOR_BYTES).chain(SLOT_BYTES..SLOT_BYTES + SECTOR_BYTES) {
+        let refused = flipped(head, byte).expect("it was changed");
+        assert!(refused.to_string().contains("head"), "{refused}");
+    }
+    let mut files = whole.clone();
+    files.remove(head);
+    assert!(open(&tree_of(&files)).err().unwrap().to_string().contains("head"));
+    let mut files = whole.clone();
+    files.remove(last);
+    let refused = open(&tree_of(&files)).err().unwrap();
+    assert!(refused.to_string().contains("no segment"), "{refused}");
 }
 
 proptest! {
