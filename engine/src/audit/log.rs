@@ -317,3 +317,52 @@ impl Drop for Lead<'_> {
         self.log.turn.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+    use crate::audit::fuzz::{LOG, TIME, attestation, decision, key, principal};
+    use crate::base::RelPath;
+    use crate::storage::MemoryTree;
+    use crate::storage::memory::{Fault, Op};
+
+    fn open(tree: &MemoryTree) -> AuditLog {
+        let node = principal("private", "onprem", "gpu-1");
+        let setup = Setup { key: key(1), node, attestation: attestation(), new_log: LOG };
+        let folder = LogFolder::on(Arc::new(tree.clone()), RelPath::root());
+        AuditLog::open(folder, setup, TIME).unwrap()
+    }
+
+    #[test]
+    fn records_that_wait_for_a_write_share_the_next_one() {
+        const THREADS: usize = 20;
+        let tree = MemoryTree::new(1);
+        let log = open(&tree);
+        let disk = lock(&log.store);
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| log.append(TIME, decision(7, Verdict::Denied)).unwrap());
+            }
+            // The first one waits for the disk, the others for the first one.
+            while lock(&log.queue).pending.len() < THREADS - 1 {
+                std::thread::yield_now();
+            }
+            // Two syncs for the first one and two for all others; a fifth would fail.
+            tree.inject(Fault { op: Op::Sync, after: 4, errno: Errno::IO });
+            drop(disk);
+        });
+        assert_eq!(log.checkpoint().size, THREADS as u64 + 1);
+        assert!(log.append(TIME, decision(7, Verdict::Denied)).is_err(), "the fifth fails");
+    }
+
+    #[test]
+    fn a_writer_that_panics_stops_the_log() {
+        let log = open(&MemoryTree::new(1));
+        drop(Lead { log: &log, outcome: None });
+        let stopped = log.append(TIME, decision(7, Verdict::Granted)).unwrap_err();
+        assert!(stopped.hint().contains("bug"), "{stopped}");
+        assert!(log.stopped().is_some());
+    }
+}
