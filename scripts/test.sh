@@ -33,6 +33,9 @@ cargo check --locked --profile "$profile" -p portway-cli --no-default-features
 step "build"
 cargo build --locked --profile "$profile" --workspace --bins
 
+step "examples in the documentation, and what must not compile"
+cargo test --locked --profile "$profile" -p portway --doc
+
 step "simulation, ${SEEDS:-2000} seeds"
 scripts/sim.sh "${SEEDS:-2000}"
 

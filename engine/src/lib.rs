@@ -18,6 +18,7 @@ pub mod journal;
 pub mod index;
 pub mod transport;
 pub mod identity;
+pub mod audit;
 pub mod config;
 pub mod runtime;
 pub mod api;

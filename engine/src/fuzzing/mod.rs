@@ -16,7 +16,7 @@ mod records;
 mod tests;
 pub(crate) mod wire;
 
-use crate::{api, encode, identity, index, transport};
+use crate::{api, audit, encode, identity, index, transport};
 
 /// One decoder, or a few that belong together.
 pub struct Target {
@@ -123,6 +123,16 @@ targets! {
     CERTIFICATE_REQUEST: "certificate_request", identity::fuzz::request, identity::fuzz::request_seeds, 256;
     /// The file of invitations.
     INVITES: "invites", identity::fuzz::invites, identity::fuzz::invites_seeds, 64;
+    /// Records of an audit log.
+    AUDIT_RECORD: "audit_record", audit::fuzz::record, audit::fuzz::record_seeds, 64;
+    /// Frames of an audit log.
+    AUDIT_FRAME: "audit_frame", audit::fuzz::frame, audit::fuzz::frame_seeds, 64;
+    /// Heads of an audit log.
+    AUDIT_HEAD: "audit_head", audit::fuzz::head, audit::fuzz::head_seeds, 64;
+    /// Checkpoints and receipts, as peers send them.
+    AUDIT_SIGNED: "audit_signed", audit::fuzz::signed, audit::fuzz::signed_seeds, 64;
+    /// A whole audit log, verified, read and exported; a megabyte is read at a time.
+    AUDIT_LOG: "audit_log", audit::fuzz::log, audit::fuzz::log_seeds, 8192;
     /// `portway.toml`, environment and flags.
     CONFIG: "config", options::config, options::config_seeds, 1024;
     /// Addresses of nodes.

@@ -18,10 +18,13 @@
 //! identity/node.key       this node's private key
 //! identity/invites.json   invitations, only beside ca.key
 //! identity/invites.lock   held while invites.json changes
+//! identity/audit.key      the private key that seals this node's audit log
+//! identity/audit.lock     held while audit.key is made
 //! ```
 //!
 //! There is no revocation list: a certificate is good until it expires.
 
+mod audit_key;
 mod base64url;
 mod ca;
 mod enrol;
@@ -37,6 +40,9 @@ mod tls;
 mod token;
 mod verify;
 
+pub use audit_key::{
+    Attestation, AttestationError, AuditKey, AuditKeyError, AuditPublicKey, AuditSignature,
+};
 pub use ca::{CA_VALIDITY_S, Ca, CaError, Issued, NODE_VALIDITY_S};
 pub use enrol::{EnrolError, Enrolment};
 pub use files::FileError;

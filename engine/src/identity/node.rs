@@ -95,7 +95,7 @@ impl std::fmt::Debug for ResetKey {
 #[derive(Debug, Clone)]
 pub struct Identity {
     id: SpiffeId,
-    ca: CertificateDer<'static>,
+    pub(super) ca: CertificateDer<'static>,
     pub(super) trust: Arc<Trust>,
     pub(super) certified: Arc<CertifiedKey>,
     reset_key: ResetKey,

@@ -1,0 +1,6 @@
+//! Heads of an audit log.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    portway::fuzzing::AUDIT_HEAD.try_on(data);
+});
