@@ -173,8 +173,8 @@ sections! {
     limits: Limits {
         /// Memory for content under way, of all transfers together.
         slab_mib: u64 = 128, mib(16, 65_536);
-        /// Content that a peer may send ahead of the reader, per session.
-        window_mib: u64 = 16, mib(8, 1024);
+        /// Content that a peer may send ahead of the reader, per session; by default no more than `slab_mib`.
+        window_mib: u64 = 32, mib(8, 1024);
         /// Sessions that are served at a time.
         sessions_max: u64 = 64, count(1, 4096);
         /// Connections that are held at a time, whatever their state.

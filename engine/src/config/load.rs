@@ -105,6 +105,10 @@ impl Config {
         for (field, value) in flags {
             loader.flag(field, value);
         }
+        if !loader.config.origins.contains_key(&("limits", "window_mib")) {
+            let limits = &mut loader.config.settings.limits;
+            limits.window_mib = limits.window_mib.min(limits.slab_mib);
+        }
         loader.check_relations();
         loader.check_sites();
         if loader.mistakes.is_empty() {

@@ -208,6 +208,8 @@ fn windows_that_cannot_hold_a_message_per_connection_are_refused() {
     assert!(load("limits.window_mib = 49", &[], &flags).is_ok());
     let slab = "limits.slab_mib = 16\nlimits.window_mib = 32";
     assert!(load(slab, &[], &[]).is_err());
+    let small = load("limits.slab_mib = 16", &[], &[]).expect("a smaller window by itself");
+    assert_eq!(small.settings.limits.window_mib, 16);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::transport::{Link, LinkError};
 use crate::wire::{Coded, DataHeader};
 
 /// Round trip, in microseconds, from which on a link counts as a long one.
-const FAR_US: u64 = 2_000;
+pub(super) const FAR_US: u64 = 2_000;
 
 /// Encoding of what one transfer sends.
 pub(super) struct Coding {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use super::coding::Coding;
+use super::coding::{Coding, FAR_US};
 use super::{
     Before, Broken, Context, FrameSender, Lost, Ordered, cancelled, panicked, read_wire,
     spawn_input, spawn_receiver, spawn_wire_meter, update_meter,
@@ -20,6 +20,8 @@ use crate::runtime::source::SourceFiles;
 use crate::transport::{Link, LinkError};
 use crate::wire::{DataHeader, Frame};
 
+/// Runs that are held beyond those that are being sent, where answers come at once.
+const RUNS_AHEAD_NEAR: usize = 12;
 /// How long a failed send waits for the control channel to tell why.
 const UNSENDABLE: Duration = Duration::from_secs(2);
 
@@ -113,9 +115,11 @@ pub async fn run_source<L: Link>(
             Err(failure) => SourceInput::Broken(failure),
         }))
     });
-    let runs_max = (context.slab.leases() / 2).clamp(2, RUNS_MAX);
-    let machine = Source::new(runs_max, dry_run);
     let sends_max = context.link.sends_max();
+    // What is read long before it is sent has left the processor's caches.
+    let near = context.link.meter().rtt_us < FAR_US;
+    let runs_max = if near { RUNS_AHEAD_NEAR + sends_max } else { RUNS_MAX };
+    let machine = Source::new(runs_max.min(context.slab.leases() / 2).max(2), dry_run);
     context.meter.set_phase(Phase::Moving, "");
     let (codecs, slab) = (Arc::clone(&context.codecs), context.slab.clone());
     let coding = Arc::new(Coding::new(codecs, context.compress, slab));

@@ -69,7 +69,7 @@ impl Default for QuicOptions {
     fn default() -> Self {
         Self {
             connections: 2,
-            window_bytes: 16 << 20,
+            window_bytes: 32 << 20,
             mtu_max: 8952,
             congestion: Congestion::default(),
             idle_ms: 10_000,

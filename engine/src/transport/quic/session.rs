@@ -9,7 +9,7 @@ use bytes::Bytes;
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::data::{QuicIncoming, accept_data};
 use super::error::{Code, clipped, link_error};
@@ -24,6 +24,8 @@ use crate::transport::{LinkError, Peer, WireMeter};
 const DELIVERY_MS: u64 = 2_000;
 /// Longest that a close waits until the peer knows of it.
 const FAREWELL_MS: u64 = 1_000;
+/// How often is looked whether the peer has answered the end of a connection.
+const ANSWER_LOOK: Duration = Duration::from_millis(1);
 
 /// Locks a mutex whose holders cannot leave it half changed.
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -273,13 +275,29 @@ impl Session {
             _ = self.fate.control.closed() => {}
         }
         self.close_all(Code::Done, clipped(reason));
-        let endpoints: Vec<Endpoint> = locked(&self.members)
+        let dialled: Vec<(Connection, Endpoint)> = locked(&self.members)
             .iter()
-            .filter_map(|member| Some(member.dialled.as_ref()?.0.clone()))
+            .filter_map(|it| Some((it.connection.clone(), it.dialled.as_ref()?.0.clone())))
             .collect();
-        let farewell = async {
-            for endpoint in &endpoints {
+        // The peer answers the end of a connection with its own. A lost one is said again as long
+        // as the peer sends: three timeouts long, then the connection is idle.
+        let answered = async {
+            let silent = |(connection, _): &(Connection, _)| {
+                connection.stats().frame_rx.connection_close == 0
+            };
+            while dialled.iter().any(silent) {
+                sleep(ANSWER_LOOK).await;
+            }
+        };
+        let idle = async {
+            for (_, endpoint) in &dialled {
                 endpoint.wait_idle().await;
+            }
+        };
+        let farewell = async {
+            tokio::select! {
+                () = answered => {}
+                () = idle => {}
             }
         };
         let _ = timeout(Duration::from_millis(FAREWELL_MS), farewell).await;
