@@ -10,6 +10,7 @@ mod rng;
 mod size;
 mod system;
 mod visible;
+mod wan;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -34,6 +35,8 @@ enum Command {
     KillLoop(kill::KillArgs),
     /// Measure Portway and the rsync daemon on the same work; prints Markdown
     Peers(peers::PeersArgs),
+    /// Measure pushes over an emulated link; prints Markdown
+    Wan(wan::WanArgs),
     /// Print the last value of a field in the JSON lines of standard input
     Field(events::FieldArgs),
     /// Wait until a running `--json` transfer has moved a share of its bytes
@@ -73,6 +76,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Compare(args) => compare::run(&args),
         Command::KillLoop(args) => kill::run(&args),
         Command::Peers(args) => peers::run(&args),
+        Command::Wan(args) => wan::run(&args),
         Command::Field(args) => events::field(&args),
         Command::WaitProgress(args) => events::wait_progress(&args),
         Command::DigestRate => {

@@ -1,6 +1,7 @@
 //! Two nodes on this machine, driven through the command line only, as a user would.
 
 use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -112,8 +113,16 @@ impl Pair {
     ) -> Result<Running> {
         let mut command = self.command(client);
         match transfer {
-            Transfer::Push { source, to, path } => {
-                command.args(["push", "--json"]).arg(source).arg(format!("{}:{path}", to.name()))
+            Transfer::Push { source, to, path, through, compress } => {
+                let target = match through {
+                    None => format!("{}:{path}", to.name()),
+                    Some(address) => format!("portway://{address}/{path}"),
+                };
+                command.args(["push", "--json"]);
+                if let Some(compress) = compress {
+                    command.args(["--compress", compress]);
+                }
+                command.arg(source).arg(target)
             }
             Transfer::Pull { from, path, target } => {
                 command.args(["pull", "--json"]).arg(format!("{}:{path}", from.name())).arg(target)
@@ -127,8 +136,13 @@ impl Pair {
         Ok(Running(child))
     }
 
+    /// Where a node listens.
+    pub(crate) fn socket_address(&self, node: Node) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.ports[node as usize]).into()
+    }
+
     fn address(&self, node: Node) -> String {
-        format!("127.0.0.1:{}", self.ports[node as usize])
+        self.socket_address(node).to_string()
     }
 
     fn command(&self, node: Node) -> Command {
@@ -159,6 +173,10 @@ pub(crate) enum Transfer {
         to: Node,
         /// Path below its root.
         path: String,
+        /// Where the node is reached instead of its own address.
+        through: Option<SocketAddr>,
+        /// When content is made smaller, in words of `--compress`.
+        compress: Option<String>,
     },
     /// `portway pull NODE:PATH TARGET`.
     Pull {

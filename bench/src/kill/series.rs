@@ -210,7 +210,13 @@ impl<'a> Act<'a> {
             let path = format!("{}/new", self.workload.name);
             Transfer::Pull { from: Node::Cloud, path, target: self.target.clone() }
         } else {
-            Transfer::Push { source, to: Node::Cloud, path: "set".into() }
+            Transfer::Push {
+                source,
+                to: Node::Cloud,
+                path: "set".into(),
+                through: None,
+                compress: None,
+            }
         };
         self.stage.pair.transfer(Node::Onprem, &transfer, &self.log_path())
     }

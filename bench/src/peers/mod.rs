@@ -47,12 +47,14 @@ const SPARSE_BYTES: u64 = 1 << 40;
 /// Something to move.
 #[derive(Debug)]
 pub(crate) struct Work {
-    name: String,
-    source: PathBuf,
+    /// Its name in tables.
+    pub(crate) name: String,
+    /// What is moved.
+    pub(crate) source: PathBuf,
     /// What the target holds before.
-    base: Option<PathBuf>,
+    pub(crate) base: Option<PathBuf>,
     /// Content of the source in bytes, holes left out.
-    bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// Measures everything and prints the table; false if a received tree differs from its source.
@@ -83,7 +85,7 @@ pub(crate) fn run(args: &PeersArgs) -> Result<bool> {
     Ok(samples.iter().all(|sample| sample.equal))
 }
 
-fn make_work(data: &Path, name: &str, bytes: u64) -> Result<Work> {
+pub(crate) fn make_work(data: &Path, name: &str, bytes: u64) -> Result<Work> {
     let (kind, base) = match name {
         "ckpt" => (Kind::Ckpt, None),
         "ckpt-next" => (Kind::CkptNext, Some("ckpt")),

@@ -148,6 +148,8 @@ impl Bench {
             source: source.to_owned(),
             to: Node::Cloud,
             path: "set".into(),
+            through: None,
+            compress: None,
         };
         if let Some(base) = &work.base {
             let mut first = pair.transfer(Node::Onprem, &push(base), &log)?;

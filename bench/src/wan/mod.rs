@@ -1,0 +1,185 @@
+//! Portway over an emulated link: how much of it a transfer fills, and what it sends for that.
+
+mod line;
+mod relay;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+
+use self::line::{Counters, Link};
+use self::relay::Relay;
+use crate::compare::{self, Options};
+use crate::nodes::{self, Node, Pair, Transfer};
+use crate::peers::{Work, make_work};
+use crate::system;
+
+/// Longest that a push may take.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+/// Arguments of `wan`.
+#[derive(Debug, Args)]
+pub(crate) struct WanArgs {
+    /// Rate of the link, in Mb/s of IP packets
+    #[arg(long, default_value_t = 1000.0)]
+    rate_mbit: f64,
+    /// Round trip, in ms
+    #[arg(long, default_value_t = 50.0)]
+    rtt_ms: f64,
+    /// Packets lost at random each way, in per cent
+    #[arg(long, value_delimiter = ',', default_value = "0,0.1,1")]
+    loss_percent: Vec<f64>,
+    /// Longest wait before the link, in ms [default: the round trip]
+    #[arg(long)]
+    queue_ms: Option<f64>,
+    /// Largest IP packet, in bytes
+    #[arg(long, default_value_t = 1500)]
+    mtu: usize,
+    /// Workloads: ckpt, ckpt-next, shards, small
+    #[arg(long, value_delimiter = ',', default_value = "ckpt")]
+    workloads: Vec<String>,
+    /// Size of the checkpoint
+    #[arg(long, value_parser = crate::size::parse, default_value = "512MiB")]
+    bytes: u64,
+    /// Whether content is made smaller: never, auto, always
+    #[arg(long, value_delimiter = ',', default_value = "never,auto")]
+    compress: Vec<String>,
+    /// Runs of each; medians are printed
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=99))]
+    runs: u64,
+    /// The portway command
+    #[arg(long, default_value = "target/release/portway")]
+    portway: PathBuf,
+    /// Directory for sources, homes and targets; data sets that are there already are used again
+    #[arg(long)]
+    work: PathBuf,
+}
+
+/// What one push took.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    wall_s: f64,
+    there: Counters,
+    back: Counters,
+}
+
+/// Measures everything and prints the table; false if a received tree differs from its source.
+pub(crate) fn run(args: &WanArgs) -> Result<bool> {
+    ensure!(args.rate_mbit > 0.0 && args.rtt_ms >= 0.0, "a link has a rate and a round trip");
+    std::fs::create_dir_all(&args.work)?;
+    let dir = args.work.canonicalize()?;
+    let run = dir.join("wan");
+    nodes::remove(&run)?;
+    std::fs::create_dir_all(&run)?;
+    let pair = Pair::enrol(&args.portway, &run)?;
+    println!(
+        "{} Mb/s, round trip {} ms, queue {} ms, MTU {}; medians of {} runs.\n",
+        args.rate_mbit,
+        args.rtt_ms,
+        args.queue_ms.unwrap_or(args.rtt_ms),
+        args.mtu,
+        args.runs
+    );
+    println!(
+        "| workload | loss % | compress | wall s | content / link | sent / content \
+         | arrived / content | lost | dropped by the queue |"
+    );
+    println!("|---|---:|---|---:|---:|---:|---:|---:|---:|");
+    let mut equal = true;
+    for name in &args.workloads {
+        let work = make_work(&dir.join("data"), name, args.bytes)?;
+        for &loss in &args.loss_percent {
+            for compress in &args.compress {
+                let mut samples = Vec::new();
+                for number in 1..=args.runs {
+                    let link = args.link(loss);
+                    let sample = once(&pair, &run, &work, (link, number), compress)
+                        .with_context(|| format!("{name}, loss {loss} %, run {number}"))?;
+                    eprintln!("{name}, loss {loss} %, {compress}: {:.2} s", sample.wall_s);
+                    let options = Options { meta: true, skip_special: true };
+                    let place = run.join("target/set");
+                    let differences = compare::trees(&work.source, &place, options)?;
+                    differences.iter().take(5).for_each(|it| eprintln!("    {it}"));
+                    equal &= differences.is_empty();
+                    samples.push(sample);
+                }
+                print(args, &work, (loss, compress), &samples);
+            }
+        }
+    }
+    nodes::remove(&run)?;
+    Ok(equal)
+}
+
+impl WanArgs {
+    fn link(&self, loss_percent: f64) -> Link {
+        Link {
+            rate_bps: self.rate_mbit * 1e6,
+            delay_s: self.rtt_ms / 2e3,
+            queue_s: self.queue_ms.unwrap_or(self.rtt_ms) / 1e3,
+            loss: loss_percent / 100.0,
+            mtu: self.mtu,
+        }
+    }
+}
+
+/// One push to a fresh target, through a link with a seed.
+fn once(
+    pair: &Pair,
+    run: &Path,
+    work: &Work,
+    (link, seed): (Link, u64),
+    compress: &str,
+) -> Result<Sample> {
+    let target = run.join("target");
+    nodes::remove(&target)?;
+    std::fs::create_dir_all(&target)?;
+    pair.reset()?;
+    let _server = pair.serve(Node::Cloud, &target)?;
+    let log = run.join("push.jsonl");
+    let push = |source: &Path, through| Transfer::Push {
+        source: source.to_owned(),
+        to: Node::Cloud,
+        path: "set".into(),
+        through,
+        compress: Some(compress.to_owned()),
+    };
+    let done = |transfer: &Transfer| -> Result<f64> {
+        let began = Instant::now();
+        let mut running = pair.transfer(Node::Onprem, transfer, &log)?;
+        let status = running.wait(PATIENCE);
+        let wall = began.elapsed().as_secs_f64();
+        let well = status.is_some_and(|status| status.success());
+        ensure!(well, "push: {}", nodes::tail(&log.with_extension("err")));
+        Ok(wall)
+    };
+    if let Some(base) = &work.base {
+        done(&push(base, None))?;
+    }
+    system::pretouch(work.bytes + (256 << 20));
+    let relay = Relay::start(pair.socket_address(Node::Cloud), link, seed)?;
+    let wall_s = done(&push(&work.source, Some(relay.address())))?;
+    let [there, back] = relay.counters();
+    Ok(Sample { wall_s, there, back })
+}
+
+fn print(args: &WanArgs, work: &Work, (loss, compress): (f64, &str), samples: &[Sample]) {
+    let middle = |value: &dyn Fn(&Sample) -> f64| {
+        let mut values: Vec<f64> = samples.iter().map(value).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    let content = work.bytes as f64;
+    let wall = middle(&|sample| sample.wall_s);
+    println!(
+        "| {} | {loss} | {compress} | {wall:.2} | {:.3} | {:.3} | {:.3} | {:.0} | {:.0} |",
+        work.name,
+        content * 8.0 / wall / (args.rate_mbit * 1e6),
+        middle(&|sample| sample.there.offered_bytes as f64 / content),
+        middle(&|sample| sample.there.passed_bytes as f64 / content),
+        middle(&|sample| (sample.there.lost + sample.back.lost) as f64),
+        middle(&|sample| (sample.there.dropped + sample.back.dropped) as f64),
+    );
+}
