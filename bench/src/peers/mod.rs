@@ -134,7 +134,9 @@ fn read_all(directory: &Path) -> Result<u64> {
     Ok(bytes)
 }
 
-/// Memory that a run may touch first: the target's pages and the movers' own.
+/// Memory that a run may touch first: the target's pages, those of what it holds before, which a
+/// mover may keep until the end, and the movers' own.
 fn pretouch(work: &Work) {
-    system::pretouch(work.bytes + work.bytes / 10 + (256 << 20));
+    let base = if work.base.is_some() { work.bytes } else { 0 };
+    system::pretouch(work.bytes + work.bytes / 10 + base + (256 << 20));
 }
