@@ -145,6 +145,11 @@ pub trait Link: Clone + Send + Sync + 'static {
     fn wants_encoding(&self) -> bool {
         true
     }
+    /// Whether it could have more content under way than was handed to it: what a transport took
+    /// may still wait in its buffers.
+    fn has_room(&self) -> bool {
+        true
+    }
     /// Content that came over this path was altered on its way: it is not taken for a while.
     fn blame(&self, _path: u8) {}
     /// What crossed the wire so far.

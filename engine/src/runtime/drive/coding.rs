@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use bytes::Bytes;
 
-use crate::buf::{Lease, Slab};
+use crate::buf::Lease;
 use crate::encode::Compress;
 use crate::runtime::codecs::{Asked, Codecs};
 use crate::transport::{Link, LinkError};
@@ -22,7 +22,6 @@ pub(super) const FAR_US: u64 = 2_000;
 pub(super) struct Coding {
     codecs: Arc<Codecs>,
     compress: Compress,
-    slab: Slab,
     /// Messages that are ready and not sent yet.
     sending: AtomicUsize,
     /// Messages that were ready so far.
@@ -49,8 +48,8 @@ impl Drop for Lent {
 }
 
 impl Coding {
-    pub(super) fn new(codecs: Arc<Codecs>, compress: Compress, slab: Slab) -> Self {
-        Self { codecs, compress, slab, sending: AtomicUsize::new(0), ready: AtomicUsize::new(0) }
+    pub(super) fn new(codecs: Arc<Codecs>, compress: Compress) -> Self {
+        Self { codecs, compress, sending: AtomicUsize::new(0), ready: AtomicUsize::new(0) }
     }
 
     /// Makes a message ready: encodes its content, or leaves it as it is. It is on its way until
@@ -65,9 +64,8 @@ impl Coding {
         let content = match lent {
             None => content,
             Some(lent) => {
-                let slab = self.slab.clone();
                 let plain = content.clone();
-                let work = move || lent.0.encode(&content, &slab);
+                let work = move || lent.0.encode(&content);
                 // Without an encoded form, for whatever reason, it goes as it is.
                 match tokio::task::spawn_blocking(work).await.ok().flatten() {
                     None => plain,
@@ -102,8 +100,9 @@ impl Coding {
                 Asked::Granted => return Some(Lent(Arc::clone(&self.codecs))),
                 Asked::Never => return None,
                 Asked::Later => {
-                    let idle = self.sending.load(Relaxed) == 0 && self.ready.load(Relaxed) > 0;
-                    if idle && !always {
+                    let began = self.ready.load(Relaxed) > 0;
+                    let idle = self.sending.load(Relaxed) == 0 && link.has_room();
+                    if began && idle && !always {
                         return None;
                     }
                 }

@@ -121,8 +121,7 @@ pub async fn run_source<L: Link>(
     let runs_max = if near { RUNS_AHEAD_NEAR + sends_max } else { RUNS_MAX };
     let machine = Source::new(runs_max.min(context.slab.leases() / 2).max(2), dry_run);
     context.meter.set_phase(Phase::Moving, "");
-    let (codecs, slab) = (Arc::clone(&context.codecs), context.slab.clone());
-    let coding = Arc::new(Coding::new(codecs, context.compress, slab));
+    let coding = Arc::new(Coding::new(Arc::clone(&context.codecs), context.compress));
     let mut driver = Driver {
         context,
         files,

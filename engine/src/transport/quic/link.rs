@@ -56,6 +56,10 @@ impl Link for QuicLink {
         self.0.session.recv_data().await
     }
 
+    fn has_room(&self) -> bool {
+        self.0.session.has_room()
+    }
+
     fn meter(&self) -> WireMeter {
         self.0.session.meter()
     }

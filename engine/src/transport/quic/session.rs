@@ -199,6 +199,13 @@ impl Session {
         Ok(Load::new(least.unwrap_or(control), bytes))
     }
 
+    /// Whether a connection for data messages may have more under way than it has.
+    pub(super) fn has_room(&self) -> bool {
+        let members = locked(&self.members);
+        let mut live = members.iter().skip(1).filter(|member| member.is_live());
+        live.any(|member| member.load.load(Ordering::Relaxed) < member.connection.stats().path.cwnd)
+    }
+
     /// Ends the session because the peer broke a rule, and tells it.
     pub(super) fn fail(&self, detail: String) {
         let reason = clipped(&detail).to_vec();
