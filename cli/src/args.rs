@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use portway::base::{NodeName, SiteName, Tier};
+use portway::base::{NodeName, ParseRateError, Rate, SiteName, Tier};
 use portway::config::Endpoint;
 
 const EXAMPLES: &str = "\
@@ -115,6 +115,10 @@ pub(crate) enum Command {
     Doctor(OneNode),
     /// List, add or remove the nodes that are known by name
     Nodes(Nodes),
+    /// List the links between sites, or set the most that this node sends over one
+    ///
+    /// It holds for all transfers of this home together; those that run take it up within a second.
+    Limit(Limit),
     /// Print every field of portway.toml: meaning, value, and where the value comes from
     Config(Config),
     /// Print a completion script for a shell
@@ -195,6 +199,9 @@ pub(crate) struct TransferFlags {
     /// Whether content is made smaller on its way [default: transfer.compress]
     #[arg(long, value_name = "WHEN")]
     pub(crate) compress: Option<Compress>,
+    /// Send no more than this, like 200Mb/s (megabits) or 25MB/s (megabytes), headers included
+    #[arg(long, value_name = "RATE")]
+    pub(crate) limit: Option<Rate>,
     /// Give up reconnecting after this long [default: retry.max_s]
     #[arg(long, value_name = "SECONDS")]
     pub(crate) retry: Option<u64>,
@@ -287,6 +294,20 @@ pub(crate) enum NodesChange {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Limit {
+    /// A link of portway.toml
+    #[arg(value_name = "LINK", requires = "limit")]
+    pub(crate) link: Option<String>,
+    /// A rate in whole megabits, like 200Mb/s or 25MB/s, or off
+    #[arg(value_name = "RATE|off", value_parser = cap)]
+    pub(crate) limit: Option<Cap>,
+}
+
+/// A limit, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cap(pub(crate) Option<Rate>);
+
+#[derive(Debug, Args)]
 pub(crate) struct Config {
     /// Print the defaults, whatever the file and the environment say
     #[arg(long)]
@@ -306,6 +327,10 @@ fn tier() -> impl TypedValueParser<Value = Tier> {
 
 fn admin(text: &str) -> Result<Admin, std::net::AddrParseError> {
     if text == "off" { Ok(Admin(None)) } else { text.parse().map(|address| Admin(Some(address))) }
+}
+
+fn cap(text: &str) -> Result<Cap, ParseRateError> {
+    if text == "off" { Ok(Cap(None)) } else { text.parse().map(|rate| Cap(Some(rate))) }
 }
 
 fn setting(text: &str) -> Result<(String, String), &'static str> {

@@ -6,6 +6,7 @@ mod doctor;
 mod init;
 mod invite;
 mod join;
+mod limit;
 mod ls;
 mod nodes;
 mod plan;
@@ -49,6 +50,7 @@ pub(crate) async fn run(cli: Cli, out: &Out) -> Result<Exit, Error> {
         Command::Status(args) => status::run(&context, &args).await,
         Command::Doctor(args) => doctor::run(&context, &args).await,
         Command::Nodes(args) => nodes::run(&context, args),
+        Command::Limit(args) => limit::run(&context, args),
         Command::Config(args) => config::run(&context, &args),
         Command::Completions(_) | Command::Version => Ok(Exit::Done),
     }

@@ -51,6 +51,7 @@ pub(crate) fn options(flags: TransferFlags) -> TransferOptions {
             Compress::Always => api::Compress::Always,
             Compress::Never => api::Compress::Never,
         }),
+        limit: flags.limit,
     }
 }
 
@@ -112,11 +113,18 @@ pub(crate) fn edit_error(error: &EditError) -> Error {
         EditError::Unknown { similar, .. } if !similar.is_empty() => {
             (Exit::Usage, format!("did you mean {}?", similar.join(" or ")))
         }
-        EditError::Unknown { .. } => (Exit::Usage, "portway nodes lists those that are".to_owned()),
+        EditError::Unknown { what, .. } => {
+            let command = if *what == "node" { "nodes" } else { "limit" };
+            (Exit::Usage, format!("portway {command} lists those that are"))
+        }
         EditError::Syntax { .. } | EditError::Shape { .. } => {
             (Exit::Usage, "correct the file by hand; it was not changed".to_owned())
         }
     };
-    let code = if matches!(error, EditError::Unknown { .. }) { "unknown-node" } else { "config" };
+    let code = match error {
+        EditError::Unknown { what: "node", .. } => "unknown-node",
+        EditError::Unknown { .. } => "unknown-link",
+        _ => "config",
+    };
     Error::new(code, exit, error.to_string()).hint(hint)
 }

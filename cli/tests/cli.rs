@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use insta::{assert_snapshot, with_settings};
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "init",
     "invite",
     "join",
@@ -18,6 +18,7 @@ const COMMANDS: [&str; 15] = [
     "status",
     "doctor",
     "nodes",
+    "limit",
     "config",
     "completions",
     "version",
@@ -229,6 +230,31 @@ exit 2
 [nodes.cloud]
 address = ["10.0.0.1:7717", "[fd00::1]:7717"]
 "#);
+}
+
+#[test]
+fn links_are_listed_and_limited() {
+    let dir = home();
+    let mut all = told(dir.path(), &["limit"]);
+    let file = "[sites.dc]\ntier = \"private\"\n[sites.eu]\ntier = \"public\"\n[links.wan]\nsites = [\"dc\", \"eu\"]\nrate_mbps = 10000\n";
+    std::fs::write(dir.path().join("portway.toml"), file).expect("written");
+    for arguments in [
+        &["limit"][..],
+        &["limit", "wan", "1.5Gb/s"],
+        &["limit", "wan", "25MB/s", "--json"],
+        &["limit", "wan", "off"],
+        &["limit", "wam", "off"],
+        &["limit", "wan"],
+        &["limit", "wan", "200M"],
+        &["limit", "wan", "1MiB/s"],
+    ] {
+        let typed = arguments.join(" ");
+        all.extend(["\n$ portway ", &typed, "\n", &told(dir.path(), arguments), "\n"]);
+    }
+    with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
+        assert_snapshot!("limit", all);
+    });
+    assert_eq!(std::fs::read_to_string(dir.path().join("portway.toml")).expect("read"), file);
 }
 
 #[test]

@@ -5,9 +5,11 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use common::{Pair, engine, fingerprint, noise, remote, write};
 use portway::api::{Compress, TransferOptions};
+use portway::base::Rate;
 
 fn tree(pair: &Pair) -> std::path::PathBuf {
     let top = pair.path("source");
@@ -121,4 +123,61 @@ async fn content_is_made_smaller_when_asked_for_unless_an_end_forbids_it() {
             assert_eq!(fingerprint(&source), fingerprint(&back));
         }
     }
+}
+
+/// Seconds that a push of `bytes` of noise takes, which comes under the name `name`.
+async fn timed(pair: &Pair, name: &str, bytes: usize, limit: Option<Rate>) -> f64 {
+    let source = pair.path(name);
+    write(&source.join("noise"), &noise(bytes as u64 + name.len() as u64, bytes));
+    let options = TransferOptions { limit, ..Default::default() };
+    let outcome = pair.push_with(&source, name, options).await.expect("a push");
+    assert_eq!(outcome.bytes_sent, bytes as u64);
+    outcome.elapsed_s
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_holds_whoever_asks_for_it_and_only_then() {
+    let pair = Pair::new().await;
+    // 6 MB at 40 Mb/s take 1.2 s; without a limit, some hundredths.
+    let (bytes, limit) = (6_000_000, Rate::from_mbps(40));
+    let least = bytes as f64 * 8.0 / 40e6;
+    let slow = timed(&pair, "pushed", bytes, limit).await;
+    assert!(slow > least, "{slow} s");
+
+    // A pull asks the other end to hold back.
+    let (back, node) = (pair.path("back"), engine(&pair.onprem.home));
+    fs::create_dir_all(&back).unwrap();
+    let options = TransferOptions { limit, ..Default::default() };
+    let pulled = node.pull(remote("cloud", "pushed"), back.join("x"), options).wait().await;
+    let slow = pulled.expect("a pull").elapsed_s;
+    assert!(slow > least, "{slow} s");
+
+    // A link's limit holds for two pushes together: four times the bytes of one take longer still.
+    let link = "[sites.dc]\ntier = \"private\"\n[sites.aws]\ntier = \"public\"\n\
+                [links.wan]\nsites = [\"dc\", \"aws\"]\nrate_mbps = 100000\nlimit_mbps = 80\n";
+    let file = pair.onprem.home.config_file();
+    fs::write(&file, fs::read_to_string(&file).unwrap() + link).unwrap();
+    let both = tokio::join!(
+        timed(&pair, "one", 2 * bytes, None),
+        timed(&pair, "other-one", 2 * bytes, None)
+    );
+    assert!(both.0.max(both.1) > 2.0 * least, "{both:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_gets_another_limit_while_a_transfer_runs() {
+    let pair = Pair::new().await;
+    let link = "[sites.dc]\ntier = \"private\"\n[sites.aws]\ntier = \"public\"\n\
+                [links.wan]\nsites = [\"dc\", \"aws\"]\nrate_mbps = 100000\nlimit_mbps = 1\n";
+    let file = pair.onprem.home.config_file();
+    fs::write(&file, fs::read_to_string(&file).unwrap() + link).unwrap();
+    let home = pair.onprem.home.clone();
+    let lifted = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        portway::config::set_limit(&home, "wan", None).unwrap();
+    });
+    // 8 MB at 1 Mb/s would take a minute.
+    let took = timed(&pair, "freed", 8_000_000, None).await;
+    lifted.await.unwrap();
+    assert!((0.3..30.0).contains(&took), "{took} s");
 }

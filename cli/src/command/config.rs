@@ -109,6 +109,9 @@ fn entries(text: &mut String, config: &config::Config) {
             key(name),
             link.rate_mbps
         );
+        if let Some(limit) = link.limit_mbps {
+            let _ = writeln!(text, "limit_mbps = {limit}");
+        }
     }
 }
 

@@ -50,6 +50,8 @@ pub(crate) enum Event<'a> {
     Node { name: &'a str, addresses: Vec<String>, site: Option<&'a str> },
     /// The known nodes changed.
     NodesChanged { name: &'a str, change: &'a str },
+    /// A link between sites.
+    Link { name: &'a str, sites: [&'a str; 2], rate_bps: u64, limit_bps: Option<u64> },
     /// A field of the configuration.
     Field(Field<'a>),
     /// What this build is.

@@ -2,6 +2,7 @@
 
 mod admin;
 mod calls;
+mod caps;
 mod checkup;
 mod connect;
 pub mod doctor;

@@ -97,6 +97,7 @@ impl Pull {
             checksum: self.options.checksum,
             rails: session.link.has_rails(),
             compress: self.engine.0.compress(&self.options),
+            limit: self.options.limit,
         };
         let accept = open(&session, request, &label).await?;
         meter.set_id(accept.transfer_id);

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::connect::Session;
 use super::engine::Engine;
-use super::retry::{Attempt, Retry};
+use super::retry::{Attempt, Miss, Retry};
 use super::sources::Sources;
 use super::transfer::{Done, farewell, lost, open, stop};
 use super::{Error, Outcome, Remote, TransferOptions, rates};
@@ -78,8 +78,11 @@ impl Push {
             checksum: self.options.checksum,
             rails: session.link.has_rails(),
             compress: Compress::Never,
+            limit: None,
         };
         let accept = open(&session, request, &label).await?;
+        let ours = self.engine.identity().map_err(Miss::Final)?.id().site.clone();
+        let _capped = self.engine.0.cap(&session.link, &ours, self.options.limit);
         meter.set_id(accept.transfer_id);
         tracing::info!(transfer = %accept.transfer_id, peer = %label, "pushing");
         let context = Context {

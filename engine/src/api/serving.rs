@@ -201,6 +201,7 @@ impl Shared {
         let accept =
             Accept { transfer_id: open.transfer_id, free_bytes: 0, compress: Compress::Never };
         send(link, Frame::Accept(accept)).await?;
+        let _capped = self.engine.0.cap(link, &self.us.site, open.limit);
         let tree = Arc::clone(&self.root.tree);
         let root = SourceRoot { tree, path: open.path.clone(), place: RelPath::root() };
         let files = Arc::new(SourceFiles::new(vec![root]));

@@ -118,10 +118,13 @@ impl Engine {
         };
         let Numbers { files, sent, deduplicated, resumed, .. } = done.published.numbers;
         let ours = self.identity()?.id().site.clone();
-        let configured = self.0.config.link_rate_bps(&ours, &site).map(|rate| rate as f64 / 8.0);
+        let known = self.0.config.link_between(&ours, &site).and_then(|(_, link)| link.rate());
+        let configured = known.map(|rate| rate.bytes_per_s() as f64);
         let measured = rates::last(&self.0, &job.target.node.to_string());
         let (rate, basis) = match (configured, measured) {
-            (Some(rate), _) => (Some(rate), format!("the configured rate of the link to {site}")),
+            (Some(rate), _) => {
+                (Some(rate), format!("the configured rate or limit of the link to {site}"))
+            }
             (None, Some(rate)) => (Some(rate), "the last transfer to this node".to_owned()),
             (None, None) => (None, "nothing is known of this path yet".to_owned()),
         };

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::encode::Compress;
 
-use crate::base::{FileTime, NodeName, RelPath};
+use crate::base::{FileTime, NodeName, Rate, RelPath};
 
 /// Which node is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +62,9 @@ pub struct TransferOptions {
     pub transport: TransportChoice,
     /// Whether content is made smaller on its way; `None` takes the configured value.
     pub compress: Option<Compress>,
+    /// The most that is sent, headers and what is sent again included; `None` for no limit but the
+    /// link's.
+    pub limit: Option<Rate>,
 }
 
 /// How a transfer ended, and its numbers.

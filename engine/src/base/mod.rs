@@ -5,12 +5,14 @@ pub mod human;
 mod ids;
 pub mod limits;
 mod path;
+mod rate;
 
 pub use digest::{Digest, ParseDigestError};
 pub use ids::{
     Extent, NodeName, ParseNameError, ParseTransferIdError, Seq, SiteName, Stamp, Tier, TransferId,
 };
 pub use path::{PathError, RelPath};
+pub use rate::{ParseRateError, Rate};
 
 /// Nanoseconds on a clock that only ever moves forward, with an arbitrary origin.
 ///

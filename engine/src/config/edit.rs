@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use toml_edit::{Array, DocumentMut, Item, Table, Value};
+use toml_edit::{Array, DocumentMut, Item, Table, TableLike, Value};
 
 use super::home::write_atomic;
 use super::{Endpoint, Home, similar};
@@ -36,11 +36,13 @@ pub enum EditError {
         /// Which field.
         field: String,
     },
-    /// No such node.
-    #[error("no node {name} is known")]
+    /// No such node or link.
+    #[error("no {what} {name} is known")]
     Unknown {
+        /// `node` or `link`.
+        what: &'static str,
         /// The name.
-        name: NodeName,
+        name: String,
         /// Known names that look like it.
         similar: Vec<String>,
     },
@@ -65,15 +67,7 @@ pub fn add_node(home: &Home, name: &NodeName, addresses: &[Endpoint]) -> Result<
         let known = nodes.contains_key(name.as_str());
         let entry = nodes.entry(name.as_str()).or_insert(Item::Table(Table::new()));
         let entry = entry.as_table_like_mut().ok_or_else(|| shape(&format!("nodes.{name}")))?;
-        match entry.get_mut("address").and_then(Item::as_value_mut) {
-            // The decor is the space and the comment around a value.
-            Some(old) => {
-                let decor = old.decor().clone();
-                *old = value;
-                *old.decor_mut() = decor;
-            }
-            None => drop(entry.insert("address", Item::Value(value))),
-        }
+        replace(entry, "address", value);
         Ok(known)
     })
 }
@@ -92,8 +86,43 @@ pub fn remove_node(home: &Home, name: &NodeName) -> Result<(), EditError> {
             known = nodes.iter().map(|(key, _)| key.to_owned()).collect();
         }
         let similar = similar(name.as_str(), known.iter().map(String::as_str));
-        Err(EditError::Unknown { name: name.clone(), similar })
+        Err(EditError::Unknown { what: "node", name: name.to_string(), similar })
     })
+}
+
+/// Sets the most that this node sends over a link, in megabits per second, or lifts it.
+///
+/// # Errors
+/// The file is not changed then.
+pub fn set_limit(home: &Home, link: &str, mbps: Option<u64>) -> Result<(), EditError> {
+    edit(home, |_, document| {
+        let links = document.get_mut("links").and_then(Item::as_table_like_mut);
+        let mut known = Vec::new();
+        if let Some(links) = links {
+            known = links.iter().map(|(key, _)| key.to_owned()).collect();
+            if let Some(entry) = links.get_mut(link).and_then(Item::as_table_like_mut) {
+                match mbps.map(|mbps| i64::try_from(mbps).unwrap_or(i64::MAX)) {
+                    None => drop(entry.remove("limit_mbps")),
+                    Some(mbps) => replace(entry, "limit_mbps", Value::from(mbps)),
+                }
+                return Ok(());
+            }
+        }
+        let similar = similar(link, known.iter().map(String::as_str));
+        Err(EditError::Unknown { what: "link", name: link.to_owned(), similar })
+    })
+}
+
+/// Gives a field another value; the space and the comment around the old one stay.
+fn replace(entry: &mut dyn TableLike, name: &str, value: Value) {
+    match entry.get_mut(name).and_then(Item::as_value_mut) {
+        Some(old) => {
+            let decor = old.decor().clone();
+            *old = value;
+            *old.decor_mut() = decor;
+        }
+        None => drop(entry.insert(name, Item::Value(value))),
+    }
 }
 
 fn edit<T>(
@@ -186,6 +215,20 @@ mod tests {
         let (_dir, home) = home_with("# mine\n\n");
         assert!(!add_node(&home, &name("a"), &[endpoint("1.1.1.1:1")]).expect("new"));
         assert_eq!(text(&home), "# mine\n\n[nodes.a]\naddress = \"1.1.1.1:1\"\n");
+    }
+
+    #[test]
+    fn a_limit_is_set_changed_and_lifted() {
+        let bare = "[links.wan]\nsites = [\"a\", \"b\"] # leased\nrate_mbps = 1000\n";
+        let (_dir, home) = home_with(bare);
+        set_limit(&home, "wan", Some(200)).expect("set");
+        assert_eq!(text(&home), format!("{bare}limit_mbps = 200\n"));
+        set_limit(&home, "wan", Some(300)).expect("changed");
+        assert_eq!(text(&home), format!("{bare}limit_mbps = 300\n"));
+        set_limit(&home, "wan", None).expect("lifted");
+        assert_eq!(text(&home), bare);
+        let error = set_limit(&home, "wam", None).expect_err("unknown");
+        assert_eq!(error.to_string(), "no link wam is known");
     }
 
     #[test]

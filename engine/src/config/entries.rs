@@ -9,7 +9,7 @@ use super::fields::{ENTRY_FIELDS, Field};
 use super::load::Loader;
 use super::setting::{Raw, Rule, Setting, Wrong};
 use super::similar;
-use crate::base::{NodeName, SiteName, Tier};
+use crate::base::{NodeName, Rate, SiteName, Tier};
 
 /// Most addresses of one node.
 const ADDRESSES_MAX: usize = 16;
@@ -37,6 +37,21 @@ pub struct Link {
     pub sites: [SiteName; 2],
     /// Its rate in megabits per second.
     pub rate_mbps: u64,
+    /// The most that this node sends over it, in megabits per second.
+    pub limit_mbps: Option<u64>,
+}
+
+impl Link {
+    /// The most that this node sends over it.
+    pub fn limit(&self) -> Option<Rate> {
+        self.limit_mbps.and_then(Rate::from_mbps)
+    }
+
+    /// What can be had of it.
+    pub fn rate(&self) -> Option<Rate> {
+        let rate = Rate::from_mbps(self.rate_mbps)?;
+        Some(self.limit().map_or(rate, |limit| limit.min(rate)))
+    }
 }
 
 impl Loader<'_> {
@@ -108,11 +123,16 @@ impl Loader<'_> {
             <[SiteName; 2]>::try_from(sites?).ok()
         });
         let rule = rule_of("links.NAME", "rate_mbps");
-        let rate = self.required(field, item, entry, "rate_mbps", |value| {
+        let mbps = |value: &Value| {
             u64::read(&Raw::Toml { value, dir: std::path::Path::new("") }, rule).ok()
+        };
+        let rate = self.required(field, item, entry, "rate_mbps", mbps);
+        let limit_mbps = entry.get("limit_mbps").and_then(|value| {
+            let read = mbps(value).ok_or_else(|| self.raw(value).wrong(rule));
+            self.checked(value.span(), &format!("{field}.limit_mbps"), read)
         });
         let (Some(sites), Some(rate_mbps)) = (sites, rate) else { return };
-        self.config.links.insert(name.to_owned(), Link { sites, rate_mbps });
+        self.config.links.insert(name.to_owned(), Link { sites, rate_mbps, limit_mbps });
     }
 
     fn required<T>(

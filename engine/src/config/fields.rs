@@ -62,6 +62,13 @@ pub const ENTRY_FIELDS: &[Field] = &[
         doc: "Its rate. `plan` estimates with it until the path has been measured.",
         rule: Rule::Range { min: 1, max: 10_000_000, unit: "Mb/s" },
     },
+    Field {
+        section: "links.NAME",
+        name: "limit_mbps",
+        doc: "The most that this node sends over it, all transfers together. Transfers that run take \
+              it up within a second; `portway limit` sets it.",
+        rule: Rule::Range { min: 1, max: 10_000_000, unit: "Mb/s" },
+    },
 ];
 
 macro_rules! sections {

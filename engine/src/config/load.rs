@@ -123,12 +123,14 @@ impl Config {
         self.origins.get(&(field.section, field.name)).copied().unwrap_or_default()
     }
 
-    /// The rate of the fastest link between two sites, in bits per second.
-    pub fn link_rate_bps(&self, one: &SiteName, other: &SiteName) -> Option<u64> {
-        let joins = |link: &&Link| {
-            link.sites.iter().any(|site| site == one) && link.sites.iter().any(|site| site == other)
+    /// The fastest link between two sites, with its name.
+    pub fn link_between(&self, one: &SiteName, other: &SiteName) -> Option<(&str, &Link)> {
+        let joins = |link: &Link| {
+            let [here, there] = &link.sites;
+            (here, there) == (one, other) || (here, there) == (other, one)
         };
-        self.links.values().filter(joins).map(|link| link.rate_mbps.saturating_mul(1_000_000)).max()
+        let links = self.links.iter().filter(|(_, link)| joins(link));
+        links.max_by_key(|(_, link)| link.rate_mbps).map(|(name, link)| (name.as_str(), link))
     }
 }
 

@@ -11,7 +11,7 @@ mod ports;
 mod setting;
 mod similar;
 
-pub use edit::{EditError, add_node, remove_node};
+pub use edit::{EditError, add_node, remove_node, set_limit};
 pub use endpoint::{Endpoint, ParseEndpointError};
 pub use entries::{Link, Node, Site};
 pub use fields::{

@@ -66,6 +66,9 @@ fn written(config: &Config) -> String {
         let [one, other] = &link.sites;
         let _ = writeln!(out, "[links.\"{name}\"]\nsites = [\"{one}\", \"{other}\"]");
         let _ = writeln!(out, "rate_mbps = {}", link.rate_mbps);
+        if let Some(limit) = link.limit_mbps {
+            let _ = writeln!(out, "limit_mbps = {limit}");
+        }
     }
     out
 }

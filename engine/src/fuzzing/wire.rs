@@ -3,7 +3,7 @@
 use crate::base::limits::{
     CHUNK_BYTES_MAX, ENTRIES_PER_FRAME_MAX, FRAME_BYTES_MAX, OBJECT_BYTES_MAX, RUN_PIECES_MAX,
 };
-use crate::base::{Digest, FileTime, RelPath, Stamp, TransferId};
+use crate::base::{Digest, FileTime, Rate, RelPath, Stamp, TransferId};
 use crate::encode::{CONTENT_BYTES_MAX, Compress, Encoding, Layout, Width};
 use crate::manifest::{Entry, EntryKind, Object};
 use crate::wire::{
@@ -83,6 +83,7 @@ pub(crate) fn frames() -> Vec<Frame> {
             checksum: true,
             rails: true,
             compress: Compress::Auto,
+            limit: Rate::from_mbps(3),
         }),
         Frame::Accept(Accept {
             transfer_id: TransferId(5),

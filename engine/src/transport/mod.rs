@@ -5,6 +5,7 @@
 //! at the other end; the transfer above it stays resumable.
 
 mod memory;
+mod pace;
 pub mod quic;
 pub mod rdma;
 
@@ -18,6 +19,7 @@ use crate::buf::Lease;
 use crate::metrics::RailStatus;
 
 pub use memory::{MemoryConfig, MemoryIncoming, MemoryLink, memory_pair};
+pub use pace::{Pace, Paces};
 
 /// Who is at the other end, as its certificate says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,6 +139,8 @@ pub trait Link: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), LinkError>> + Send;
     /// The next data message, as soon as its header is there. Only one task receives at a time.
     fn recv_data(&self) -> impl Future<Output = Result<Self::Incoming, LinkError>> + Send;
+    /// Caps what leaves from now on, once; without a call nothing is capped.
+    fn set_paces(&self, _paces: Paces) {}
     /// Data messages that are worth sending at once; more only interleave and all end late.
     fn sends_max(&self) -> usize {
         4

@@ -16,7 +16,7 @@ use super::messages::{
 };
 use super::port::{NO_RAILS_BYTES_MAX, PORTS_MAX, Port};
 use crate::base::limits::{CHUNK_BYTES_MAX, ENTRIES_PER_FRAME_MAX, OBJECT_BYTES_MAX};
-use crate::base::{Digest, RelPath, TransferId};
+use crate::base::{Digest, Rate, RelPath, TransferId};
 use crate::encode::Compress;
 use crate::manifest::{Entry, Object};
 
@@ -152,6 +152,7 @@ pub(super) fn encode(frame: &Frame) -> Bytes {
             checksum: open.checksum,
             rails: open.rails,
             compress: compress_number(open.compress),
+            limit: open.limit.map_or(0, Rate::bytes_per_s),
         }),
         Frame::Accept(accept) => Body::Accept(AcceptMsg {
             transfer_id: accept.transfer_id.0.to_be_bytes().to_vec().into(),
@@ -233,6 +234,7 @@ fn open(msg: &OpenMsg) -> Result<Open, DecodeError> {
         checksum: msg.checksum,
         rails: msg.rails,
         compress: compress(msg.compress)?,
+        limit: Rate::from_bytes_per_s(msg.limit),
     })
 }
 

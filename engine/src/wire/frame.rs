@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{DecodeError, Port};
 use crate::base::limits::RUN_PIECES_MAX;
-use crate::base::{Digest, RelPath, Seq, TransferId};
+use crate::base::{Digest, Rate, RelPath, Seq, TransferId};
 use crate::encode::Compress;
 use crate::manifest::{Entry, Object};
 
@@ -50,6 +50,8 @@ pub struct Open {
     pub rails: bool,
     /// What an opener who is the target wants encoded; one that knows no encodings wants none.
     pub compress: Compress,
+    /// The most that an opener who is the target wants to be sent.
+    pub limit: Option<Rate>,
 }
 
 /// The peer agrees.

@@ -108,6 +108,8 @@ pub(super) struct OpenMsg {
     pub(super) rails: bool,
     #[prost(uint32, tag = "6")]
     pub(super) compress: u32,
+    #[prost(uint64, tag = "7")]
+    pub(super) limit: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -85,6 +85,7 @@ pub fn open(path: &str) -> Frame {
         checksum: false,
         rails: false,
         compress: Compress::Never,
+        limit: None,
     })
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::base::Rate;
 use crate::config::{Backend, Congestion, ENTRY_FIELDS, Endpoint, Rule};
 
 fn load(text: &str, variables: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Config, String> {
@@ -95,8 +96,9 @@ fn every_kind_of_value_is_read() {
     assert_eq!(b.addresses[0], Endpoint::Host("b.example".to_owned(), 2));
     assert_eq!(b.addresses.len(), 2);
     let (dc, cloud) = ("dc".parse().expect("a name"), "cloud".parse().expect("a name"));
-    assert_eq!(config.link_rate_bps(&cloud, &dc), Some(10_000_000_000));
-    assert_eq!(config.link_rate_bps(&dc, &"x".parse().expect("a name")), None);
+    let rate = |one, other| config.link_between(one, other).map(|(_, link)| link.rate_mbps);
+    assert_eq!(rate(&cloud, &dc), Some(10_000));
+    assert_eq!(rate(&dc, &"x".parse().expect("a name")), None);
 }
 
 #[test]
@@ -258,4 +260,22 @@ fn the_table_is_sound() {
             assert_eq!(config.settings, defaults, "{name}");
         }
     }
+}
+
+#[test]
+fn a_link_is_found_by_both_of_its_sites() {
+    let text = "[sites.a]\ntier = \"private\"\n[sites.b]\ntier = \"public\"\n\
+                [links.slow]\nsites = [\"a\", \"b\"]\nrate_mbps = 100\n\
+                [links.fast]\nsites = [\"b\", \"a\"]\nrate_mbps = 1000\nlimit_mbps = 400\n";
+    let config = Config::parse(Path::new("/h/portway.toml"), text, [], &[]).expect("valid");
+    let (a, b) = ("a".parse().expect("a name"), "b".parse().expect("a name"));
+    for (one, other) in [(&a, &b), (&b, &a)] {
+        let (name, link) = config.link_between(one, other).expect("joined");
+        assert_eq!((name, link.limit()), ("fast", Rate::from_mbps(400)));
+        assert_eq!(link.rate(), link.limit());
+    }
+    assert!(config.link_between(&a, &a).is_none(), "a link to another site is none within one");
+    let wrong = text.replace("400", "0");
+    let error = Config::parse(Path::new("/h/portway.toml"), &wrong, [], &[]).expect_err("zero");
+    assert!(error.to_string().contains("links.fast.limit_mbps"), "{error}");
 }

@@ -133,20 +133,21 @@ async fn deliver(session: Arc<Session>, message: Message, mut sent: Sent, _: Und
 async fn transmit(session: &Session, message: &Message) -> Result<Sent, LinkError> {
     loop {
         let load = session.choose(message.content_bytes as u64)?;
-        if let Ok(acknowledged) = write(&load.member, message).await {
+        if let Ok(acknowledged) = write(session, &load.member, message).await {
             return Ok(Sent { acknowledged, _load: load });
         }
     }
 }
 
 async fn write(
+    session: &Session,
     member: &Member,
     message: &Message,
 ) -> Result<Pin<Box<dyn Future<Output = Result<(), Lost>> + Send>>, Lost> {
     let _writing = member.writing.lock().await;
     let stream = member.connection.open_uni().await.map_err(|_| Lost)?;
     let mut stream = Outgoing { stream, whole: false };
-    match stream.stream.write_all_chunks(&mut message.chunks()).await {
+    match write_chunks(session, &mut stream.stream, message.chunks()).await {
         // A peer that stops a stream has no use for the message, which is its right.
         Ok(()) | Err(WriteError::Stopped(_)) => {}
         Err(_) => return Err(Lost),
@@ -155,6 +156,27 @@ async fn write(
     stream.whole = true;
     let stopped = stream.stream.stopped();
     Ok(Box::pin(async move { stopped.await.map(|_| ()).map_err(|_| Lost) }))
+}
+
+/// Writes everything, as fast as the caps of the session let it.
+async fn write_chunks(
+    session: &Session,
+    stream: &mut SendStream,
+    mut chunks: Vec<Bytes>,
+) -> Result<(), WriteError> {
+    let mut first = 0;
+    while let Some(step) = session.caps.paces().step()
+        && first < chunks.len()
+    {
+        let chunk = &mut chunks[first];
+        let part = chunk.split_to(chunk.len().min(usize::try_from(step).unwrap_or(usize::MAX)));
+        if chunk.is_empty() {
+            first += 1;
+        }
+        session.caps.pass(part.len() as u64, session.meter().sent).await;
+        stream.write_chunk(part).await?;
+    }
+    stream.write_all_chunks(&mut chunks[first..]).await
 }
 
 /// A stream that is reset when dropped before its end; quinn alone would end it as if whole.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::data::{QuicIncoming, send_data};
 use super::session::Owner;
 use super::socket::SocketBuffers;
-use crate::transport::{CARRIER_HEADER_BYTES_MAX, Link, LinkError, Peer, WireMeter};
+use crate::transport::{CARRIER_HEADER_BYTES_MAX, Link, LinkError, Paces, Peer, WireMeter};
 
 /// One end of a session over QUIC. When the last clone is dropped, so is the session.
 ///
@@ -54,6 +54,10 @@ impl Link for QuicLink {
 
     async fn recv_data(&self) -> Result<QuicIncoming, LinkError> {
         self.0.session.recv_data().await
+    }
+
+    fn set_paces(&self, paces: Paces) {
+        self.0.session.caps.set(paces);
     }
 
     fn has_room(&self) -> bool {

@@ -10,6 +10,7 @@
 
 mod config;
 mod bbr;
+mod caps;
 mod congestion;
 mod data;
 mod dial;

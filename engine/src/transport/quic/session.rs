@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use super::caps::Caps;
 use super::data::{QuicIncoming, accept_data};
 use super::error::{Code, clipped, link_error};
 use super::frames::{FRAMES_QUEUED_MAX, FrameReader, too_long, write_frames};
@@ -118,6 +119,7 @@ pub(super) struct Session {
     /// Held strongly by the tasks that accept data: the queue ends when the last one does.
     data_queue: mpsc::WeakSender<QuicIncoming>,
     data_in: tokio::sync::Mutex<mpsc::Receiver<QuicIncoming>>,
+    pub(super) caps: Caps,
     /// Data messages that the peer has not acknowledged whole.
     pub(super) undelivered: watch::Sender<usize>,
     turn: AtomicUsize,
@@ -148,6 +150,7 @@ impl Session {
             frames_in: tokio::sync::Mutex::new(FrameReader::new(recv)),
             data_queue: data_queue.downgrade(),
             data_in: tokio::sync::Mutex::new(data_in),
+            caps: Caps::default(),
             undelivered: watch::Sender::new(0),
             turn: AtomicUsize::new(0),
         });
@@ -201,6 +204,9 @@ impl Session {
 
     /// Whether a connection for data messages may have more under way than it has.
     pub(super) fn has_room(&self) -> bool {
+        if self.caps.holds() {
+            return false;
+        }
         let members = locked(&self.members);
         let mut live = members.iter().skip(1).filter(|member| member.is_live());
         live.any(|member| member.load.load(Ordering::Relaxed) < member.connection.stats().path.cwnd)

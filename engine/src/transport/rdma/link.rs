@@ -1,21 +1,22 @@
 //! One end of a session whose content moves over rails, as the transport port wants it.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::thread;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::arrived::{Granted, RdmaIncoming};
 use super::driver::{Command, Commands, Event, Shared, run};
 use super::machine::{Rails, SendEnd, Setup};
 use super::message::{Message, content_header};
 use super::numa;
 use super::port::{PortInfo, Verbs};
-use crate::buf::{Lease, Slab};
+use crate::buf::Slab;
 use crate::metrics::RailStatus;
-use crate::transport::{DATA_HEADER_BYTES_MAX, Incoming, Link, LinkError, Peer, WireMeter};
+use crate::transport::{DATA_HEADER_BYTES_MAX, Incoming, Link, LinkError, Paces, Peer, WireMeter};
 
 /// Content below this goes along with its header: a READ of its own would take longer.
 const CARRIED_BYTES_MAX: usize = 8 << 10;
@@ -59,6 +60,7 @@ struct Owner<L: Link> {
     shared: Shared,
     slab: Slab,
     next_send: AtomicU64,
+    paces: OnceLock<Paces>,
     arrived: tokio::sync::Mutex<mpsc::Receiver<Arrived<L>>>,
     tasks: [JoinHandle<()>; 2],
 }
@@ -142,6 +144,7 @@ impl<L: Link> RdmaLink<L> {
             shared,
             slab,
             next_send: AtomicU64::new(1),
+            paces: OnceLock::new(),
             arrived: tokio::sync::Mutex::new(arrived),
             tasks,
         };
@@ -233,6 +236,9 @@ impl<L: Link> Link for RdmaLink<L> {
             bytes > CARRIED_BYTES_MAX && content.iter().all(|part| fabric.slab.holds(part));
         let mut _carrying = None;
         if pulled {
+            if let Some(paces) = fabric.paces.get() {
+                paces.pass_all(bytes as u64).await;
+            }
             match fabric.send(header.clone(), content.clone()).await {
                 None => return Ok(()),
                 carrying => _carrying = carrying,
@@ -248,18 +254,18 @@ impl<L: Link> Link for RdmaLink<L> {
         match fabric.arrived.lock().await.recv().await {
             Some(Arrived::Carried(inner, skipped)) => Ok(RdmaIncoming::carried(inner, skipped)),
             Some(Arrived::Granted { grant, rail, header }) => {
-                let content = Content::Granted(Granted {
-                    grant,
-                    rail,
-                    header,
-                    commands: Arc::clone(&fabric.shared.commands),
-                    slab: fabric.slab.clone(),
-                    read: false,
-                });
-                Ok(RdmaIncoming { content })
+                let (commands, slab) = (Arc::clone(&fabric.shared.commands), fabric.slab.clone());
+                Ok(RdmaIncoming::granted(Granted { grant, rail, header, commands, slab }))
             }
             // Why is what the link below says.
             None => self.inner.recv_data().await.map(|inner| RdmaIncoming::carried(inner, 0)),
+        }
+    }
+
+    fn set_paces(&self, paces: Paces) {
+        self.inner.set_paces(paces.clone());
+        if let Some(fabric) = &self.fabric {
+            let _ = fabric.paces.set(paces);
         }
     }
 
@@ -325,69 +331,5 @@ impl Drop for Waiting<'_> {
             Some(SendEnd::Carry) => self.commands.push(Command::Carried { id: self.id }),
             Some(SendEnd::Done) => {}
         }
-    }
-}
-
-/// A data message that is carried, or waits to be pulled.
-pub struct RdmaIncoming<L: Link> {
-    content: Content<L>,
-}
-
-enum Content<L: Link> {
-    Carried(L::Incoming, usize),
-    Granted(Granted),
-}
-
-struct Granted {
-    grant: u64,
-    rail: u8,
-    header: Bytes,
-    commands: Arc<Commands>,
-    slab: Slab,
-    read: bool,
-}
-
-impl Drop for Granted {
-    fn drop(&mut self) {
-        if !self.read {
-            self.commands.push(Command::Unread { grant: self.grant });
-        }
-    }
-}
-
-impl<L: Link> RdmaIncoming<L> {
-    fn carried(inner: L::Incoming, skipped: usize) -> Self {
-        Self { content: Content::Carried(inner, skipped) }
-    }
-}
-
-impl<L: Link> Incoming for RdmaIncoming<L> {
-    fn header(&self) -> &[u8] {
-        match &self.content {
-            Content::Carried(inner, skipped) => inner.header().get(*skipped..).unwrap_or_default(),
-            Content::Granted(granted) => &granted.header,
-        }
-    }
-
-    fn path(&self) -> Option<u8> {
-        match &self.content {
-            Content::Carried(..) => None,
-            Content::Granted(granted) => Some(granted.rail),
-        }
-    }
-
-    async fn read(self, lease: Lease) -> Result<(Lease, usize), LinkError> {
-        let mut granted = match self.content {
-            Content::Carried(inner, _) => return inner.read(lease).await,
-            Content::Granted(granted) => granted,
-        };
-        if !granted.slab.holds(&lease) {
-            let detail = "the lease is of a slab that no device knows".to_owned();
-            return Err(LinkError::Protocol { detail });
-        }
-        granted.read = true;
-        let (done, read) = oneshot::channel();
-        granted.commands.push(Command::Read { grant: granted.grant, lease, done });
-        read.await.ok().flatten().ok_or(LinkError::Cut)
     }
 }

@@ -6,6 +6,7 @@
 
 #[cfg(not(feature = "rdma"))]
 mod absent;
+mod arrived;
 mod destination;
 mod driver;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -25,9 +26,10 @@ mod verbs;
 
 #[cfg(not(feature = "rdma"))]
 pub use absent::SystemVerbs;
+pub use arrived::RdmaIncoming;
 pub use destination::{Destination, Destinations, Direct, Registrar, StagedBecause};
 pub use hello::{Ports, UnknownFabric};
-pub use link::{RdmaIncoming, RdmaLink, RdmaOptions};
+pub use link::{RdmaLink, RdmaOptions};
 pub use port::{
     Completion, Fabric, PortInfo, QpAddress, Rail, RailError, Read, Sink, Verbs, Window,
 };

@@ -1,0 +1,78 @@
+//! Caps on what a session sends: its content is held back, what else it sends is counted.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, OnceLock};
+
+use super::session::locked;
+use crate::transport::Paces;
+
+/// The caps of a session.
+#[derive(Default)]
+pub(super) struct Caps {
+    paces: OnceLock<Paces>,
+    /// Messages that wait for their turn.
+    waiting: AtomicUsize,
+    /// What the session may have sent by now, in bytes of the wire; `None` before the first one.
+    booked: Mutex<Option<u64>>,
+}
+
+impl Caps {
+    /// Sets them, once.
+    pub(super) fn set(&self, paces: Paces) {
+        let _ = self.paces.set(paces);
+    }
+
+    pub(super) fn paces(&self) -> &Paces {
+        static NONE: OnceLock<Paces> = OnceLock::new();
+        self.paces.get().unwrap_or_else(|| NONE.get_or_init(Paces::default))
+    }
+
+    /// Whether a cap holds content back now.
+    pub(super) fn holds(&self) -> bool {
+        self.waiting.load(Relaxed) > 0
+    }
+
+    /// Returns when `bytes` of content may leave; `sent` is what the session has sent, in all.
+    pub(super) async fn pass(&self, bytes: u64, sent: u64) {
+        let due = owed(&mut locked(&self.booked), bytes, sent);
+        self.waiting.fetch_add(1, Relaxed);
+        let _waits = Waits(&self.waiting);
+        self.paces().pass(due).await;
+    }
+}
+
+/// Books `bytes` of content, and what was sent without having been booked: headers, probes, what
+/// was sent again.
+fn owed(booked: &mut Option<u64>, bytes: u64, sent: u64) -> u64 {
+    let before = booked.get_or_insert(sent);
+    let owed = bytes + sent.saturating_sub(*before);
+    *before += owed;
+    owed
+}
+
+/// Counts a message as waiting for as long as this lives.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sent_without_a_booking_is_paid_for_next() {
+        let (mut booked, mut sent, mut paid) = (None, 5000, 0);
+        for _ in 0..100 {
+            paid += owed(&mut booked, 1000, sent);
+            sent += 1250;
+        }
+        assert_eq!(paid, (sent - 5000) - 250, "all but what the last one took besides");
+        // What still waits in buffers was booked, and is not paid for again when it leaves.
+        assert_eq!(owed(&mut booked, 10_000, sent), 10_250);
+        assert_eq!(owed(&mut booked, 1000, sent + 10_000), 1000);
+    }
+}
