@@ -3,6 +3,7 @@
 mod completions;
 mod config;
 mod doctor;
+mod grant;
 mod init;
 mod invite;
 mod join;
@@ -10,6 +11,7 @@ mod limit;
 mod ls;
 mod nodes;
 mod plan;
+mod policy;
 mod pull;
 mod push;
 mod serve;
@@ -51,6 +53,9 @@ pub(crate) async fn run(cli: Cli, out: &Out) -> Result<Exit, Error> {
         Command::Doctor(args) => doctor::run(&context, &args).await,
         Command::Nodes(args) => nodes::run(&context, args),
         Command::Limit(args) => limit::run(&context, args),
+        Command::Policy(args) => policy::run(&context, args),
+        Command::Grant(args) => grant::grant(&context, args),
+        Command::Revoke(args) => grant::revoke(&context, args),
         Command::Config(args) => config::run(&context, &args),
         Command::Completions(_) | Command::Version => Ok(Exit::Done),
     }
