@@ -100,6 +100,9 @@ SECONDS=0
 say "enrolling onprem and cloud (${cloud_site[3]})"
 mapfile -t ports < <("$bench" free-ports 2)
 onprem_port=${ports[0]} cloud_port=${ports[1]}
+# What has no label may leave the private site: this is nobody's secret.
+mkdir -p "$work/onprem/home"
+printf '[border]\ndefault_class = "public"\n' >"$work/onprem/home/portway.toml"
 onprem init --name onprem --site onprem --tier private >>"$work/enrol.log" 2>&1
 serve_onprem
 # The node answers invitations a moment after it is bound to its port.

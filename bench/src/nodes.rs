@@ -51,7 +51,12 @@ impl Pair {
             .with_context(|| format!("no portway command at {}", portway.display()))?;
         let ports = system::free_ports(2)?;
         let pair = Self { portway, work: work.to_owned(), ports: [ports[0], ports[1]] };
-        std::fs::create_dir_all(pair.work.join("homes"))?;
+        // What these nodes have is nobody's secret: it may leave.
+        for node in [Node::Onprem, Node::Cloud] {
+            let home = pair.work.join("homes").join(node.name());
+            std::fs::create_dir_all(&home)?;
+            std::fs::write(home.join("portway.toml"), "[border]\ndefault_class = \"public\"\n")?;
+        }
         pair.call(
             Node::Onprem,
             &["init", "--name", "onprem", "--site", "onprem", "--tier", "private"],

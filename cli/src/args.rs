@@ -2,6 +2,7 @@
 
 #![expect(clippy::doc_markdown, reason = "these doc comments are the help text")]
 
+mod border;
 mod policy;
 
 use std::ffi::OsString;
@@ -14,6 +15,7 @@ use clap_complete::Shell;
 use portway::base::{NodeName, ParseRateError, Rate, SiteName, Tier};
 use portway::config::Endpoint;
 
+pub(crate) use self::border::{Audit, AuditCommand, AuditFormat, Label};
 use self::policy::ROLES;
 pub(crate) use self::policy::{Explain, Grant, Policy, PolicyCommand, Revoke};
 
@@ -124,6 +126,10 @@ pub(crate) enum Command {
     ///
     /// It holds for all transfers of this home together; those that run take it up within a second.
     Limit(Limit),
+    /// Show the class of a file or directory here, or raise it with all that is below
+    Label(Label),
+    /// Verify the record of what crossed between sites, or write it out
+    Audit(Audit),
     /// Show, check, try and explain the policy that decides what may cross between sites
     Policy(Policy),
     /// Give an identity a role, or readmit it: writes and signs the roles of this home

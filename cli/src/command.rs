@@ -1,5 +1,6 @@
 //! One file per command.
 
+mod audit;
 mod completions;
 mod config;
 mod doctor;
@@ -7,6 +8,7 @@ mod grant;
 mod init;
 mod invite;
 mod join;
+mod label;
 mod limit;
 mod ls;
 mod nodes;
@@ -53,6 +55,8 @@ pub(crate) async fn run(cli: Cli, out: &Out) -> Result<Exit, Error> {
         Command::Doctor(args) => doctor::run(&context, &args).await,
         Command::Nodes(args) => nodes::run(&context, args),
         Command::Limit(args) => limit::run(&context, args),
+        Command::Label(args) => label::run(&context, &args),
+        Command::Audit(args) => audit::run(&context, &args),
         Command::Policy(args) => policy::run(&context, args),
         Command::Grant(args) => grant::grant(&context, args),
         Command::Revoke(args) => grant::revoke(&context, args),

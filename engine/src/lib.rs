@@ -21,6 +21,7 @@ pub mod transport;
 pub mod identity;
 pub mod audit;
 pub mod config;
+pub mod border;
 pub mod runtime;
 pub mod api;
 pub mod sim;

@@ -53,6 +53,10 @@ pub(crate) enum Event<'a> {
     NodesChanged { name: &'a str, change: &'a str },
     /// A link between sites.
     Link { name: &'a str, sites: [&'a str; 2], rate_bps: u64, limit_bps: Option<u64> },
+    /// The class of something here, and how many files and directories got its label.
+    Label { path: &'a str, class: &'a str, labelled: u64 },
+    /// The audit log is whole.
+    AuditVerified { node: &'a str, log: &'a str, records: u64, root: &'a str },
     /// A policy is without mistakes.
     PolicyChecked { file: &'a str, policies: Vec<String>, number: u64, digest: String },
     /// Something is wrong with a policy, or worth a look.

@@ -9,7 +9,6 @@ use tokio::task::JoinHandle;
 use super::connect::NodeLink;
 use super::engine::Inner;
 use crate::base::{Rate, SiteName};
-use crate::config::Config;
 use crate::transport::{Link, Pace, Paces};
 
 /// How often is looked whether `portway.toml` has changed.
@@ -71,7 +70,7 @@ async fn follow(inner: Arc<Inner>, (ours, theirs): (SiteName, SiteName), pace: A
             continue;
         }
         seen = now;
-        match Config::load(&inner.home, [], &[]) {
+        match inner.config.again(&inner.home) {
             Ok(config) => {
                 let link = config.link_between(&ours, &theirs);
                 let limit = link.and_then(|(_, link)| link.limit());

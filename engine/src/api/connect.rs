@@ -236,6 +236,12 @@ pub(super) fn refused(label: &str, code: &str, detail: &str) -> Error {
             "another transfer writes there; wait for it, or choose another path",
         ),
         "not-allowed" => ("not-allowed", Exit::Refused, ""),
+        "denied" => (
+            "denied",
+            Exit::Refused,
+            "portway policy explain tells what decides; portway label shows the class",
+        ),
+        "no-audit" => ("no-audit", Exit::Failed, "the log's disk there has to be looked at"),
         "not-found" => ("not-found", Exit::Failed, "`portway ls NODE:PATH` shows what is there"),
         "no-space" => (
             "no-space",

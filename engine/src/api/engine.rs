@@ -2,13 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::connect::{self, Session};
 use super::path::{self, Own, PathChoice};
 use super::{Compress, Error, Exit, NodeAddress, TransferOptions, TransportChoice};
 use crate::base::{NodeName, SiteName, Tier};
+use crate::border::Border;
 use crate::buf::Slab;
 use crate::config::{self, Config, Endpoint, Home, ServeRecord};
 use crate::identity::{
@@ -34,6 +35,8 @@ pub(super) struct Inner {
     pub(super) slab: Slab,
     pub(super) codecs: Arc<Codecs>,
     pub(super) registry: Registry,
+    /// The border, opened when the first transfer needs it.
+    border: Mutex<Option<Arc<Border>>>,
     /// RDMA devices, or why there are none; looked for at first use.
     verbs: OnceLock<Result<Arc<SystemVerbs>, Remark>>,
 }
@@ -111,7 +114,8 @@ impl Engine {
         let registry = Registry::default();
         let verbs = OnceLock::new();
         let codecs = Arc::default();
-        Ok(Self(Arc::new(Inner { home, config, quic, slab, codecs, registry, verbs })))
+        let border = Mutex::new(None);
+        Ok(Self(Arc::new(Inner { home, config, quic, slab, codecs, registry, border, verbs })))
     }
 
     /// Makes the identity of the first node, and with it a trust domain. Returns its SPIFFE id.
@@ -184,6 +188,16 @@ impl Engine {
             _ => Identity::load(self.0.home.config_dir()),
         };
         loaded.map_err(|e| identity_error(&e))
+    }
+
+    /// What guards this node's side of the border.
+    pub(super) fn border(&self) -> Result<Arc<Border>, Error> {
+        let mut border = self.0.border.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(border) = &*border {
+            return Ok(Arc::clone(border));
+        }
+        let opened = Border::open(&self.0.home, &self.0.config, self.identity()?);
+        Ok(Arc::clone(border.insert(Arc::new(opened))))
     }
 
     /// A session with the `serve` of this home.

@@ -1,15 +1,18 @@
 //! The public face: engine, transfers, and what they report.
 
 mod admin;
+mod audit;
 mod calls;
 mod caps;
 mod checkup;
 mod connect;
+mod crossing;
 pub mod doctor;
 mod engine;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod labels;
 mod path;
 mod pull;
 mod push;

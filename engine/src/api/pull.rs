@@ -6,21 +6,24 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::connect::{Session, refused};
+use super::crossing::{self, Ended, Wanted, denial, enter};
 use super::engine::{Engine, canonical};
-use super::retry::{Attempt, Retry};
+use super::retry::{Attempt, Miss, Retry};
 use super::sources::{Landing, local_target};
 use super::transfer::{Done, farewell, lost, open, stop};
 use super::{Error, Exit, Outcome, Remote, TransferOptions};
 use crate::base::{RelPath, TransferId};
+use crate::border::Way;
 use crate::encode::Compress;
 use crate::metrics::TransferMeter;
+use crate::policy::Action;
 use crate::protocol::{Stop, TargetEnd, Task};
 use crate::runtime::drive::{Context, run_target};
 use crate::runtime::root::{Denied, Root};
 use crate::runtime::source::Remarks;
 use crate::runtime::target::{Planted, StoreOptions, TargetStore};
 use crate::transport::Link;
-use crate::wire::{Open, Operation};
+use crate::wire::{Accept, Open, Operation};
 
 /// A pull from the node's path to the published snapshot here.
 pub(super) struct Pull {
@@ -68,6 +71,19 @@ impl Pull {
         Ok(done.outcome(id, &snapshot.transport, Remarks::default()))
     }
 
+    /// The way for what the peer offers: it tells the class.
+    async fn enter(&self, session: &Session, accept: &Accept) -> Result<Arc<Way>, Error> {
+        let border = self.engine.border()?;
+        let class = match &accept.class {
+            Some(class) => class.clone(),
+            None => border.class([None]).map_err(|denied| denial(&denied))?,
+        };
+        let (transfer, action, path) = (accept.transfer_id, Action::Pull, &self.source.path);
+        let wanted = Wanted { transfer, action, path, class, ours: true, outward: false };
+        let ask = self.engine.ask(&border, &session.link, wanted);
+        enter(border, ask).await.map_err(|denied| denial(&denied))
+    }
+
     async fn attempt(
         &self,
         session: Session,
@@ -98,8 +114,19 @@ impl Pull {
             rails: session.link.has_rails(),
             compress: self.engine.0.compress(&self.options),
             limit: self.options.limit,
+            class: None,
         };
         let accept = open(&session, request, &label).await?;
+        let way = match self.enter(&session, &accept).await {
+            Ok(way) => way,
+            Err(error) => {
+                session.link.close("denied at the other end").await;
+                return Err(Miss::Final(error));
+            }
+        };
+        let border = self.engine.border().map_err(Miss::Final)?;
+        crossing::keep_label(&border, &way, (&*root.tree, path), &store)
+            .map_err(|denied| Miss::Final(denial(&denied)))?;
         meter.set_id(accept.transfer_id);
         tracing::info!(transfer = %accept.transfer_id, peer = %label, "pulling");
         let context = Context {
@@ -108,9 +135,16 @@ impl Pull {
             codecs: Arc::clone(&self.engine.0.codecs),
             compress: Compress::Never,
             meter: Arc::clone(meter),
+            way: Arc::clone(&way),
             cancel: cancel.clone(),
         };
         let ended = run_target(context, Arc::new(store), Task::Receive).await;
+        let how = match &ended {
+            Ok(TargetEnd::Published(published, _)) => Ended::Published(published.root),
+            Ok(TargetEnd::Stopped(why)) => Ended::Stopped(why),
+            Err(why) => Ended::Lost(why),
+        };
+        crossing::end(&way, how).await;
         let reason = farewell(match &ended {
             Ok(TargetEnd::Published(..)) => Ok(None),
             Ok(TargetEnd::Stopped(why)) => Ok(Some(why)),

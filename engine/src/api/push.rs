@@ -7,14 +7,17 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use super::connect::Session;
+use super::crossing::{self, Ended, Wanted, denial, enter, would};
 use super::engine::Engine;
 use super::retry::{Attempt, Miss, Retry};
 use super::sources::Sources;
 use super::transfer::{Done, farewell, lost, open, stop};
 use super::{Error, Outcome, Remote, TransferOptions, rates};
-use crate::base::TransferId;
+use crate::base::{Class, TransferId};
+use crate::border::Border;
 use crate::encode::Compress;
 use crate::metrics::TransferMeter;
+use crate::policy::Action;
 use crate::protocol::SourceEnd;
 use crate::runtime::drive::{Context, run_source};
 use crate::transport::Link;
@@ -61,6 +64,18 @@ impl Push {
         Ok(done.outcome(id, &snapshot.transport, remarks))
     }
 
+    /// The class of the sources, as far as it counts on the way to this peer.
+    async fn class(
+        &self,
+        border: &Arc<Border>,
+        session: &Session,
+        sources: &Sources,
+    ) -> Result<Class, Error> {
+        let crosses = session.link.peer().site != border.us().site;
+        let (files, above) = (Arc::clone(&sources.files), sources.above.clone());
+        crossing::class(border, move || files.labels(&above, crosses)).await
+    }
+
     /// One session: asks, then runs the source until the target has published.
     pub(super) async fn attempt(
         &self,
@@ -70,6 +85,18 @@ impl Push {
         cancel: &watch::Receiver<bool>,
     ) -> Attempt<(Done, u64)> {
         let label = session.link.peer().node.to_string();
+        let border = self.engine.border().map_err(Miss::Final)?;
+        let class = self.class(&border, &session, sources).await.map_err(Miss::Final)?;
+        let ask = |transfer| {
+            let (action, path) = (Action::Push, &sources.target);
+            let class = class.clone();
+            let wanted = Wanted { transfer, action, path, class, ours: true, outward: true };
+            self.engine.ask(&border, &session.link, wanted)
+        };
+        if let Err(denied) = would(Arc::clone(&border), ask(self.id)).await {
+            session.link.close("denied at the other end").await;
+            return Err(Miss::Final(denial(&denied)));
+        }
         let operation = if self.options.dry_run { Operation::Plan } else { Operation::Push };
         let request = Open {
             operation,
@@ -79,10 +106,13 @@ impl Push {
             rails: session.link.has_rails(),
             compress: Compress::Never,
             limit: None,
+            class: Some(class.clone()),
         };
         let accept = open(&session, request, &label).await?;
-        let ours = self.engine.identity().map_err(Miss::Final)?.id().site.clone();
-        let _capped = self.engine.0.cap(&session.link, &ours, self.options.limit);
+        let way = enter(Arc::clone(&border), ask(accept.transfer_id)).await;
+        let way = way.map_err(|denied| Miss::Final(denial(&denied)))?;
+        sources.files.guard(&way);
+        let _capped = self.engine.0.cap(&session.link, &border.us().site, self.options.limit);
         meter.set_id(accept.transfer_id);
         tracing::info!(transfer = %accept.transfer_id, peer = %label, "pushing");
         let context = Context {
@@ -91,10 +121,17 @@ impl Push {
             codecs: Arc::clone(&self.engine.0.codecs),
             compress: accept.compress.and(self.engine.0.compress(&self.options)),
             meter: Arc::clone(meter),
+            way: Arc::clone(&way),
             cancel: cancel.clone(),
         };
         let files = Arc::clone(&sources.files);
         let ended = run_source(context, files, self.options.dry_run).await;
+        let how = match &ended {
+            Ok(SourceEnd::Published(published, _)) => Ended::Published(published.root),
+            Ok(SourceEnd::Stopped(why)) => Ended::Stopped(why),
+            Err(why) => Ended::Lost(why),
+        };
+        crossing::end(&way, how).await;
         let reason = farewell(match &ended {
             Ok(SourceEnd::Published(..)) => Ok(None),
             Ok(SourceEnd::Stopped(why)) => Ok(Some(why)),

@@ -5,12 +5,16 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::Error;
 use super::calls;
 use super::connect::{NodeLink, expect_hello, our_hello, recv};
+use super::crossing::{self, Ended, Wanted, enter, refusal};
 use super::server::Shared;
-use crate::base::RelPath;
+use crate::base::{RelPath, TransferId};
+use crate::border::Way;
 use crate::encode::Compress;
 use crate::metrics::{NodeStatus, Phase, TransferMeter};
+use crate::policy::Action;
 use crate::protocol::{Failure, SourceEnd, Stop, TargetEnd, Task};
 use crate::runtime::drive::{Context, Lost, run_source, run_target};
 use crate::runtime::root::{Denied, Root};
@@ -102,7 +106,7 @@ impl Shared {
         link: &NodeLink,
         meter: &Arc<TransferMeter>,
         cancel: watch::Receiver<bool>,
-        compress: Compress,
+        (compress, way): (Compress, &Arc<Way>),
     ) -> Context<NodeLink> {
         Context {
             link: link.clone(),
@@ -110,8 +114,37 @@ impl Shared {
             codecs: Arc::clone(&self.engine.0.codecs),
             compress,
             meter: Arc::clone(meter),
+            way: Arc::clone(way),
             cancel,
         }
+    }
+
+    /// The way for a session that the peer opened; `files` are what it would get, or none where it
+    /// sends.
+    async fn enter(
+        &self,
+        link: &NodeLink,
+        open: &Open,
+        action: Action,
+        transfer: TransferId,
+        files: Option<&Arc<SourceFiles>>,
+    ) -> Result<Arc<Way>, Failure> {
+        let border = self.engine.border().map_err(broken)?;
+        let crosses = link.peer().site != self.us.site;
+        let class = match (files, &open.class) {
+            (Some(files), _) => {
+                let files = Arc::clone(files);
+                crossing::class(&border, move || files.labels(&[], crosses))
+                    .await
+                    .map_err(broken)?
+            }
+            (None, Some(class)) => class.clone(),
+            (None, None) => border.class([None]).map_err(|denied| refusal(&denied))?,
+        };
+        let (path, outward) = (&open.path, files.is_some());
+        let wanted = Wanted { transfer, action, path, class, ours: false, outward };
+        let ask = self.engine.ask(&border, link, wanted);
+        enter(border, ask).await.map_err(|denied| refusal(&denied))
     }
 
     /// Takes part as the target.
@@ -161,19 +194,38 @@ impl Shared {
                 return refuse(link, Failure::new("internal", error.to_string()), false).await;
             }
         };
+        let action = Action::Push;
+        let way = match self.enter(link, open, action, store.transfer_id(), None).await {
+            Ok(way) => way,
+            Err(failure) => return refuse(link, failure, false).await,
+        };
+        let kept = self.engine.border().map_err(broken).and_then(|border| {
+            let place = (&*self.root.tree, &open.path);
+            crossing::keep_label(&border, &way, place, &store).map_err(|denied| refusal(&denied))
+        });
+        if let Err(failure) = kept {
+            return refuse(link, failure, false).await;
+        }
         let accept = Accept {
             transfer_id: store.transfer_id(),
             free_bytes: store.free_bytes(),
             compress: self.engine.0.config.settings.transfer.compress.into(),
+            class: None,
         };
         meter.set_id(accept.transfer_id);
         tracing::info!(transfer = %accept.transfer_id, %peer, path = %open.path, plan, "receiving");
         send(link, Frame::Accept(accept)).await?;
         let cancel = self.cancel_for(writer.as_ref().map(|w| w.cancel.clone()));
         let task = if plan { Task::Plan } else { Task::Receive };
-        let ended =
-            run_target(self.context(link, meter, cancel, Compress::Never), store, task).await;
+        let context = self.context(link, meter, cancel, (Compress::Never, &way));
+        let ended = run_target(context, store, task).await;
         drop(writer);
+        let how = match &ended {
+            Ok(TargetEnd::Published(published, _)) => Ended::Published(published.root),
+            Ok(TargetEnd::Stopped(why)) => Ended::Stopped(why),
+            Err(why) => Ended::Lost(why),
+        };
+        crossing::end(&way, how).await;
         match ended {
             Ok(TargetEnd::Published(published, failed)) => {
                 let root = published.root;
@@ -198,16 +250,29 @@ impl Shared {
         }
         let peer = &link.peer().node;
         tracing::info!(transfer = %open.transfer_id, %peer, path = %open.path, "sending");
-        let accept =
-            Accept { transfer_id: open.transfer_id, free_bytes: 0, compress: Compress::Never };
-        send(link, Frame::Accept(accept)).await?;
-        let _capped = self.engine.0.cap(link, &self.us.site, open.limit);
         let tree = Arc::clone(&self.root.tree);
         let root = SourceRoot { tree, path: open.path.clone(), place: RelPath::root() };
         let files = Arc::new(SourceFiles::new(vec![root]));
+        let (action, id) = (Action::Pull, open.transfer_id);
+        let way = match self.enter(link, open, action, id, Some(&files)).await {
+            Ok(way) => way,
+            Err(failure) => return refuse(link, failure, false).await,
+        };
+        files.guard(&way);
+        let (free_bytes, compress, class) = (0, Compress::Never, Some(way.class()));
+        let accept = Accept { transfer_id: open.transfer_id, free_bytes, compress, class };
+        send(link, Frame::Accept(accept)).await?;
+        let _capped = self.engine.0.cap(link, &self.us.site, open.limit);
         let cancel = self.cancel_for(None);
         let compress = open.compress.and(self.engine.0.config.settings.transfer.compress.into());
-        let ended = run_source(self.context(link, meter, cancel, compress), files, false).await;
+        let context = self.context(link, meter, cancel, (compress, &way));
+        let ended = run_source(context, files, false).await;
+        let how = match &ended {
+            Ok(SourceEnd::Published(published, _)) => Ended::Published(published.root),
+            Ok(SourceEnd::Stopped(why)) => Ended::Stopped(why),
+            Err(why) => Ended::Lost(why),
+        };
+        crossing::end(&way, how).await;
         match ended {
             Ok(SourceEnd::Published(..)) => Ok("done".to_owned()),
             Ok(SourceEnd::Stopped(why)) => Err(stopped(why)),
@@ -267,6 +332,10 @@ async fn keep_time(meter: Arc<TransferMeter>, began: Instant) {
         meter.elapsed_ms.set(began.elapsed().as_millis() as u64);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+fn broken(error: Error) -> Failure {
+    Failure::new(error.code, error.to_string())
 }
 
 fn stopped(stop: Stop) -> Failure {

@@ -8,12 +8,14 @@ use super::engine::canonical;
 use super::{Error, Exit, Remote};
 use crate::base::RelPath;
 use crate::runtime::source::{SourceFiles, SourceRoot};
-use crate::storage::{Method, OsTree, Tree};
+use crate::storage::{self, Method, OsTree, Tree};
 
 /// Sources that were looked up, and the path that they go to.
 pub(super) struct Sources {
     pub(super) files: Arc<SourceFiles>,
     pub(super) target: RelPath,
+    /// Labels of the directories above the sources.
+    pub(super) above: Vec<Vec<u8>>,
     roots: Vec<SourceRoot>,
 }
 
@@ -40,6 +42,7 @@ impl Sources {
         let mut roots: Vec<SourceRoot> = Vec::with_capacity(sources.len());
         let several = sources.len() > 1;
         let mut target = remote.path.clone();
+        let mut above = Vec::new();
         for typed in sources {
             let path = canonical(typed)?;
             let is_dir = path.is_dir();
@@ -56,6 +59,10 @@ impl Sources {
             }
             let top = if is_dir { Some(path.as_path()) } else { path.parent() };
             let top = top.unwrap_or(Path::new("/"));
+            above.extend(labels_above(top).map_err(|e| {
+                let message = format!("cannot read the labels above {}: {e}", typed.display());
+                Error::new("source", Exit::Failed, message)
+            })?);
             let tree: Arc<dyn Tree> = Arc::new(OsTree::open_with(top, method).map_err(|e| {
                 let message = format!("cannot read {}: {e}", typed.display());
                 Error::new("source", Exit::Failed, message)
@@ -69,7 +76,7 @@ impl Sources {
             roots.push(SourceRoot { tree, path: inside, place });
         }
         let files = Arc::new(SourceFiles::new(roots.clone()));
-        Ok(Self { files, target, roots })
+        Ok(Self { files, target, above, roots })
     }
 
     /// The same sources, to be scanned from their beginning.
@@ -77,9 +84,16 @@ impl Sources {
         Self {
             files: Arc::new(SourceFiles::new(self.roots.clone())),
             target: self.target.clone(),
+            above: self.above.clone(),
             roots: self.roots.clone(),
         }
     }
+}
+
+/// Labels of the directories above `top`.
+fn labels_above(top: &Path) -> std::io::Result<Vec<Vec<u8>>> {
+    let labels = top.ancestors().skip(1).map(storage::label_of);
+    labels.filter_map(Result::transpose).collect()
 }
 
 /// Where a pull lands: a directory that has, or will have, our own files, and a path below it.

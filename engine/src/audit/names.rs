@@ -54,6 +54,12 @@ impl Word {
     }
 }
 
+impl From<SiteName> for Word {
+    fn from(site: SiteName) -> Self {
+        Self(site)
+    }
+}
+
 impl FromStr for Word {
     type Err = ParseNameError;
 

@@ -83,6 +83,11 @@ impl Home {
         self.config.join("identity")
     }
 
+    /// The directory of the audit log.
+    pub fn audit_dir(&self) -> PathBuf {
+        self.config.join("audit")
+    }
+
     /// The directory of what holds only while `serve` runs.
     pub fn run_dir(&self) -> PathBuf {
         self.state.join("run")

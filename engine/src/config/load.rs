@@ -35,6 +35,14 @@ pub struct Config {
     /// The order of classes, of the section `border`.
     pub classes: Classes,
     origins: BTreeMap<(&'static str, &'static str), Origin>,
+    given: Given,
+}
+
+/// What was given beside the file.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Given {
+    variables: Vec<(OsString, OsString)>,
+    flags: Vec<(String, String)>,
 }
 
 /// Where a value comes from.
@@ -79,6 +87,14 @@ impl Config {
         Self::parse(&path, &text, environment, flags)
     }
 
+    /// Reads the file anew, under the variables and flags that this one was loaded with.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn again(&self, home: &Home) -> Result<Self, ConfigError> {
+        Self::load(home, self.given.variables.iter().cloned(), &self.given.flags)
+    }
+
     /// The same from the file's text.
     ///
     /// # Errors
@@ -115,6 +131,8 @@ impl Config {
         loader.check_relations();
         loader.check_classes();
         loader.check_sites();
+        variables.retain(|(name, _)| name.to_str().is_some_and(|it| it.starts_with("PORTWAY_")));
+        loader.config.given = Given { variables, flags: flags.to_vec() };
         if loader.mistakes.is_empty() {
             Ok(loader.config)
         } else {

@@ -84,11 +84,13 @@ pub(crate) fn frames() -> Vec<Frame> {
             rails: true,
             compress: Compress::Auto,
             limit: Rate::from_mbps(3),
+            class: "internal".parse().ok(),
         }),
         Frame::Accept(Accept {
             transfer_id: TransferId(5),
             free_bytes: 1,
             compress: Compress::Always,
+            class: "public".parse().ok(),
         }),
         Frame::Refuse { code: text.clone(), detail: text.clone(), retry: true },
         Frame::Entries {

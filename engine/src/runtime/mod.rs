@@ -17,6 +17,7 @@ use std::io;
 use rustix::io::Errno;
 
 use crate::base::RelPath;
+use crate::border::Denied;
 use crate::protocol::Failure;
 
 /// Directory of Portway's own files at the top of a node's root.
@@ -52,6 +53,15 @@ pub(crate) fn trouble(doing: &str, path: &RelPath, error: &io::Error) -> Trouble
 /// Whether a call failed because this process, or the system, has no descriptor left.
 pub(crate) fn lacks_descriptors(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
+/// What a denial is for a machine: the end of the transfer, at both ends.
+pub(crate) fn denial(denied: &Denied) -> Failure {
+    let code = match denied {
+        Denied::Policy(_) => "denied",
+        Denied::Audit(_) => "no-audit",
+    };
+    Failure::new(code, denied.to_string())
 }
 
 /// The same error, whatever it hits.

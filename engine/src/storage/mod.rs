@@ -123,6 +123,15 @@ pub trait Tree: Send + Sync + 'static {
     /// Sets permission bits and modification time, without following a link. A symbolic link only
     /// takes the time.
     fn set_meta(&self, path: &RelPath, mode: u32, mtime: FileTime) -> io::Result<()>;
+    /// The label of a file or directory: the name of its class. `None` where it has none, or the
+    /// file system keeps none.
+    fn label(&self, _path: &RelPath) -> io::Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+    /// Gives a file or directory a label.
+    fn set_label(&self, _path: &RelPath, _label: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Makes the names in the directory `path` durable.
     fn sync_dir(&self, path: &RelPath) -> io::Result<()>;
     /// Makes everything written to the tree's file system durable, files and names alike. One call
@@ -136,6 +145,14 @@ pub trait Tree: Send + Sync + 'static {
 pub trait File: Send + Sync + 'static {
     /// `fstat`.
     fn meta(&self) -> io::Result<Meta>;
+    /// As [`Tree::label`].
+    fn label(&self) -> io::Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+    /// As [`Tree::set_label`].
+    fn set_label(&self, _label: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Reads until `buf` is full or the file ends; returns the bytes read.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes all of `buf`.
@@ -159,6 +176,14 @@ pub trait File: Send + Sync + 'static {
     fn next_data(&self, offset: u64) -> io::Result<Option<Extent>>;
     /// Asks the system to forget cached pages, so that the next read comes from the medium.
     fn drop_cache(&self) -> io::Result<()>;
+}
+
+/// The label of a directory by its path, links in it followed.
+///
+/// # Errors
+/// Those of looking it up.
+pub fn label_of(path: &std::path::Path) -> io::Result<Option<Vec<u8>>> {
+    OsTree::open(path)?.label(&RelPath::root())
 }
 
 /// Makes the directory `path` and those above it that are missing.

@@ -3,6 +3,7 @@
 mod direct;
 mod dirs;
 mod file;
+mod label;
 mod rename;
 #[cfg(test)]
 mod tests;
@@ -247,6 +248,20 @@ impl Tree for OsTree {
             return Ok(set_meta_of(self.dirs.root(), mode, mtime)?);
         }
         self.dirs.at_to_write(path, |dir, name| set_meta_at(dir, name, mode, mtime))
+    }
+
+    fn label(&self, path: &RelPath) -> io::Result<Option<Vec<u8>>> {
+        if path.is_root() {
+            return label::of(self.dirs.root());
+        }
+        self.dirs.at(path, |dir, name| Ok(label::at(dir, name)))?
+    }
+
+    fn set_label(&self, path: &RelPath, label: &[u8]) -> io::Result<()> {
+        if path.is_root() {
+            return label::set(self.dirs.root(), label);
+        }
+        self.dirs.at_to_write(path, |dir, name| Ok(label::set_at(dir, name, label)))?
     }
 
     fn sync_dir(&self, path: &RelPath) -> io::Result<()> {

@@ -16,7 +16,7 @@ use super::messages::{
 };
 use super::port::{NO_RAILS_BYTES_MAX, PORTS_MAX, Port};
 use crate::base::limits::{CHUNK_BYTES_MAX, ENTRIES_PER_FRAME_MAX, OBJECT_BYTES_MAX};
-use crate::base::{Digest, Rate, RelPath, TransferId};
+use crate::base::{Class, Digest, Rate, RelPath, TransferId};
 use crate::encode::Compress;
 use crate::manifest::{Entry, Object};
 
@@ -153,11 +153,13 @@ pub(super) fn encode(frame: &Frame) -> Bytes {
             rails: open.rails,
             compress: compress_number(open.compress),
             limit: open.limit.map_or(0, Rate::bytes_per_s),
+            class: class_text(open.class),
         }),
         Frame::Accept(accept) => Body::Accept(AcceptMsg {
             transfer_id: accept.transfer_id.0.to_be_bytes().to_vec().into(),
             free_bytes: accept.free_bytes,
             compress: compress_number(accept.compress),
+            class: class_text(accept.class),
         }),
         Frame::Refuse { code, detail, retry } => Body::Refuse(RefuseMsg { code, detail, retry }),
         Frame::Entries { first, entries } => {
@@ -235,7 +237,18 @@ fn open(msg: &OpenMsg) -> Result<Open, DecodeError> {
         rails: msg.rails,
         compress: compress(msg.compress)?,
         limit: Rate::from_bytes_per_s(msg.limit),
+        class: class(&msg.class)?,
     })
+}
+
+/// As it travels: nothing is the empty text.
+fn class_text(class: Option<Class>) -> String {
+    class.map_or_else(String::new, |class| class.to_string())
+}
+
+fn class(text: &str) -> Result<Option<Class>, DecodeError> {
+    let wrong = |_| DecodeError::Field { field: "class" };
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(wrong) }
 }
 
 /// As it travels: one that knows no encodings sends nothing, which is zero.
@@ -331,6 +344,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Frame, DecodeError> {
             transfer_id: transfer_id(&m.transfer_id)?,
             free_bytes: m.free_bytes,
             compress: compress(m.compress)?,
+            class: class(&m.class)?,
         }),
         Body::Refuse(m) => Frame::Refuse {
             code: text("code", m.code)?,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{DecodeError, Port};
 use crate::base::limits::RUN_PIECES_MAX;
-use crate::base::{Digest, Rate, RelPath, Seq, TransferId};
+use crate::base::{Class, Digest, Rate, RelPath, Seq, TransferId};
 use crate::encode::Compress;
 use crate::manifest::{Entry, Object};
 
@@ -52,6 +52,8 @@ pub struct Open {
     pub compress: Compress,
     /// The most that an opener who is the target wants to be sent.
     pub limit: Option<Rate>,
+    /// The class of what an opener who is the source has.
+    pub class: Option<Class>,
 }
 
 /// The peer agrees.
@@ -63,6 +65,8 @@ pub struct Accept {
     pub free_bytes: u64,
     /// What an acceptor who is the target wants encoded; one that knows no encodings wants none.
     pub compress: Compress,
+    /// The class of what an acceptor who is the source has.
+    pub class: Option<Class>,
 }
 
 /// A part of an object that the source offers or is asked for.

@@ -110,6 +110,8 @@ pub(super) struct OpenMsg {
     pub(super) compress: u32,
     #[prost(uint64, tag = "7")]
     pub(super) limit: u64,
+    #[prost(string, tag = "8")]
+    pub(super) class: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -120,6 +122,8 @@ pub(super) struct AcceptMsg {
     pub(super) free_bytes: u64,
     #[prost(uint32, tag = "3")]
     pub(super) compress: u32,
+    #[prost(string, tag = "4")]
+    pub(super) class: String,
 }
 
 #[derive(Clone, PartialEq, Message)]

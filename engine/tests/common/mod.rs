@@ -92,6 +92,11 @@ impl Pair {
         let home = |name: &str| Home::at(dir.path().join(format!("home-{name}")));
         let (a, b) = (home("onprem"), home("cloud"));
         let parse = |s: &str| s.parse().unwrap();
+        // What has no label may leave, so that tests of moving need not speak of the border.
+        for home in [&a, &b] {
+            home.create().unwrap();
+            fs::write(home.config_file(), "[border]\ndefault_class = \"public\"\n").unwrap();
+        }
         Engine::init(&a, parse("onprem"), "dc".parse().unwrap(), Tier::Private).unwrap();
         let onprem = Node::serve(&a, &dir.path().join("root-onprem"), any).await;
         let token = engine(&a)

@@ -86,6 +86,7 @@ pub fn open(path: &str) -> Frame {
         rails: false,
         compress: Compress::Never,
         limit: None,
+        class: None,
     })
 }
 

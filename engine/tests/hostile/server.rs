@@ -47,6 +47,7 @@ impl Server {
                 transfer_id: TransferId(7),
                 free_bytes: 0,
                 compress: Compress::Never,
+                class: None,
             }),
         )
         .await;

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::base::Instant;
+use crate::border::Way;
 use crate::buf::Slab;
 use crate::encode::Compress;
 use crate::metrics::{RailStatus, TransferMeter, add_rails};
@@ -22,6 +23,7 @@ use crate::transport::{Link, LinkError};
 use crate::wire::{Frame, Numbers};
 
 use super::codecs::Codecs;
+use super::denial;
 
 pub use source::run_source;
 pub use target::run_target;
@@ -46,6 +48,8 @@ pub struct Context<L> {
     pub compress: Compress,
     /// The transfer's counters.
     pub meter: Arc<TransferMeter>,
+    /// The right to move content, and the record of what moved.
+    pub way: Arc<Way>,
     /// Turns true when this end is to stop, resumably.
     pub cancel: watch::Receiver<bool>,
 }

@@ -10,15 +10,18 @@ use tokio::task::JoinSet;
 
 use super::coding::{Coding, FAR_US};
 use super::{
-    Before, Broken, Context, FrameSender, Lost, Ordered, cancelled, panicked, read_wire,
+    Before, Broken, Context, FrameSender, Lost, Ordered, cancelled, denial, panicked, read_wire,
     spawn_input, spawn_receiver, spawn_wire_meter, update_meter,
 };
 use crate::base::limits::{LEASE_BYTES, RUNS_MAX};
+use crate::base::{Extent, RelPath, Seq};
+use crate::border::SendError;
+use crate::manifest::Entry;
 use crate::metrics::Phase;
-use crate::protocol::{Failure, ReadDone, Source, SourceAction, SourceEnd, SourceInput};
+use crate::protocol::{Failure, ReadDone, ReadJob, Source, SourceAction, SourceEnd, SourceInput};
 use crate::runtime::source::SourceFiles;
 use crate::transport::{Link, LinkError};
-use crate::wire::{DataHeader, Frame};
+use crate::wire::{DataHeader, Frame, Piece};
 
 /// Runs that are held beyond those that are being sent, where answers come at once.
 const RUNS_AHEAD_NEAR: usize = 12;
@@ -29,18 +32,34 @@ const UNSENDABLE: Duration = Duration::from_secs(2);
 struct Held {
     bytes: Bytes,
     ends: Vec<usize>,
+    /// What each piece is of which object; only where that is recorded.
+    origins: Vec<(RelPath, Extent)>,
 }
 
+/// Paths of the objects of a run, where they are recorded.
+type Paths = HashMap<Seq, RelPath>;
+
 impl Held {
-    fn new(bytes: Bytes, lens: impl Iterator<Item = u32>) -> Self {
+    fn new(bytes: Bytes, pieces: &[Piece], paths: &Paths) -> Self {
         let mut at = 0;
-        let ends = lens
-            .map(|len| {
-                at += len as usize;
+        let ends = pieces
+            .iter()
+            .map(|piece| {
+                at += piece.len as usize;
                 at
             })
             .collect();
-        Self { bytes, ends }
+        let extent = |piece: &Piece| Extent { offset: piece.offset, len: piece.len.into() };
+        let origins = pieces
+            .iter()
+            .filter_map(|piece| Some((paths.get(&piece.seq)?.clone(), extent(piece))))
+            .collect();
+        Self { bytes, ends, origins }
+    }
+
+    /// What a message holds of which object.
+    fn extents(&self, header: &DataHeader) -> Vec<(RelPath, Extent)> {
+        header.pieces().filter_map(|piece| self.origins.get(piece).cloned()).collect()
     }
 
     /// The pieces of a message, neighbours joined.
@@ -60,7 +79,7 @@ impl Held {
 enum Input {
     Frame(Result<Frame, LinkError>),
     Machine(SourceInput),
-    Read(ReadDone, Bytes),
+    Read(ReadDone, Held),
     ReadAgain(SourceInput, u64, Held),
     Sent(u64),
     /// No connection takes content any more.
@@ -163,13 +182,15 @@ impl<L: Link> Driver<L> {
                 SourceAction::Scan(max) => self.scans.send(max),
                 SourceAction::Read { run, job } => {
                     let (files, slab) = (Arc::clone(&self.files), self.context.slab.clone());
+                    let paths = self.paths(&job);
                     spawn_input(&mut self.work, &self.inputs, async move {
                         let mut lease = slab.lease().await;
                         let work = move || {
                             let done = files.read(run, job, &mut lease);
                             let bytes: usize = done.pieces.iter().map(|p| p.len as usize).sum();
                             let content = lease.freeze().slice(0..bytes);
-                            Input::Read(done, content)
+                            let held = Held::new(content, &done.pieces, &paths);
+                            Input::Read(done, held)
                         };
                         let done = tokio::task::spawn_blocking(work).await;
                         done.unwrap_or_else(|_| Input::broken(panicked()))
@@ -196,19 +217,31 @@ impl<L: Link> Driver<L> {
         None
     }
 
+    /// Paths of the objects of a job, where they are recorded.
+    fn paths(&self, job: &ReadJob) -> Paths {
+        let path = |seq: &Seq, entry: &Entry| (*seq, entry.path.clone());
+        match job {
+            _ if !self.context.way.crosses() => Paths::new(),
+            ReadJob::Pack(files) => files.iter().map(|(seq, _, entry)| path(seq, entry)).collect(),
+            ReadJob::Next(seq, _, entry) => Paths::from([path(seq, entry)]),
+        }
+    }
+
     fn send_data(&mut self, header: DataHeader) {
         let run = header.run;
         let Some(held) = self.held.remove(&run) else { return };
         let (link, sends) = (self.context.link.clone(), Arc::clone(&self.sends));
+        let way = Arc::clone(&self.context.way);
         let (inputs, coding) = (self.inputs.clone(), Arc::clone(&self.coding));
         self.net.spawn(async move {
-            let content = held.slices(&header);
+            let (content, extents) = (held.slices(&header), held.extents(&header));
             drop(held);
             let (header, content, _sending) = coding.ready(&link, header, content).await;
             let _turn = sends.acquire_owned().await;
-            let input = match link.send_data(header.encode(), content).await {
+            let input = match way.send(&link, (header.encode(), content), &extents).await {
                 Ok(()) => Input::Sent(run),
-                Err(error) => {
+                Err(SendError::Denied(denied)) => Input::broken(denial(&denied)),
+                Err(SendError::Link(error)) => {
                     // The control channel mostly knows better why, and says so by itself.
                     tokio::time::sleep(UNSENDABLE).await;
                     Input::Unsendable(error)
@@ -231,8 +264,7 @@ impl<L: Link> Driver<L> {
             Some(Input::Frame(Ok(frame))) => SourceInput::Frame(frame),
             Some(Input::Machine(input)) => input,
             Some(Input::Sent(run)) => SourceInput::Sent { run },
-            Some(Input::Read(done, content)) => {
-                let held = Held::new(content, done.pieces.iter().map(|p| p.len));
+            Some(Input::Read(done, held)) => {
                 self.held.insert(done.run, held);
                 SourceInput::Read(done)
             }
@@ -257,17 +289,13 @@ impl<L: Link> Driver<L> {
     }
 }
 
-fn read_again(
-    files: &SourceFiles,
-    run: u64,
-    pieces: &[crate::wire::Piece],
-    entry: &crate::manifest::Entry,
-) -> Input {
+fn read_again(files: &SourceFiles, run: u64, pieces: &[Piece], entry: &Entry) -> Input {
     let mut buffer = vec![0; LEASE_BYTES];
     match files.read_again(pieces, entry, &mut buffer) {
         Ok(bytes) => {
             buffer.truncate(bytes);
-            let held = Held::new(buffer.into(), pieces.iter().map(|p| p.len));
+            let paths = pieces.iter().map(|piece| (piece.seq, entry.path.clone())).collect();
+            let held = Held::new(buffer.into(), pieces, &paths);
             let input = SourceInput::ReadAgain { run, changed: None, failed: None };
             Input::ReadAgain(input, run, held)
         }
@@ -276,7 +304,7 @@ fn read_again(
             Input::Machine(SourceInput::ReadAgain { run, changed, failed: None })
         }
         Err(Err(failed)) => {
-            let failed: Option<(crate::base::Seq, Failure)> = Some(failed);
+            let failed: Option<(Seq, Failure)> = Some(failed);
             Input::Machine(SourceInput::ReadAgain { run, changed: None, failed })
         }
     }

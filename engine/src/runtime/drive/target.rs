@@ -1,6 +1,6 @@
 //! Driving a target: receive, verify, place, commit and publish.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,21 +10,21 @@ use tokio::task::JoinSet;
 use super::coding::decoded;
 use super::landing::Landing;
 use super::{
-    Before, Broken, Context, FrameSender, Lost, MachineClock, Ordered, cancelled, read_wire,
-    spawn_input, spawn_receiver, spawn_wire_meter, spawn_work, update_meter,
+    Before, Broken, Context, FrameSender, Lost, MachineClock, Ordered, cancelled, denial,
+    read_wire, spawn_input, spawn_receiver, spawn_wire_meter, spawn_work, update_meter,
 };
 use crate::base::limits::COMMIT_MS;
-use crate::base::{Digest, Seq};
+use crate::base::{Digest, Extent, RelPath, Seq};
 use crate::buf::Lease;
 use crate::manifest::Entry;
 use crate::metrics::Phase;
 use crate::protocol::{
-    CommitJob, Failure, PlaceResult, SettledObject, Target, TargetAction, TargetEnd, TargetInput,
-    Task,
+    CommitJob, Failure, PlacePiece, PlaceResult, SettledObject, Target, TargetAction, TargetEnd,
+    TargetInput, Task,
 };
 use crate::runtime::target::TargetStore;
 use crate::transport::{Incoming, Link, LinkError};
-use crate::wire::{DataHeader, Frame};
+use crate::wire::{DataHeader, Frame, Piece};
 
 /// Content that may be wanted and not yet durable, in bytes: what a crash costs at most, less what
 /// the last commit had under way.
@@ -73,6 +73,8 @@ struct Driver<L: Link> {
     ledger: Ordered<LedgerJob>,
     inputs: mpsc::Sender<Input>,
     held: HashMap<u64, Content>,
+    /// Paths of the entries that are not settled, where what arrives is recorded.
+    paths: BTreeMap<Seq, RelPath>,
     landing: Landing,
     next_ticket: u64,
     /// Answers that are still to come from files.
@@ -124,6 +126,7 @@ pub(super) async fn run_with_credit<L: Link>(
         ledger,
         inputs,
         held: HashMap::new(),
+        paths: BTreeMap::new(),
         landing,
         next_ticket: 0,
         awaited: 0,
@@ -229,6 +232,7 @@ impl<L: Link> Driver<L> {
                 TargetAction::Send(frame) => self.frames.send(&frame),
                 TargetAction::Check { first, entries } => {
                     self.awaited += 1;
+                    self.remember(first, &entries);
                     self.checks.send((first, entries));
                 }
                 TargetAction::Resolve { run, pieces } => {
@@ -245,6 +249,7 @@ impl<L: Link> Driver<L> {
                 TargetAction::Place { ticket, run, pieces } => {
                     let Some(content) = self.held.remove(&ticket) else { continue };
                     self.awaited += 1;
+                    self.record(&pieces);
                     let (store, link) = (Arc::clone(&self.store), self.context.link.clone());
                     spawn_work(&mut self.work, &self.inputs, move || {
                         let Content { lease, bytes, path } = content;
@@ -267,7 +272,12 @@ impl<L: Link> Driver<L> {
                     self.awaited += 1;
                     self.ledger.send(LedgerJob::Commit(job));
                 }
-                TargetAction::Settle(objects) => self.ledger.send(LedgerJob::Settle(objects)),
+                TargetAction::Settle(objects) => {
+                    if let Some(last) = objects.last() {
+                        self.paths = self.paths.split_off(&(last.seq + 1));
+                    }
+                    self.ledger.send(LedgerJob::Settle(objects));
+                }
                 TargetAction::Publish { root, entries } => {
                     self.context.meter.set_phase(Phase::Publishing, "");
                     self.awaited += 1;
@@ -277,6 +287,28 @@ impl<L: Link> Driver<L> {
             }
         }
         None
+    }
+
+    fn remember(&mut self, first: Seq, entries: &[Entry]) {
+        if self.context.way.crosses() {
+            let numbered = (first..).zip(entries.iter().map(|it| it.path.clone()));
+            self.paths.extend(numbered);
+        }
+    }
+
+    /// Records content that arrived, and that it may go on coming.
+    fn record(&mut self, pieces: &[PlacePiece]) {
+        let extent = |piece: &Piece| Extent { offset: piece.offset, len: piece.len.into() };
+        let extents: Vec<_> = pieces
+            .iter()
+            .filter_map(|it| Some((self.paths.get(&it.piece.seq)?.clone(), extent(&it.piece))))
+            .collect();
+        let (way, inputs) = (Arc::clone(&self.context.way), self.inputs.clone());
+        self.work.spawn(async move {
+            if let Err(denied) = way.arrived(&extents).await {
+                let _ = inputs.send(Input::broken(denial(&denied))).await;
+            }
+        });
     }
 
     /// Hands an input to the machine.

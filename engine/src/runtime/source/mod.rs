@@ -1,18 +1,20 @@
 //! The source's files: scanning, reading, cutting and digesting, each byte once.
 
+mod labels;
 mod object;
 mod scan;
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::{Trouble, trouble};
 use crate::base::{RelPath, Seq};
+use crate::border::Way;
 use crate::manifest::{Entry, EntryKind, stamp_of};
 use crate::protocol::{Changed, Failure, ReadDone, ReadJob};
-use crate::storage::{Kind, Meta, Tree};
+use crate::storage::{File, Kind, Meta, Tree};
 use crate::wire::Piece;
 
 use object::ObjectReader;
@@ -69,6 +71,8 @@ pub struct SourceFiles {
     readers: Mutex<HashMap<(Seq, u32), ObjectReader>>,
     /// Files that were read at least partly.
     needed: AtomicU64,
+    /// What is told of the labels of files that are read.
+    way: OnceLock<Arc<Way>>,
 }
 
 impl SourceFiles {
@@ -76,7 +80,32 @@ impl SourceFiles {
     pub fn new(mut roots: Vec<SourceRoot>) -> Self {
         roots.sort_by(|a, b| a.place.cmp(&b.place));
         let scan = Scan::new(&roots);
-        Self { roots, scan: Mutex::new(scan), readers: Mutex::default(), needed: AtomicU64::new(0) }
+        Self {
+            roots,
+            scan: Mutex::new(scan),
+            readers: Mutex::default(),
+            needed: AtomicU64::new(0),
+            way: OnceLock::new(),
+        }
+    }
+
+    /// Tells `way` of the label of each file that is read, once for all.
+    pub fn guard(&self, way: &Arc<Way>) {
+        let _ = self.way.set(Arc::clone(way));
+    }
+
+    /// Opens a file that may be read for this transfer.
+    fn open_to_send(
+        &self,
+        tree: &dyn Tree,
+        path: &RelPath,
+    ) -> io::Result<Result<Arc<dyn File>, Failure>> {
+        let file = tree.open(path)?;
+        let Some(way) = self.way.get() else { return Ok(Ok(file)) };
+        Ok(match file.label()? {
+            None => Ok(file),
+            label => way.found(label).map(|()| file).map_err(|denied| super::denial(&denied)),
+        })
     }
 
     fn scan_state(&self) -> MutexGuard<'_, Scan> {
@@ -149,7 +178,11 @@ impl SourceFiles {
             return Err(ReadTrouble::Failed(Failure::new("vanished", detail)));
         };
         self.needed.fetch_add(1, Relaxed);
-        ObjectReader::open(&**tree, &path, entry)
+        let file = self
+            .open_to_send(&**tree, &path)
+            .map_err(|error| ReadTrouble::of("open", &entry.path, &error))?
+            .map_err(ReadTrouble::Failed)?;
+        ObjectReader::open(file, entry)
     }
 
     /// Reads a small file to its end; returns the bytes that it takes in the lease. A file that
@@ -255,8 +288,9 @@ impl SourceFiles {
             Err(failure) => Err(Err((first.seq, failure))),
         };
         let Some((tree, path)) = self.locate(&entry.path) else { return changed() };
-        let file = match tree.open(&path) {
-            Ok(file) => file,
+        let file = match self.open_to_send(&**tree, &path) {
+            Ok(Ok(file)) => file,
+            Ok(Err(denied)) => return Err(Err((first.seq, denied))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return changed(),
             Err(error) => return Err(Err((first.seq, super::fatal("open", &entry.path, &error)))),
         };

@@ -9,7 +9,7 @@ use crate::base::limits::RUN_PIECES_MAX;
 use crate::base::{Digest, Extent, FileTime, RelPath, Seq};
 use crate::chunk::{Cuts, Cutter};
 use crate::manifest::{ChunkRef, Entry, ListHasher, Object};
-use crate::storage::{File, Tree};
+use crate::storage::File;
 use crate::wire::Piece;
 
 /// Within this time two changes of a file may carry the same time stamp: twice the longest tick
@@ -55,14 +55,9 @@ pub(super) struct ObjectReader {
 }
 
 impl ObjectReader {
-    /// Opens an announced file; it must still be what was announced.
-    pub(super) fn open(
-        tree: &dyn Tree,
-        path: &RelPath,
-        entry: &Entry,
-    ) -> Result<Self, ReadTrouble> {
+    /// Begins to read an announced file; it must still be what was announced.
+    pub(super) fn open(file: Arc<dyn File>, entry: &Entry) -> Result<Self, ReadTrouble> {
         let failed = |e| ReadTrouble::of("open", &entry.path, &e);
-        let file = tree.open(path).map_err(failed)?;
         let meta = file.meta().map_err(failed)?;
         if entry_of(entry.path.clone(), &meta, None) != *entry {
             return Err(ReadTrouble::Changed);

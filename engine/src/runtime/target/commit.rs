@@ -78,6 +78,7 @@ impl TargetStore {
         }
         let failed = |e: io::Error| trouble("finish", &entry.path, &e);
         file.set_len(entry.len()).map_err(failed)?;
+        self.label_file(&*file).map_err(failed)?;
         file.set_meta(entry.mode, entry.mtime).map_err(failed)?;
         let inode = Inode::from(&file.meta().map_err(failed)?);
         self.close(seq, &file, inode);

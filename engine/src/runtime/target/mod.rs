@@ -12,13 +12,14 @@
 
 mod check;
 mod commit;
+mod label;
 mod place;
 mod publish;
 mod staged;
 mod visible;
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::manifest_file::ManifestWriter;
 use super::{OWN_DIR, Trouble, fatal, trouble};
@@ -32,6 +33,7 @@ use crate::storage::{self, Tree};
 use check::OldManifest;
 use staged::Staged;
 
+pub use label::KeptLabel;
 pub use publish::{clean_up, index_published, recover_all};
 
 /// Defects that can be planted to prove that the tests notice them. All off in real use.
@@ -166,6 +168,7 @@ pub struct TargetStore {
     /// An earlier run left something, so the staging area may hold what is not in this snapshot.
     resumed: bool,
     base: Option<BaseId>,
+    label: OnceLock<KeptLabel>,
     inner: Mutex<Inner>,
     ledger: Mutex<Ledger>,
 }
@@ -229,7 +232,20 @@ impl TargetStore {
         };
         let ledger = Mutex::new(Ledger { journal, manifest });
         let (target, inner) = (target.clone(), Mutex::new(inner));
-        Ok(Self { tree, index, target, layout, options, transfer_id, resumed, base, inner, ledger })
+        let label = OnceLock::new();
+        Ok(Self {
+            tree,
+            index,
+            target,
+            layout,
+            options,
+            transfer_id,
+            resumed,
+            base,
+            label,
+            inner,
+            ledger,
+        })
     }
 
     /// The transfer's name: the one that its journal has.

@@ -109,6 +109,7 @@ impl TargetStore {
         bytes.write(&*file, stretch.offset).map_err(failed)?;
         if stretch.offset == 0 && stretch.bytes.len() as u64 == entry.len() {
             // A small file came whole: finish it while it is open.
+            self.label_file(&*file).map_err(failed)?;
             file.set_meta(entry.mode, entry.mtime).map_err(failed)?;
             let inode = Inode::from(&file.meta().map_err(failed)?);
             self.close(stretch.seq, &file, inode);

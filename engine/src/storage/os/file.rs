@@ -7,7 +7,7 @@ use rustix::fs::{self, Advice, SeekFrom};
 use rustix::io::Errno;
 
 use super::direct::{Allowed, Direct};
-use super::{meta_of, set_meta_of};
+use super::{label, meta_of, set_meta_of};
 use crate::base::{Extent, FileTime};
 use crate::storage::{File, Meta, uring};
 
@@ -26,6 +26,14 @@ impl OsFile {
 impl File for OsFile {
     fn meta(&self) -> io::Result<Meta> {
         Ok(meta_of(&fs::fstat(&self.fd)?))
+    }
+
+    fn label(&self) -> io::Result<Option<Vec<u8>>> {
+        label::of(self.fd.as_fd())
+    }
+
+    fn set_label(&self, label: &[u8]) -> io::Result<()> {
+        label::set(self.fd.as_fd(), label)
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {

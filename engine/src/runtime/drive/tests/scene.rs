@@ -457,7 +457,8 @@ fn context<L: Link>(link: L, slab: &Slab) -> (Context<L>, watch::Sender<bool>) {
     let (stop, cancel) = watch::channel(false);
     let meter = TransferMeter::new("push", "peer", "path");
     let (slab, codecs) = (slab.clone(), Arc::default());
-    (Context { link, slab, codecs, compress: Compress::Always, meter, cancel }, stop)
+    let way = crate::border::testing::inside();
+    (Context { link, slab, codecs, compress: Compress::Always, meter, way, cancel }, stop)
 }
 
 /// What a node that is told to stop says to a source.

@@ -1,0 +1,165 @@
+//! What a session asks of the border, and what it tells it at its end.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+
+use super::connect::NodeLink;
+use super::engine::Engine;
+use super::{Error, Exit};
+use crate::audit::{Ending, Word};
+use crate::base::{Class, Digest, RelPath, TransferId};
+use crate::border::{Ask, Border, Denied, Label, Way};
+use crate::identity::SpiffeId;
+use crate::policy::{Action, Transport};
+use crate::protocol::{Failure, Stop};
+use crate::runtime::drive::Lost;
+use crate::runtime::target::{KeptLabel, TargetStore};
+use crate::storage::Tree;
+use crate::transport::{Link, Peer};
+
+/// What is known of a transfer when it is asked for.
+pub(super) struct Wanted<'a> {
+    pub(super) transfer: TransferId,
+    pub(super) action: Action,
+    /// The dataset, below the root of the node that serves it.
+    pub(super) path: &'a RelPath,
+    pub(super) class: Class,
+    /// This node asks; otherwise the peer does.
+    pub(super) ours: bool,
+    /// This node has the content; otherwise the peer has.
+    pub(super) outward: bool,
+}
+
+impl Engine {
+    /// The question about a transfer over `link`.
+    pub(super) fn ask(&self, border: &Border, link: &NodeLink, wanted: Wanted<'_>) -> Ask {
+        let us = border.us().clone();
+        let peer = spiffe_of(&us, link.peer());
+        let (from, to) = if wanted.outward { (&us, &peer) } else { (&peer, &us) };
+        let between = self.0.config.link_between(&from.site, &to.site);
+        let unnamed = if from.site == to.site { "site" } else { "internet" };
+        let name = between.map_or(unnamed, |(name, _)| name).parse();
+        Ask {
+            transfer: wanted.transfer,
+            who: if wanted.ours { us.clone() } else { peer.clone() },
+            action: wanted.action,
+            path: wanted.path.clone(),
+            class: wanted.class,
+            from: from.clone(),
+            to: to.clone(),
+            // The name of a link may be longer than a word of the log.
+            link: name.unwrap_or_else(|_| Word::from(to.site.clone())),
+            transport: if link.has_rails() { Transport::Rdma } else { Transport::Quic },
+        }
+    }
+}
+
+/// The SPIFFE id of a peer: it is of our trust domain, or it would not be here.
+fn spiffe_of(us: &SpiffeId, peer: &Peer) -> SpiffeId {
+    let Peer { node, site, tier, .. } = peer.clone();
+    SpiffeId { domain: us.domain.clone(), tier, site, node }
+}
+
+/// Enters, on a thread that may wait for the disk.
+pub(super) async fn enter(border: Arc<Border>, ask: Ask) -> Result<Arc<Way>, Denied> {
+    blocking(move || border.enter(ask).map(Arc::new)).await
+}
+
+/// Whether a transfer would be let through.
+pub(super) async fn would(border: Arc<Border>, ask: Ask) -> Result<(), Denied> {
+    blocking(move || border.would(&ask)).await
+}
+
+/// The class of what has the labels that `read` finds.
+pub(super) async fn class(
+    border: &Arc<Border>,
+    read: impl FnOnce() -> io::Result<BTreeSet<Label>> + Send + 'static,
+) -> Result<Class, Error> {
+    let border = Arc::clone(border);
+    let found = blocking(move || {
+        let labels = read().map_err(|e| Denied::Policy(format!("labels cannot be read: {e}")))?;
+        border.class(labels)
+    });
+    found.await.map_err(|denied| denial(&denied))
+}
+
+/// Has the store label what comes on this way to `path`: with its class, or that of what is there.
+pub(super) fn keep_label(
+    border: &Border,
+    way: &Way,
+    (tree, path): (&dyn Tree, &RelPath),
+    store: &TargetStore,
+) -> Result<(), Denied> {
+    // Nothing may be there yet.
+    let there = tree.label(path).unwrap_or_default();
+    let labelled = there.is_some();
+    let class = match there {
+        Some(label) => border.join(&way.class(), &border.class([Some(label)])?),
+        None => way.class(),
+    };
+    let default = border.default_class();
+    if class != default || labelled {
+        let must = border.join(&default, &class) != default;
+        store.label(KeptLabel { class: class.to_string(), must });
+    }
+    Ok(())
+}
+
+/// How a session ended.
+pub(super) enum Ended<'a> {
+    Published(Digest),
+    Stopped(&'a Stop),
+    Lost(&'a Lost),
+}
+
+/// Records how a session ended.
+pub(super) async fn end(way: &Arc<Way>, ended: Ended<'_>) {
+    let failed = |failure: &Failure| {
+        let ending = match &*failure.code {
+            "denied" => Ending::Denied,
+            "stopping" | "link" => Ending::Interrupted,
+            _ => Ending::Failed,
+        };
+        (ending, failure.detail.clone(), None)
+    };
+    let (ending, why, root) = match ended {
+        Ended::Published(root) => (Ending::Complete, "published".to_owned(), Some(root)),
+        Ended::Stopped(
+            Stop::Refused { failure, .. } | Stop::Violation(failure) | Stop::Local(failure),
+        ) => failed(failure),
+        Ended::Lost(Lost::Cancelled) => (Ending::Interrupted, "told to stop".to_owned(), None),
+        Ended::Lost(Lost::Link(error)) => (Ending::Interrupted, error.to_string(), None),
+    };
+    let way = Arc::clone(way);
+    let stopped = blocking(move || way.stop(ending, &why, root)).await;
+    if let Err(error) = stopped {
+        tracing::error!(%error, "the end of a session is not recorded");
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Denied> + Send + 'static,
+) -> Result<T, Denied> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(Denied::Audit(error.to_string())))
+}
+
+/// What a denial is to a peer.
+pub(super) fn refusal(denied: &Denied) -> Failure {
+    match denied {
+        Denied::Policy(why) => Failure::new("denied", why.clone()),
+        // Why a log cannot be written is not the peer's business.
+        Denied::Audit(_) => Failure::new("no-audit", "the audit log there cannot be written"),
+    }
+}
+
+/// What a denial is to a user here.
+pub(super) fn denial(denied: &Denied) -> Error {
+    match denied {
+        Denied::Policy(why) => Error::new("denied", Exit::Refused, format!("denied here: {why}"))
+            .hint("portway policy explain tells what decided; portway label shows the class"),
+        Denied::Audit(_) => Error::new("no-audit", Exit::Failed, denied.to_string())
+            .hint("nothing else is stopped by this"),
+    }
+}

@@ -1,0 +1,96 @@
+//! Labels of files and directories here: what class they have, and raising it.
+
+use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::engine::{Engine, canonical};
+use super::sources::Sources;
+use super::{Error, Exit, NodeAddress, Remote, crossing};
+use crate::base::{Class, RelPath};
+use crate::border::Border;
+use crate::storage::{Kind, OsTree, Tree, Walk, WalkItem};
+
+impl Engine {
+    /// The class of a file or directory of this machine: the highest of what is labelled above, at
+    /// and below it, and the default for files without a label. Blocks.
+    ///
+    /// # Errors
+    /// It cannot be read, or has a label that is no class.
+    pub fn class_of(&self, path: &Path) -> Result<Class, Error> {
+        let node = NodeAddress::Address(([127, 0, 0, 1], 0).into());
+        let remote = Remote { node, path: RelPath::root(), into: true };
+        let sources = Sources::prepare(&[path.to_owned()], &remote, self.0.method())?;
+        let labels = sources.files.labels(&sources.above, true).map_err(|e| {
+            let message = format!("the labels of {} cannot be read: {e}", path.display());
+            Error::new("label", Exit::Failed, message)
+        })?;
+        self.border()?.class(labels).map_err(|denied| crossing::denial(&denied))
+    }
+
+    /// Raises the class of a file or directory of this machine and all below it; returns how many
+    /// got the label. It is decided by the policy, and recorded. Blocks.
+    ///
+    /// # Errors
+    /// The class would be lowered, the policy denies it, or a label cannot be written.
+    pub fn raise_class(&self, path: &Path, class: &Class) -> Result<u64, Error> {
+        let border = self.border()?;
+        let now = self.class_of(path)?;
+        if border.join(&now, class) != *class {
+            let message = format!("{} is {now}: {class} would lower its class", path.display());
+            return Err(Error::new("lowers", Exit::Refused, message).hint(
+                "a class is lowered by two identities; what crosses is also a matter of \
+                 border.default_class and of the policy",
+            ));
+        }
+        let path = canonical(path)?;
+        let dataset = path.strip_prefix("/").unwrap_or(&path).as_os_str().as_bytes();
+        let dataset = RelPath::from_typed(dataset)
+            .map_err(|e| Error::new("usage", Exit::Usage, e.to_string()))?;
+        border.relabel(&dataset, &now, class).map_err(|denied| crossing::denial(&denied))?;
+        label_all(&border, &path, class)
+    }
+}
+
+/// Gives everything the label that has a lower one, or none.
+fn label_all(border: &Border, path: &Path, class: &Class) -> Result<u64, Error> {
+    let failed = |path: &RelPath, error: &std::io::Error| {
+        let message = format!("{path} cannot be labelled: {error}");
+        Error::new("label", Exit::Failed, message)
+            .hint("labels are extended attributes: the file system and its mount must take them")
+    };
+    let (top, inside) = if path.is_dir() {
+        (path, RelPath::root())
+    } else {
+        let name = path.file_name().map(OsStrExt::as_bytes).unwrap_or_default();
+        let inside = RelPath::root().join(name).unwrap_or_default();
+        (path.parent().unwrap_or(Path::new("/")), inside)
+    };
+    let tree: Arc<dyn Tree> = Arc::new(OsTree::open(top).map_err(|e| failed(&inside, &e))?);
+    let mut count = 0;
+    let mut raise = |path: &RelPath| {
+        let there = tree.label(path).map_err(|e| failed(path, &e))?;
+        let higher = there.is_some_and(|label| {
+            border.class([Some(label)]).is_ok_and(|it| border.join(class, &it) == it)
+        });
+        if !higher {
+            let set = tree.set_label(path, class.as_str().as_bytes());
+            set.map_err(|e| failed(path, &e))?;
+            count += 1;
+        }
+        Ok::<_, Error>(())
+    };
+    raise(&inside)?;
+    if path.is_dir() {
+        let walk = Walk::new(Arc::clone(&tree), inside.clone(), BTreeSet::new());
+        for item in walk.map_err(|e| failed(&inside, &e))? {
+            match item {
+                WalkItem::Entry { path, meta, .. } if meta.kind != Kind::Symlink => raise(&path)?,
+                WalkItem::Failed { path, error } => return Err(failed(&path, &error)),
+                _ => {}
+            }
+        }
+    }
+    Ok(count)
+}

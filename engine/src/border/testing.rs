@@ -1,0 +1,56 @@
+//! Borders and ways for tests.
+
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use super::{Ask, Border, Way};
+use crate::base::{Tier, TransferId};
+use crate::config::{Config, Home};
+use crate::identity::{Identity, SpiffeId, UnixTime};
+use crate::policy::{Action, Transport};
+
+/// The border of a node `onprem` of the private site `dc`, in a home of its own.
+pub(crate) fn border() -> (TempDir, Home, Arc<Border>) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let home = Home::at(dir.path());
+    home.create().expect("made");
+    let parse = |text: &str| text.parse().expect("a name");
+    let site = "dc".parse().expect("a name");
+    let now =
+        UnixTime::since_unix_epoch(std::time::Duration::from_secs(super::gate::now().secs as u64));
+    let identity = Identity::init(home.config_dir(), parse("onprem"), site, Tier::Private, now);
+    let border = reopened(&home, identity.expect("an identity"));
+    (dir, home, border)
+}
+
+/// The same after a restart.
+pub(super) fn reopened(home: &Home, identity: Identity) -> Arc<Border> {
+    let config = Config::load(home, [], &[]).expect("a configuration");
+    Arc::new(Border::open(home, &config, identity))
+}
+
+/// A push from this node to a node of `site`.
+pub(super) fn push(border: &Border, site: &str, tier: Tier, class: &str) -> Ask {
+    let us = border.us().clone();
+    let (site, node) = (site.parse().expect("a name"), "peer".parse().expect("a name"));
+    let to = SpiffeId { domain: us.domain.clone(), tier, site, node };
+    Ask {
+        transfer: TransferId(7),
+        who: us.clone(),
+        action: Action::Push,
+        path: crate::base::RelPath::from_typed(b"runs/a").expect("a path"),
+        class: class.parse().expect("a class"),
+        from: us,
+        to,
+        link: "wan".parse().expect("a word"),
+        transport: Transport::Quic,
+    }
+}
+
+/// A way inside one site, where nothing is recorded.
+pub(crate) fn inside() -> Arc<Way> {
+    let (_dir, _home, border) = border();
+    let ask = push(&border, "dc", Tier::Private, "internal");
+    Arc::new(border.enter(ask).expect("open to members"))
+}

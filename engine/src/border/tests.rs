@@ -1,0 +1,161 @@
+//! Ways: what they let through, what they record, and what stops them.
+
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::Duration;
+
+use super::testing::{border, push};
+use super::{Border, Denied, Way};
+use crate::audit::{Ending, Entries, ExtentSet, Known, LogFolder, Record, verify};
+use crate::base::{Extent, RelPath, Tier};
+use crate::config::Home;
+use crate::policy::Verdict;
+
+/// Longer than a border takes to see that a file changed.
+const SEEN: Duration = Duration::from_millis(400);
+
+fn path(text: &str) -> RelPath {
+    RelPath::from_typed(text.as_bytes()).expect("a path")
+}
+
+/// What the log has behind its key, after it was verified.
+fn recorded(home: &Home) -> Vec<Record> {
+    let folder = LogFolder::open(&home.audit_dir()).expect("a log");
+    let entries = Entries::open(&folder).expect("a log");
+    entries.map(|entry| entry.expect("whole").record).skip(1).collect()
+}
+
+fn out(border: &Arc<Border>, class: &str) -> Result<Arc<Way>, Denied> {
+    border.enter(push(border, "eu", Tier::Public, class)).map(Arc::new)
+}
+
+#[test]
+fn inside_a_site_nothing_is_recorded() {
+    let (_dir, home, border) = border();
+    let way = border.enter(push(&border, "dc", Tier::Private, "restricted")).expect("open");
+    assert!(!way.crosses());
+    way.check().expect("still open");
+    way.stop(Ending::Complete, "done", None).expect("nothing to write");
+    assert!(!home.audit_dir().exists());
+}
+
+#[test]
+fn what_may_not_leave_does_not_and_is_recorded() {
+    let (_dir, home, border) = border();
+    let denied = out(&border, "internal").err().expect("denied");
+    assert!(
+        matches!(&denied, Denied::Policy(why) if why.contains("private-stays-private")),
+        "{denied}"
+    );
+    let records = recorded(&home);
+    assert!(
+        matches!(&records[..], [Record::Decision(it)] if it.verdict == Verdict::Denied),
+        "{records:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_leaves_is_decided_and_recorded_to_the_extent() {
+    let (_dir, home, border) = border();
+    let way = out(&border, "public").expect("granted");
+    let began = recorded(&home);
+    assert!(matches!(&began[..], [Record::Decision(_), Record::Start(_)]), "before any content");
+    let (a, b) = (path("a"), path("b/c"));
+    let extent = |offset, len| Extent { offset, len };
+    way.arrived(&[(a.clone(), extent(0, 10)), (b.clone(), extent(5, 5))]).await.expect("noted");
+    way.arrived(&[(a.clone(), extent(10, 10)), (a.clone(), extent(0, 10))]).await.expect("noted");
+    let root = crate::base::Digest([3; 32]);
+    way.stop(Ending::Complete, "published", Some(root)).expect("recorded");
+    assert!(matches!(way.check(), Err(Denied::Policy(_))), "a way that is over leads nowhere");
+
+    let (mut bytes, mut left, mut ends) = (0, ExtentSet::default(), Vec::new());
+    for record in recorded(&home) {
+        match record {
+            Record::Progress(progress) => {
+                bytes += progress.bytes;
+                left.extend(&progress.left);
+            }
+            Record::Stop(stop) => ends.push((stop.ending, stop.crossing.root)),
+            _ => {}
+        }
+    }
+    assert_eq!(bytes, 35, "what crossed twice counts twice");
+    let seen: Vec<_> = left.iter().map(|(path, extent)| (path.clone(), extent)).collect();
+    assert_eq!(seen, [(a, extent(0, 20)), (b, extent(5, 5))]);
+    assert_eq!(ends, [(Ending::Complete, Some(root))]);
+    let folder = LogFolder::open(&home.audit_dir()).expect("a log");
+    verify(&folder, &Known::default()).expect("the log is whole");
+}
+
+#[test]
+fn a_policy_that_changes_stops_what_is_under_way() {
+    let (_dir, home, border) = border();
+    let way = out(&border, "public").expect("granted");
+    way.check().expect("granted still");
+    std::fs::create_dir_all(home.policy_dir()).expect("made");
+    let none = "@id(\"nothing\")\nforbid (principal, action, resource);\n";
+    std::fs::write(home.policy_file(), none).expect("written");
+    sleep(SEEN);
+    assert!(matches!(way.check(), Err(Denied::Policy(why)) if why.contains("nothing")));
+    std::fs::remove_file(home.policy_file()).expect("removed");
+    sleep(SEEN);
+    assert!(way.check().is_err(), "a way that was denied stays so");
+    way.stop(Ending::Interrupted, "whatever", None).expect("recorded");
+    let records = recorded(&home);
+    let [.., Record::Decision(decision), Record::Stop(stop)] = &records[..] else {
+        panic!("{records:?}")
+    };
+    assert_eq!((decision.verdict, stop.ending), (Verdict::Denied, Ending::Denied));
+    out(&border, "public").expect("granted again");
+}
+
+#[test]
+fn another_policy_that_grants_goes_on_by_another_permit() {
+    let (_dir, home, border) = border();
+    let way = out(&border, "public").expect("granted");
+    std::fs::create_dir_all(home.policy_dir()).expect("made");
+    let all = "@id(\"everything\")\npermit (principal, action, resource);\n";
+    std::fs::write(home.policy_file(), all).expect("written");
+    sleep(SEEN);
+    way.check().expect("granted");
+    let records = recorded(&home);
+    let [Record::Decision(one), Record::Start(_), Record::Decision(other)] = &records[..] else {
+        panic!("{records:?}")
+    };
+    assert_ne!(one.crossing.policy, other.crossing.policy);
+}
+
+#[test]
+fn a_label_that_is_found_raises_the_class_of_all() {
+    let (_dir, _home, border) = border();
+    let way = out(&border, "public").expect("granted");
+    way.found(Some(b"public".to_vec())).expect("as it was asked");
+    assert!(matches!(way.found(Some(b"nonsense".to_vec())), Err(Denied::Policy(_))));
+    way.check().expect("what cannot be read is not sent, the rest may be");
+    assert!(matches!(way.found(Some(b"restricted".to_vec())), Err(Denied::Policy(_))));
+    assert_eq!(way.class().as_str(), "restricted");
+    assert!(way.check().is_err());
+}
+
+#[test]
+fn without_its_log_a_node_sends_nothing_out_and_goes_on_inside() {
+    let (_dir, home, border) = border();
+    std::fs::write(home.audit_dir(), "not a directory").expect("written");
+    assert!(matches!(out(&border, "public"), Err(Denied::Audit(_))));
+    let inside = border.enter(push(&border, "dc", Tier::Private, "internal"));
+    inside.expect("open").check().expect("open");
+}
+
+#[test]
+fn classes_are_mixed_upwards() {
+    let (_dir, _home, border) = border();
+    let class = |labels: &[Option<&str>]| {
+        let labels = labels.iter().map(|label| label.map(|it| it.as_bytes().to_vec()));
+        border.class(labels).map(|class| class.to_string())
+    };
+    assert_eq!(class(&[]).as_deref(), Ok("internal"));
+    assert_eq!(class(&[Some("public")]).as_deref(), Ok("public"));
+    assert_eq!(class(&[Some("public"), None]).as_deref(), Ok("internal"));
+    assert_eq!(class(&[Some("restricted"), None, Some("public")]).as_deref(), Ok("restricted"));
+    assert!(class(&[Some("secret")]).is_err());
+}

@@ -1,0 +1,71 @@
+//! Labels of what is to be sent.
+
+use std::collections::{BTreeSet, HashSet};
+use std::io;
+use std::sync::Arc;
+
+use super::{SourceFiles, SourceRoot};
+use crate::base::RelPath;
+use crate::border::Label;
+use crate::runtime::OWN_DIR;
+use crate::storage::{Kind, Walk, WalkItem};
+
+impl SourceFiles {
+    /// The labels that count for the sources: of each file its own and those of the directories above
+    /// it up to the top of its tree, `None` for a file without any. `above` are the labels of the
+    /// directories above the tops. Without `deep`, files below the sources are not looked at.
+    ///
+    /// # Errors
+    /// A label cannot be read: nothing is known of the class then.
+    pub fn labels(&self, above: &[Vec<u8>], deep: bool) -> io::Result<BTreeSet<Label>> {
+        let mut found: BTreeSet<Label> = above.iter().cloned().map(Some).collect();
+        for root in &self.roots {
+            let covered = !above.is_empty() | labels_down_to(root, &mut found)?;
+            if deep && root.tree.meta(&root.path)?.kind == Kind::Dir {
+                labels_below(root, covered, &mut found)?;
+            } else if !covered {
+                found.insert(None);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Adds the labels from the top of the tree down to the source; whether there are any.
+fn labels_down_to(root: &SourceRoot, found: &mut BTreeSet<Label>) -> io::Result<bool> {
+    let (mut covered, mut at) = (false, Some(root.path.clone()));
+    while let Some(path) = at {
+        if let Some(label) = root.tree.label(&path)? {
+            covered = true;
+            found.insert(Some(label));
+        }
+        at = path.parent();
+    }
+    Ok(covered)
+}
+
+fn labels_below(root: &SourceRoot, covered: bool, found: &mut BTreeSet<Label>) -> io::Result<()> {
+    // Directories with a label of their own or above them.
+    let mut labelled: HashSet<RelPath> = HashSet::new();
+    if covered {
+        labelled.insert(root.path.clone());
+    }
+    for item in
+        Walk::new(Arc::clone(&root.tree), root.path.clone(), BTreeSet::from([OWN_DIR.to_vec()]))?
+    {
+        let WalkItem::Entry { path, meta, .. } = item else { continue };
+        // A symbolic link has no label of its own.
+        let label = if meta.kind == Kind::Symlink { None } else { root.tree.label(&path)? };
+        let covered = label.is_some() || path.parent().is_some_and(|dir| labelled.contains(&dir));
+        if let Some(label) = label {
+            found.insert(Some(label));
+        }
+        match meta.kind {
+            Kind::Dir if covered => drop(labelled.insert(path)),
+            Kind::Dir => {}
+            _ if covered => {}
+            _ => drop(found.insert(None)),
+        }
+    }
+    Ok(())
+}
