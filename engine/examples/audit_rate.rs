@@ -9,12 +9,12 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use portway::audit::{
-    Action, AuditLog, Crossing, Decision, Entries, Export, ExtentSet, Format, Known, LogFolder,
-    LogId, Place, PolicyVersion, Principal, Progress, Reason, Record, Setup, Transport, Verdict,
-    verify,
+    AuditLog, Crossing, Decision, Entries, Export, ExtentSet, Format, Known, LogFolder, LogId,
+    Place, Progress, Record, Setup, verify,
 };
 use portway::base::{Digest, Extent, FileTime, RelPath, Tier, TransferId};
 use portway::identity::{AuditKey, Identity, UnixTime};
+use portway::policy::{Action, PolicyVersion, Principal, Reason, Transport, Verdict};
 
 type Failure = Box<dyn std::error::Error>;
 

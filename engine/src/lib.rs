@@ -11,6 +11,7 @@ pub mod metrics;
 pub mod chunk;
 pub mod encode;
 pub mod manifest;
+pub mod policy;
 pub mod wire;
 pub mod protocol;
 pub mod storage;

@@ -100,6 +100,9 @@ fn entries(text: &mut String, config: &config::Config) {
     }
     for (name, site) in &config.sites {
         let _ = write!(text, "[sites.{}]\ntier = \"{}\"\n", key(name.as_str()), site.tier);
+        if let Some(jurisdiction) = &site.jurisdiction {
+            let _ = writeln!(text, "jurisdiction = \"{jurisdiction}\"");
+        }
     }
     for (name, link) in &config.links {
         let [one, other] = &link.sites;

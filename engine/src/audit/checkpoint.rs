@@ -1,11 +1,11 @@
 //! Signed checkpoints: a log up to a size, in 64 bytes of signature.
 
-use super::fields::{Reader, Writer};
 use super::merkle::consistency_holds;
 use super::names::LogId;
 use crate::base::{Digest, FileTime};
 use crate::identity::{AuditKey, AuditPublicKey, AuditSignature};
 use crate::manifest::DecodeError;
+use crate::policy::fields::{Reader, Writer};
 
 /// What precedes a checkpoint in what is signed.
 const CONTEXT: &[u8] = b"portway audit checkpoint 1\0";

@@ -7,13 +7,14 @@ use super::checkpoint::Checkpoint;
 use super::extents::{
     EXTENTS_PER_RECORD_MAX, ExtentSet, OBJECTS_PER_RECORD_MAX, PATHS_PER_RECORD_BYTES_MAX,
 };
-use super::fields::{Reader, Writer, bounded, wrong};
-use super::names::{Action, Ending, LogId, PolicyVersion, Transport, Verdict};
+use super::names::{Ending, LogId};
 use super::receipt::Receipt;
 use super::record::{Crossing, Decision, Entry, KeyRecord, Progress, Record, Stop, Witness};
 use crate::base::{Extent, FileTime, RelPath, TransferId};
 use crate::identity::{Attestation, AuditPublicKey};
 use crate::manifest::DecodeError;
+use crate::policy::fields::{Reader, Writer, bounded, wrong};
+use crate::policy::{Action, PolicyVersion, Transport, Verdict};
 
 /// The version of the encoding.
 pub const VERSION: u8 = 1;
@@ -72,10 +73,10 @@ impl Reader<'_> {
             who: self.principal("who")?,
             path: self.path()?,
             root: self.maybe_digest("root")?,
-            class: self.word("class")?,
+            class: self.name("class")?,
             from: self.place()?,
             to: self.place()?,
-            link: self.word("link")?,
+            link: self.name("link")?,
             transport: self.code("transport", Transport::from_code)?,
             policy: PolicyVersion { number: self.u64("policy")?, digest: self.digest("policy")? },
         })

@@ -11,7 +11,7 @@ use super::extents::ExtentSet;
 use super::names::LogId;
 use super::receipt::Party;
 use super::record::{Crossing, Entry, Record};
-use crate::base::{FileTime, human};
+use crate::base::{FileTime, human, utc};
 
 /// How an export is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -264,22 +264,10 @@ fn extents(left: &ExtentSet) -> String {
     format!("[{}]", left.iter().map(one).collect::<Vec<_>>().join(","))
 }
 
-/// A time in UTC as RFC 3339 has it, to the nanosecond. The date is found as in "`chrono`-Compatible
-/// Low-Level Date Algorithms" (H. Hinnant), `civil_from_days`.
+/// A time in UTC as RFC 3339 has it, to the nanosecond.
 pub(super) fn rfc3339(at: FileTime) -> String {
-    let (days, secs) = (at.secs.div_euclid(86_400), at.secs.rem_euclid(86_400));
-    // Days since 1 March of the year 0, in eras of 400 years.
-    let days = days + 719_468;
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (secs / 3600, secs / 60 % 60, secs % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:09}Z", at.nanos)
+    let whole = utc::text(at.secs);
+    format!("{}.{:09}Z", whole.trim_end_matches('Z'), at.nanos)
 }
 
 /// A log that is being exported.

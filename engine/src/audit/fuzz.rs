@@ -12,15 +12,14 @@ use super::frame::{
 };
 use super::head::{self, Head, SECTOR_BYTES};
 use super::merkle::Frontier;
-use super::names::{
-    Action, Ending, LogId, Place, PolicyVersion, Principal, Reason, Transport, Verdict, Word,
-};
+use super::names::{Ending, LogId, Place, Word};
 use super::read::Entries;
 use super::receipt::{Party, Receipt, ReceiptBody};
 use super::record::{Crossing, Decision, Entry, KeyRecord, Progress, Record, Stop, Witness};
 use super::verify::{Known, verify};
-use crate::base::{Digest, Extent, FileTime, RelPath, TransferId};
+use crate::base::{Class, Digest, Extent, FileTime, RelPath, TransferId};
 use crate::identity::{Attestation, AuditKey};
+use crate::policy::{Action, PolicyVersion, Principal, Reason, Transport, Verdict};
 use crate::storage::{MemoryTree, Tree};
 
 pub(crate) fn record(data: &[u8]) -> bool {
@@ -225,6 +224,10 @@ pub(super) fn key(seed: u8) -> AuditKey {
     AuditKey::from_seed([seed; 32])
 }
 
+pub(super) fn class(text: &str) -> Class {
+    text.parse().expect("a class")
+}
+
 pub(super) fn word(text: &str) -> Word {
     text.parse().expect("a word")
 }
@@ -244,7 +247,7 @@ pub(super) fn crossing(transfer: u128) -> Crossing {
         who: principal("private", "onprem", "gpu-1"),
         path: RelPath::from_bytes(b"models/\xff\n=x,\"y").expect("a path"),
         root: None,
-        class: word("internal"),
+        class: class("internal"),
         from: place("onprem", "gpu-1"),
         to: place("cloud", "gpu-7"),
         link: word("onprem-cloud"),

@@ -10,11 +10,11 @@
 use std::io;
 
 use super::checkpoint::Checkpoint;
-use super::fields::{Reader, Writer, wrong};
 use super::merkle::Frontier;
 use crate::base::{Digest, RelPath};
 use crate::identity::AuditPublicKey;
 use crate::manifest::DecodeError;
+use crate::policy::fields::{Reader, Writer, wrong};
 use crate::storage::{File, Tree};
 
 const MAGIC: &[u8; 8] = b"PWAHEAD1";

@@ -6,11 +6,12 @@ use super::checkpoint::Checkpoint;
 use super::codec;
 use super::error::{LogError, StopCause};
 use super::folder::LogFolder;
-use super::names::{Action, LogId, Principal, Verdict};
+use super::names::LogId;
 use super::record::{Crossing, KeyRecord, Record};
 use super::store::{Recovered, SEGMENT_BYTES, Store};
 use crate::base::FileTime;
 use crate::identity::{Attestation, AuditKey};
+use crate::policy::{Action, Principal, Verdict};
 
 /// Whose log it is.
 pub struct Setup {

@@ -14,7 +14,6 @@ mod codec;
 mod error;
 mod export;
 mod extents;
-mod fields;
 mod folder;
 mod frame;
 mod frames;
@@ -45,10 +44,7 @@ pub use folder::LogFolder;
 pub use frame::FRAME_BYTES;
 pub use log::{Appended, AuditLog, Permit, Setup};
 pub use merkle::{Frontier, Prover, consistency_holds, inclusion_holds};
-pub use names::{
-    Action, Ending, LogId, ParsePrincipalError, Place, PolicyVersion, Principal, REASON_BYTES_MAX,
-    Reason, Transport, Verdict, WHO_BYTES_MAX, Word,
-};
+pub use names::{Ending, LogId, Place, Word};
 pub use read::{Entries, prove_consistency, prove_inclusion};
 pub use receipt::{Party, Receipt, ReceiptBody, ReceiptError};
 pub use reconcile::{Difference, End, Reconciled, reconcile};

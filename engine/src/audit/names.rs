@@ -1,17 +1,15 @@
-//! The words of a record: who, where, over what, and how it ended.
+//! The words of a record that the policy does not have: where, over what, and how it ended.
 
 use std::fmt;
 use std::str::FromStr;
 
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::base::{Digest, NodeName, ParseNameError, SiteName};
+use crate::base::{NodeName, ParseNameError, SiteName, words};
 use crate::identity::SpiffeId;
-
-/// Longest SPIFFE id, in bytes (SPIFFE-ID 2.3).
-pub const WHO_BYTES_MAX: usize = 2048;
-/// Longest reason that is kept, in bytes.
-pub const REASON_BYTES_MAX: usize = 1024;
+use crate::manifest::DecodeError;
+use crate::policy::Principal;
+use crate::policy::fields::{Reader, Writer};
 
 /// One log, for as long as it goes on: chosen at random when it is begun.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -38,49 +36,13 @@ impl fmt::Debug for LogId {
     }
 }
 
-/// A text is not a SPIFFE id that a record takes.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a SPIFFE id is 'spiffe://' and more, at most 2048 bytes of visible ASCII")]
-pub struct ParsePrincipalError;
-
-/// Who acts: the SPIFFE id of a node or a workload, as text. Whose certificate said so is the
-/// matter of the module `identity`; here only what could break a line is kept out.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Principal(String);
-
-impl Principal {
-    /// The id's text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for Principal {
-    type Err = ParsePrincipalError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let path = text.strip_prefix("spiffe://").ok_or(ParsePrincipalError)?;
-        let visible = path.bytes().all(|byte| byte.is_ascii_graphic());
-        if path.is_empty() || text.len() > WHO_BYTES_MAX || !visible {
-            return Err(ParsePrincipalError);
-        }
-        Ok(Self(text.to_owned()))
-    }
-}
-
 impl From<&SpiffeId> for Principal {
     fn from(id: &SpiffeId) -> Self {
-        Self(id.to_string())
+        Self::checked(id.to_string())
     }
 }
 
-impl fmt::Display for Principal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// The name of a class or a link: 1 to 63 of a-z, 0-9, `-`, `_` and `.`, beginning with a letter or
+/// The name of a link: 1 to 63 of a-z, 0-9, `-`, `_` and `.`, beginning with a letter or
 /// digit. These are the rules of names, so it is kept as one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Word(SiteName);
@@ -106,29 +68,6 @@ impl fmt::Display for Word {
     }
 }
 
-/// A text for people, cut to [`REASON_BYTES_MAX`] bytes at a character.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct Reason(String);
-
-impl Reason {
-    /// A reason, cut if it is too long: a decision must not go unrecorded because of its words.
-    pub fn new(text: &str) -> Self {
-        Self(text[..text.floor_char_boundary(REASON_BYTES_MAX)].to_owned())
-    }
-
-    /// The text, which may hold any character.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Action {
-    /// Whether content leaves by it.
-    pub fn moves_content(self) -> bool {
-        matches!(self, Self::Push | Self::Pull)
-    }
-}
-
 /// A node and its site.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
@@ -144,88 +83,20 @@ impl From<&SpiffeId> for Place {
     }
 }
 
-/// Which policy decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct PolicyVersion {
-    /// The number that grows with every change.
-    pub number: u64,
-    /// The digest of the policy's text.
-    pub digest: Digest,
+impl Writer {
+    pub(super) fn place(&mut self, place: &Place) {
+        self.text8(place.site.as_str());
+        self.text8(place.node.as_str());
+    }
 }
 
-macro_rules! words {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$item_doc:meta])* $item:ident = $code:literal $text:literal,)+ })+) => {$(
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $name {
-            $($(#[$item_doc])* $item = $code,)+
-        }
-
-        impl $name {
-            /// All of them.
-            pub const ALL: &[Self] = &[$(Self::$item),+];
-
-            /// Its byte in a record.
-            pub(super) fn code(self) -> u8 {
-                self as u8
-            }
-
-            /// The one with this byte.
-            pub(super) fn from_code(code: u8) -> Option<Self> {
-                Self::ALL.iter().copied().find(|item| item.code() == code)
-            }
-
-            /// Its word in an export.
-            pub fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$item => $text,)+
-                }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-    )+};
+impl Reader<'_> {
+    pub(super) fn place(&mut self) -> Result<Place, DecodeError> {
+        Ok(Place { site: self.name("site")?, node: self.name("node")? })
+    }
 }
 
 words! {
-    /// What somebody wants to do.
-    Action {
-        /// Send a dataset.
-        Push = 1 "push",
-        /// Fetch a dataset.
-        Pull = 2 "pull",
-        /// See names, sizes and digests.
-        List = 3 "list",
-        /// Compare a dataset with its manifest.
-        Verify = 4 "verify",
-        /// Change a dataset's class.
-        Relabel = 5 "relabel",
-        /// Change policy, roles or configuration.
-        Administer = 6 "administer",
-    }
-
-    /// What was decided.
-    Verdict {
-        /// It may be done.
-        Granted = 1 "granted",
-        /// It may not be done.
-        Denied = 2 "denied",
-    }
-
-    /// What carries the content.
-    Transport {
-        /// Nothing: it was not chosen yet, or nothing moves.
-        None = 0 "none",
-        /// QUIC, which is encrypted.
-        Quic = 1 "quic",
-        /// RDMA, which is not.
-        Rdma = 2 "rdma",
-    }
-
     /// How a transfer, or the part of it that one session was, ended.
     Ending {
         /// Everything is where it should be.

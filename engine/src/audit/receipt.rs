@@ -1,11 +1,12 @@
 //! Receipts: what both ends of a transfer say of it, signed by both.
 
 use super::extents::LeftSum;
-use super::fields::{Reader, Writer};
-use super::names::{LogId, Place, Principal, Word};
-use crate::base::{Digest, RelPath, TransferId};
+use super::names::{LogId, Place};
+use crate::base::{Class, Digest, RelPath, TransferId};
 use crate::identity::{AuditKey, AuditPublicKey, AuditSignature};
 use crate::manifest::DecodeError;
+use crate::policy::Principal;
+use crate::policy::fields::{Reader, Writer};
 
 /// What precedes a receipt in what is signed.
 const CONTEXT: &[u8] = b"portway audit receipt 1\0";
@@ -35,7 +36,7 @@ pub struct ReceiptBody {
     /// The snapshot's root digest, if it was reached.
     pub root: Option<Digest>,
     /// The dataset's class.
-    pub class: Word,
+    pub class: Class,
     /// Bytes of content that crossed, what crossed twice counted twice.
     pub bytes: u64,
     /// Which bytes of the dataset crossed.
@@ -117,7 +118,7 @@ impl ReceiptBody {
             transfer: TransferId(u128::from_le_bytes(fields.array("transfer")?)),
             path: fields.path()?,
             root: fields.maybe_digest("root")?,
-            class: fields.word("class")?,
+            class: fields.name("class")?,
             bytes: fields.u64("bytes")?,
             left: LeftSum { extents: fields.u64("extents")?, digest: fields.digest("extents")? },
             from: party(fields)?,

@@ -5,11 +5,12 @@ use std::fmt;
 
 use super::error::ReadError;
 use super::extents::ExtentSet;
-use super::names::{Ending, LogId, Place, Verdict};
+use super::names::{Ending, LogId, Place};
 use super::receipt::Receipt;
 use super::record::{Crossing, Entry, Record};
 use crate::base::{Digest, TransferId};
 use crate::identity::SpiffeId;
+use crate::policy::Verdict;
 
 /// One of the two logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,12 +2,11 @@
 
 use super::checkpoint::Checkpoint;
 use super::extents::ExtentSet;
-use super::names::{
-    Action, Ending, LogId, Place, PolicyVersion, Principal, Reason, Transport, Verdict, Word,
-};
+use super::names::{Ending, LogId, Place, Word};
 use super::receipt::Receipt;
-use crate::base::{Digest, FileTime, RelPath, TransferId};
+use crate::base::{Class, Digest, FileTime, RelPath, TransferId};
 use crate::identity::{Attestation, AuditPublicKey};
+use crate::policy::{Action, PolicyVersion, Principal, Reason, Transport, Verdict};
 
 /// A record as it lies in a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +77,7 @@ pub struct Crossing {
     /// The snapshot's root digest, once it is known: in one pass that is at the end.
     pub root: Option<Digest>,
     /// The dataset's class.
-    pub class: Word,
+    pub class: Class,
     /// Where the content comes from.
     pub from: Place,
     /// Where it goes.

@@ -6,10 +6,11 @@ use super::folder::LogFolder;
 use super::frames::{Frames, heads, unacknowledged};
 use super::head::Heads;
 use super::merkle::Frontier;
-use super::names::{LogId, Principal};
+use super::names::LogId;
 use super::record::{Entry, KeyRecord, Record};
 use crate::base::FileTime;
 use crate::identity::{AttestationError, AuditPublicKey};
+use crate::policy::Principal;
 
 /// Says which node vouches for a key that was recorded at this time: in a node,
 /// [`Identity::judge_attestation`](crate::identity::Identity::judge_attestation).

@@ -70,6 +70,16 @@ name_type! {
     SiteName
 }
 
+name_type! {
+    /// The name of a class: how far a dataset may go. Their order is a matter of configuration.
+    Class
+}
+
+name_type! {
+    /// The name of a jurisdiction: whose law holds where a site stands.
+    Jurisdiction
+}
+
 /// Which side of the border a site is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -5,12 +5,16 @@ pub mod human;
 mod ids;
 pub mod limits;
 mod path;
+pub mod utc;
+mod words;
 
 pub use digest::{Digest, ParseDigestError};
 pub use ids::{
-    Extent, NodeName, ParseNameError, ParseTransferIdError, Seq, SiteName, Stamp, Tier, TransferId,
+    Class, Extent, Jurisdiction, NodeName, ParseNameError, ParseTransferIdError, Seq, SiteName,
+    Stamp, Tier, TransferId,
 };
 pub use path::{PathError, RelPath};
+pub(crate) use words::words;
 
 /// Nanoseconds on a clock that only ever moves forward, with an arbitrary origin.
 ///

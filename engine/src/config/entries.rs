@@ -9,7 +9,7 @@ use super::fields::{ENTRY_FIELDS, Field};
 use super::load::Loader;
 use super::setting::{Raw, Rule, Setting, Wrong};
 use super::similar;
-use crate::base::{NodeName, SiteName, Tier};
+use crate::base::{Jurisdiction, NodeName, SiteName, Tier};
 
 /// Most addresses of one node.
 const ADDRESSES_MAX: usize = 16;
@@ -24,10 +24,12 @@ pub struct Node {
 }
 
 /// A site that this node knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Site {
     /// Its tier.
     pub tier: Tier,
+    /// Whose law holds there, if that was written down.
+    pub jurisdiction: Option<Jurisdiction>,
 }
 
 /// A way between two sites.
@@ -98,8 +100,13 @@ impl Loader<'_> {
 
     fn site(&mut self, name: &str, field: &str, item: &Item, entry: &Values<'_>) {
         let tier = self.required(field, item, entry, "tier", |value| value.as_str()?.parse().ok());
+        let jurisdiction = entry.get("jurisdiction").and_then(|value| {
+            let read = value.as_str().and_then(|text| text.parse().ok());
+            let read = read.ok_or_else(|| self.raw(value).wrong(Rule::Jurisdiction));
+            self.checked(value.span(), &format!("{field}.jurisdiction"), read)
+        });
         let (Some(tier), Ok(name)) = (tier, name.parse()) else { return };
-        self.config.sites.insert(name, Site { tier });
+        self.config.sites.insert(name, Site { tier, jurisdiction });
     }
 
     fn link(&mut self, name: &str, field: &str, item: &Item, entry: &Values<'_>) {

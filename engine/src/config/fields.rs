@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use super::ports::PortName;
 use super::setting::{Backend, Compress, Congestion, Raw, Rule, Setting, Wrong};
 use super::similar;
+use crate::base::Class;
+use crate::policy::Classes;
 
 /// The port that a node listens on unless told otherwise.
 pub const PORT_DEFAULT: u16 = 7717;
@@ -49,6 +51,12 @@ pub const ENTRY_FIELDS: &[Field] = &[
         name: "tier",
         doc: "The site's tier. For people: what counts is the certificate.",
         rule: Rule::Choice(&["private", "public"]),
+    },
+    Field {
+        section: "sites.NAME",
+        name: "jurisdiction",
+        doc: "Whose law holds there, for policies that ask; `unknown` where it is not set.",
+        rule: Rule::Jurisdiction,
     },
     Field {
         section: "links.NAME",
@@ -238,6 +246,17 @@ sections! {
             Rule::ListenOrOff;
         /// Whether files that are under the root already are read once, to find their chunks again.
         index_scan: bool = true, Rule::Bool;
+    }
+    /// Classes of datasets, and the policy that decides what may be done with them.
+    border: BorderSection {
+        /// The classes, the lowest first. The lowest may go anywhere by the ready policy.
+        classes: Vec<Class> = Classes::default().order().to_vec(), Rule::Classes;
+        /// The class of a dataset without a label.
+        default_class: Class = Classes::default().default_class().clone(), Rule::Class;
+        /// The classes that RDMA moves, in plain text, inside a private site; if it is not set, all but the highest. In a variable or flag, with commas between.
+        rdma_classes: Option<Vec<Class>> = None, Rule::Classes;
+        /// The policy, in Cedar. If it is not set, `policy/policy.cedar` beside this file, and without one the ready policy.
+        policy: Option<PathBuf> = None, Rule::Path;
     }
     /// When a peer is away.
     retry: RetrySection {

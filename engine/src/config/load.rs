@@ -14,6 +14,7 @@ use super::mistake::{ConfigError, FILE_BYTES_MAX, Mistake, Place};
 use super::setting::{Raw, Wrong};
 use super::{Home, similar};
 use crate::base::{NodeName, SiteName};
+use crate::policy::{Classes, ClassesError};
 
 /// Window of the control connection, in MiB; see [`window_min_mib`].
 const CONTROL_WINDOW_MIB: u64 = 4;
@@ -31,6 +32,8 @@ pub struct Config {
     pub sites: BTreeMap<SiteName, Site>,
     /// The links between sites, by name.
     pub links: BTreeMap<String, Link>,
+    /// The order of classes, of the section `border`.
+    pub classes: Classes,
     origins: BTreeMap<(&'static str, &'static str), Origin>,
 }
 
@@ -110,6 +113,7 @@ impl Config {
             limits.window_mib = limits.window_mib.min(limits.slab_mib);
         }
         loader.check_relations();
+        loader.check_classes();
         loader.check_sites();
         if loader.mistakes.is_empty() {
             Ok(loader.config)
@@ -281,7 +285,30 @@ impl Loader<'_> {
         }
     }
 
+    /// The classes are an order, and the others are of it.
+    fn check_classes(&mut self) {
+        let border = self.config.settings.border.clone();
+        let plaintext = border.rdma_classes.clone();
+        let default = border.default_class.clone();
+        match Classes::new(border.classes, border.default_class, plaintext) {
+            Ok(classes) => self.config.classes = classes,
+            Err(error) => {
+                let name = match &error {
+                    ClassesError::Unknown { class, .. } if *class != default => "rdma_classes",
+                    ClassesError::Unknown { .. } => "default_class",
+                    ClassesError::Count { .. } | ClassesError::Twice { .. } => "classes",
+                };
+                self.related("border", name, error.into());
+            }
+        }
+    }
+
     fn relation(&mut self, section: &str, name: &str, relation: &'static str, bound: u64) {
+        self.related(section, name, Wrong::Relation { relation, bound });
+    }
+
+    /// A mistake of a field that only shows beside others.
+    fn related(&mut self, section: &str, name: &str, wrong: Wrong) {
         let Some(field) = FIELDS.iter().find(|f| f.section == section && f.name == name) else {
             return;
         };
@@ -291,7 +318,7 @@ impl Loader<'_> {
             Origin::Environment => Place::Variable(field.variable()),
             Origin::Flag => Place::Flag,
         };
-        let (field, wrong) = (format!("{section}.{name}"), Wrong::Relation { relation, bound });
+        let field = format!("{section}.{name}");
         self.mistakes.push(Mistake { place, field, wrong });
     }
 

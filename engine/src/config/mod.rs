@@ -1,5 +1,8 @@
-//! Where a node keeps its things, and its options: file, environment and flags, checked together.
+//! Where a node keeps its things, and its options: file, environment and flags, checked together; and
+//! the policy and roles that lie there.
 
+mod border;
+mod classes;
 mod edit;
 mod endpoint;
 mod entries;
@@ -11,12 +14,15 @@ mod ports;
 mod setting;
 mod similar;
 
+pub use border::{
+    BorderError, change_roles, decider, ground, read_policy, read_roles, refresh, take_roles,
+};
 pub use edit::{EditError, add_node, remove_node};
 pub use endpoint::{Endpoint, ParseEndpointError};
 pub use entries::{Link, Node, Site};
 pub use fields::{
-    ENTRY_FIELDS, FIELDS, Field, Limits, NodeSection, PORT_DEFAULT, QuicSection, RdmaSection,
-    RetrySection, ServeSection, Settings, StorageSection,
+    BorderSection, ENTRY_FIELDS, FIELDS, Field, Limits, NodeSection, PORT_DEFAULT, QuicSection,
+    RdmaSection, RetrySection, ServeSection, Settings, StorageSection,
 };
 pub use home::{Home, HomeError, ServeRecord};
 pub use load::{Config, Origin};

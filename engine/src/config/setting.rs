@@ -38,6 +38,12 @@ pub enum Rule {
     Site,
     /// Two names of the section `[sites]`.
     SitePair,
+    /// A name of the list `border.classes`.
+    Class,
+    /// A list of classes.
+    Classes,
+    /// The name of a jurisdiction.
+    Jurisdiction,
 }
 
 /// The rule in words: `16 to 65536 MiB`.
@@ -55,6 +61,9 @@ impl fmt::Display for Rule {
             Self::Ports => f.write_str("a list of DEVICE or DEVICE/PORT"),
             Self::Site => f.write_str("a name of [sites]"),
             Self::SitePair => f.write_str("two names of [sites]"),
+            Self::Class => f.write_str("one of border.classes"),
+            Self::Classes => f.write_str("a list of classes"),
+            Self::Jurisdiction => f.write_str("a name such as de or us-ca"),
         }
     }
 }
@@ -109,6 +118,9 @@ pub enum Wrong {
         /// The bound that follows.
         bound: u64,
     },
+    /// The classes are no order.
+    #[error(transparent)]
+    Classes(#[from] crate::policy::ClassesError),
     /// The file is not TOML.
     #[error("{detail}")]
     Syntax {

@@ -16,7 +16,7 @@ mod records;
 mod tests;
 pub(crate) mod wire;
 
-use crate::{api, audit, encode, identity, index, transport};
+use crate::{api, audit, encode, identity, index, policy, transport};
 
 /// One decoder, or a few that belong together.
 pub struct Target {
@@ -87,6 +87,12 @@ targets! {
     ENCODING: "encoding", encode::fuzz::encoding, encode::fuzz::encoding_seeds, 2048;
     /// Records of a manifest.
     MANIFEST_RECORD: "manifest_record", records::manifest, records::manifest_seeds, 64;
+    /// Tables of cases for policies; each case is decided.
+    CASES: "cases", policy::fuzz::cases, policy::fuzz::cases_seeds, 16384;
+    /// Policies in Cedar; their parser takes what it takes.
+    POLICY: "policy", policy::fuzz::text, policy::fuzz::text_seeds, 16384;
+    /// Bundles of roles, as nodes take them from each other.
+    ROLES: "roles", policy::fuzz::bundle, policy::fuzz::bundle_seeds, 64;
     /// Frames of the control channel.
     FRAME: "frame", wire::frame, wire::frame_seeds, 1024;
     /// Headers of data messages.

@@ -61,6 +61,9 @@ fn written(config: &Config) -> String {
     }
     for (name, site) in &config.sites {
         let _ = writeln!(out, "[sites.\"{name}\"]\ntier = \"{}\"", site.tier);
+        if let Some(jurisdiction) = &site.jurisdiction {
+            let _ = writeln!(out, "jurisdiction = \"{jurisdiction}\"");
+        }
     }
     for (name, link) in &config.links {
         let [one, other] = &link.sites;
@@ -71,7 +74,8 @@ fn written(config: &Config) -> String {
 }
 
 pub(super) fn config_seeds() -> Vec<Vec<u8>> {
-    let sites = "[sites.onprem]\ntier = \"private\"\n[sites.cloud]\ntier = \"public\"\n";
+    let border = "[border]\nclasses = [\"a\", \"b\"]\ndefault_class = \"a\"\nrdma_classes = []\n";
+    let sites = "[sites.onprem]\ntier = \"private\"\njurisdiction = \"us\"\n[sites.cloud]\ntier = \"public\"\n";
     let nodes = "[nodes.gpu-1]\naddress = \"10.0.0.1:7717\"\nsite = \"onprem\"\n\
                  [nodes]\n\"b.2\" = { address = [\"b.example:1\", \"[::1]:2\"] }\n";
     let links = "[links.wan]\nsites = [\"onprem\", \"cloud\"]\nrate_mbps = 10000\n";
@@ -86,6 +90,7 @@ pub(super) fn config_seeds() -> Vec<Vec<u8>> {
         pki.to_owned(),
         overrides.to_owned(),
         rdma.to_owned(),
+        border.to_owned(),
     ]
     .map(String::into_bytes)
     .into()

@@ -18,11 +18,13 @@
 //! identity/node.key       this node's private key
 //! identity/invites.json   invitations, only beside ca.key
 //! identity/invites.lock   held while invites.json changes
-//! identity/audit.key      the private key that seals this node's audit log
+//! identity/audit.key      the private key that seals this node's audit log, and roles that count
+//!                         at this node only
 //! identity/audit.lock     held while audit.key is made
 //! ```
 //!
-//! There is no revocation list: a certificate is good until it expires.
+//! There is no revocation list of certificates: one is good until it expires. An identity is revoked
+//! in the roles of its trust domain, which the CA's key signs.
 
 mod audit_key;
 mod base64url;
@@ -33,6 +35,7 @@ mod files;
 pub(crate) mod fuzz;
 mod invites;
 mod node;
+mod roles;
 mod spiffe;
 #[cfg(test)]
 mod tests;
@@ -48,6 +51,7 @@ pub use enrol::{EnrolError, Enrolment};
 pub use files::FileError;
 pub use invites::{INVITE_TTL_S, INVITES_MAX, Invitation, InviteError, Invites, PendingError};
 pub use node::{Identity, IdentityError};
+pub use roles::{BundleError, SealError, Voucher};
 pub use rustls_pki_types::{CertificateDer, UnixTime};
 pub use spiffe::{ParseSpiffeError, SpiffeId, TrustDomain};
 pub use tls::{

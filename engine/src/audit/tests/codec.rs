@@ -6,6 +6,7 @@ use super::*;
 use crate::audit::fuzz::{encoded, entries};
 use crate::base::Digest;
 use crate::manifest::DecodeError;
+use crate::policy::{ParsePrincipalError, REASON_BYTES_MAX, WHO_BYTES_MAX};
 
 /// The records of `fuzz::records`, encoded. A change here is a change of the format.
 #[test]

@@ -78,7 +78,7 @@ fn a_permit_covers_what_was_decided_and_nothing_else() {
     assert!(after.covers(&with(one)) && after.covers(&with(None)) && !after.covers(&with(two)));
     let others = [
         Crossing { transfer: crate::base::TransferId(8), ..crossing.clone() },
-        Crossing { class: fuzz::word("public"), ..crossing.clone() },
+        Crossing { class: fuzz::class("public"), ..crossing.clone() },
         Crossing { to: crossing.from.clone(), ..crossing.clone() },
         Crossing { transport: Transport::Rdma, ..crossing.clone() },
         Crossing { policy: PolicyVersion { number: 13, ..crossing.policy }, ..crossing.clone() },

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::fuzz::{LOG, TIME, attestation, crossing, decision, key, left, principal};
 use super::*;
 use crate::base::{FileTime, RelPath};
+use crate::policy::{Action, PolicyVersion, Principal, Reason, Transport, Verdict};
 use crate::storage::{MemoryTree, Tree};
 
 fn dir() -> RelPath {

@@ -114,7 +114,7 @@ fn every_field_is_compared() {
     let edits: [(&str, Edit); 8] = [
         ("the identity", |it| it.who = principal("public", "cloud", "gpu-9")),
         ("the dataset", |it| it.path = RelPath::root()),
-        ("the class", |it| it.class = fuzz::word("public")),
+        ("the class", |it| it.class = fuzz::class("public")),
         ("the link", |it| it.link = fuzz::word("other")),
         ("the transport", |it| it.transport = Transport::Rdma),
         ("the root digest", |it| it.root = it.root.map(|_| Digest::of(b"other"))),

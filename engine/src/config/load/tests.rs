@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::base::{Class, Jurisdiction};
 use crate::config::{Backend, Congestion, ENTRY_FIELDS, Endpoint, Rule};
 
 fn load(text: &str, variables: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Config, String> {
@@ -258,4 +259,53 @@ fn the_table_is_sound() {
             assert_eq!(config.settings, defaults, "{name}");
         }
     }
+}
+
+#[test]
+fn classes_are_an_order_and_a_site_may_have_a_jurisdiction() {
+    let config = load(
+        "[border]\nclasses = [\"open\", \"closed\"]\ndefault_class = \"closed\"\n\
+         [sites.dc1]\ntier = \"private\"\njurisdiction = \"de\"\n",
+        &[("PORTWAY_BORDER_RDMA_CLASSES", "closed, open")],
+        &[],
+    )
+    .expect("valid");
+    let names: Vec<&str> = config.classes.order().iter().map(Class::as_str).collect();
+    assert_eq!(names, ["open", "closed"]);
+    assert_eq!(config.classes.default_class().as_str(), "closed");
+    assert_eq!(config.classes.plaintext().len(), 2);
+    let site = config.sites.values().next().expect("a site");
+    assert_eq!(site.jurisdiction.as_ref().map(Jurisdiction::as_str), Some("de"));
+    for (text, mistake) in [
+        (
+            "classes = [\"a\"]",
+            "/h/portway.toml: border.default_class: internal is none of the classes a",
+        ),
+        (
+            "classes = []",
+            "/h/portway.toml:2: border.classes: there are 0 classes; an order has 1 to 16",
+        ),
+        (
+            "classes = [\"a\", \"A\"]",
+            "/h/portway.toml:2: border.classes: [\"a\", \"A\"] is not a list of classes",
+        ),
+        (
+            "classes = [\"internal\", \"internal\"]",
+            "/h/portway.toml:2: border.classes: the class internal is there twice",
+        ),
+        (
+            "rdma_classes = [\"secret\"]",
+            "/h/portway.toml:2: border.rdma_classes: secret is none of the classes public, internal, confidential, restricted",
+        ),
+        (
+            "default_class = 1",
+            "/h/portway.toml:2: border.default_class: 1 is not one of border.classes",
+        ),
+    ] {
+        assert_eq!(load(&format!("[border]\n{text}\n"), &[], &[]), Err(mistake.to_owned()));
+    }
+    let law = "[sites.dc1]\ntier = \"private\"\njurisdiction = \"D E\"\n";
+    let told =
+        "/h/portway.toml:3: sites.dc1.jurisdiction: \"D E\" is not a name such as de or us-ca";
+    assert_eq!(load(law, &[], &[]), Err(told.to_owned()));
 }

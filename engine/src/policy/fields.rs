@@ -1,89 +1,84 @@
 //! Fields of encodings, one after the other: numbers little-endian, texts after their lengths.
 
-use std::str;
+use std::str::{self, FromStr};
 
-use super::names::{Place, Principal, REASON_BYTES_MAX, Reason, WHO_BYTES_MAX, Word};
+use super::words::{Principal, REASON_BYTES_MAX, Reason, WHO_BYTES_MAX};
 use crate::base::{Digest, FileTime, RelPath};
 use crate::manifest::DecodeError;
 
 /// Writes fields. What is written was checked by its type, or by `check` of records.
-pub(super) struct Writer(Vec<u8>);
+pub(crate) struct Writer(Vec<u8>);
 
 impl Writer {
-    pub(super) fn new(head: &[u8]) -> Self {
+    pub(crate) fn new(head: &[u8]) -> Self {
         Self(head.to_vec())
     }
 
-    pub(super) fn finish(self) -> Vec<u8> {
+    pub(crate) fn finish(self) -> Vec<u8> {
         self.0
     }
 
-    pub(super) fn array(&mut self, bytes: &[u8]) {
+    pub(crate) fn array(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }
 
-    pub(super) fn u8(&mut self, value: u8) {
+    pub(crate) fn u8(&mut self, value: u8) {
         self.0.push(value);
     }
 
-    pub(super) fn u16(&mut self, value: usize) {
+    pub(crate) fn u16(&mut self, value: usize) {
         debug_assert!(u16::try_from(value).is_ok(), "the limits keep lengths short");
         self.array(&(value as u16).to_le_bytes());
     }
 
-    pub(super) fn u64(&mut self, value: u64) {
+    pub(crate) fn u64(&mut self, value: u64) {
         self.array(&value.to_le_bytes());
     }
 
-    pub(super) fn digest(&mut self, digest: &Digest) {
+    pub(crate) fn digest(&mut self, digest: &Digest) {
         self.array(&digest.0);
     }
 
-    pub(super) fn maybe_digest(&mut self, digest: Option<&Digest>) {
+    pub(crate) fn maybe_digest(&mut self, digest: Option<&Digest>) {
         self.u8(u8::from(digest.is_some()));
         if let Some(digest) = digest {
             self.digest(digest);
         }
     }
 
-    pub(super) fn time(&mut self, time: FileTime) {
+    pub(crate) fn time(&mut self, time: FileTime) {
         self.array(&time.secs.to_le_bytes());
         self.array(&time.nanos.to_le_bytes());
     }
 
-    pub(super) fn text8(&mut self, text: &str) {
+    pub(crate) fn text8(&mut self, text: &str) {
         debug_assert!(text.len() <= 255, "names are short");
         self.u8(text.len() as u8);
         self.array(text.as_bytes());
     }
 
-    pub(super) fn bytes16(&mut self, bytes: &[u8]) {
+    pub(crate) fn bytes16(&mut self, bytes: &[u8]) {
         self.u16(bytes.len());
         self.array(bytes);
     }
 
-    pub(super) fn text16(&mut self, text: &str) {
+    pub(crate) fn text16(&mut self, text: &str) {
         self.bytes16(text.as_bytes());
     }
 
-    pub(super) fn path(&mut self, path: &RelPath) {
+    pub(crate) fn path(&mut self, path: &RelPath) {
         self.bytes16(path.as_bytes());
-    }
-
-    pub(super) fn place(&mut self, place: &Place) {
-        self.text8(place.site.as_str());
-        self.text8(place.node.as_str());
     }
 }
 
 /// Reads fields.
-pub(super) struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(&'a [u8]);
 
-pub(super) fn wrong<T>(field: &'static str) -> Result<T, DecodeError> {
+pub(crate) fn wrong<T>(field: &'static str) -> Result<T, DecodeError> {
     Err(DecodeError::Field { field })
 }
 
-pub(super) fn bounded(
+pub(crate) fn bounded(
     what: &'static str,
     value: usize,
     limit: usize,
@@ -96,22 +91,26 @@ pub(super) fn bounded(
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
     /// Everything was read.
-    pub(super) fn end(self) -> Result<(), DecodeError> {
+    pub(crate) fn end(self) -> Result<(), DecodeError> {
         if self.0.is_empty() { Ok(()) } else { wrong("end") }
     }
 
-    fn slice(&mut self, field: &'static str, len: usize) -> Result<&'a [u8], DecodeError> {
+    pub(crate) fn slice(
+        &mut self,
+        field: &'static str,
+        len: usize,
+    ) -> Result<&'a [u8], DecodeError> {
         let Some((head, rest)) = self.0.split_at_checked(len) else { return wrong(field) };
         self.0 = rest;
         Ok(head)
     }
 
-    pub(super) fn array<const N: usize>(
+    pub(crate) fn array<const N: usize>(
         &mut self,
         field: &'static str,
     ) -> Result<[u8; N], DecodeError> {
@@ -120,23 +119,23 @@ impl<'a> Reader<'a> {
         Ok(*head)
     }
 
-    pub(super) fn u8(&mut self, field: &'static str) -> Result<u8, DecodeError> {
+    pub(crate) fn u8(&mut self, field: &'static str) -> Result<u8, DecodeError> {
         Ok(u8::from_le_bytes(self.array(field)?))
     }
 
-    pub(super) fn u16(&mut self, field: &'static str) -> Result<u16, DecodeError> {
+    pub(crate) fn u16(&mut self, field: &'static str) -> Result<u16, DecodeError> {
         Ok(u16::from_le_bytes(self.array(field)?))
     }
 
-    pub(super) fn u64(&mut self, field: &'static str) -> Result<u64, DecodeError> {
+    pub(crate) fn u64(&mut self, field: &'static str) -> Result<u64, DecodeError> {
         Ok(u64::from_le_bytes(self.array(field)?))
     }
 
-    pub(super) fn digest(&mut self, field: &'static str) -> Result<Digest, DecodeError> {
+    pub(crate) fn digest(&mut self, field: &'static str) -> Result<Digest, DecodeError> {
         Ok(Digest(self.array(field)?))
     }
 
-    pub(super) fn maybe_digest(
+    pub(crate) fn maybe_digest(
         &mut self,
         field: &'static str,
     ) -> Result<Option<Digest>, DecodeError> {
@@ -147,14 +146,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn time(&mut self, field: &'static str) -> Result<FileTime, DecodeError> {
+    pub(crate) fn time(&mut self, field: &'static str) -> Result<FileTime, DecodeError> {
         let secs = i64::from_le_bytes(self.array(field)?);
         let nanos = u32::from_le_bytes(self.array(field)?);
         bounded("nanoseconds", nanos as usize, 999_999_999)?;
         Ok(FileTime { secs, nanos })
     }
 
-    pub(super) fn bytes16(
+    pub(crate) fn bytes16(
         &mut self,
         field: &'static str,
         limit: usize,
@@ -172,24 +171,20 @@ impl<'a> Reader<'a> {
         str::from_utf8(self.slice(field, len.into())?).or(wrong(field))
     }
 
-    pub(super) fn principal(&mut self, field: &'static str) -> Result<Principal, DecodeError> {
+    pub(crate) fn principal(&mut self, field: &'static str) -> Result<Principal, DecodeError> {
         self.text16(field, WHO_BYTES_MAX)?.parse().or(wrong(field))
     }
 
-    pub(super) fn word(&mut self, field: &'static str) -> Result<Word, DecodeError> {
+    /// A name of any kind.
+    pub(crate) fn name<T: FromStr>(&mut self, field: &'static str) -> Result<T, DecodeError> {
         self.text8(field)?.parse().or(wrong(field))
     }
 
-    pub(super) fn path(&mut self) -> Result<RelPath, DecodeError> {
+    pub(crate) fn path(&mut self) -> Result<RelPath, DecodeError> {
         Ok(RelPath::from_bytes(self.bytes16("path", usize::from(u16::MAX))?)?)
     }
 
-    pub(super) fn place(&mut self) -> Result<Place, DecodeError> {
-        let site = self.text8("site")?.parse().or(wrong("site"))?;
-        Ok(Place { site, node: self.text8("node")?.parse().or(wrong("node"))? })
-    }
-
-    pub(super) fn code<T>(
+    pub(crate) fn code<T>(
         &mut self,
         field: &'static str,
         of: impl Fn(u8) -> Option<T>,
@@ -197,7 +192,7 @@ impl<'a> Reader<'a> {
         of(self.u8(field)?).ok_or(DecodeError::Field { field })
     }
 
-    pub(super) fn reason(&mut self) -> Result<Reason, DecodeError> {
+    pub(crate) fn reason(&mut self) -> Result<Reason, DecodeError> {
         self.text16("reason", REASON_BYTES_MAX).map(Reason::new)
     }
 }
