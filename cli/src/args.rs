@@ -2,6 +2,8 @@
 
 #![expect(clippy::doc_markdown, reason = "these doc comments are the help text")]
 
+mod policy;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,6 +13,9 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use portway::base::{NodeName, SiteName, Tier};
 use portway::config::Endpoint;
+
+use self::policy::ROLES;
+pub(crate) use self::policy::{Explain, Grant, Policy, PolicyCommand, Revoke};
 
 const EXAMPLES: &str = "\
 First transfer:
@@ -115,6 +120,14 @@ pub(crate) enum Command {
     Doctor(OneNode),
     /// List, add or remove the nodes that are known by name
     Nodes(Nodes),
+    /// Show, check, try and explain the policy that decides what may cross between sites
+    Policy(Policy),
+    /// Give an identity a role, or readmit it: writes and signs the roles of this home
+    #[command(after_help = ROLES)]
+    Grant(Grant),
+    /// Take a role from an identity, or shut the identity out
+    #[command(after_help = ROLES)]
+    Revoke(Revoke),
     /// Print every field of portway.toml: meaning, value, and where the value comes from
     Config(Config),
     /// Print a completion script for a shell

@@ -3,12 +3,14 @@
 mod completions;
 mod config;
 mod doctor;
+mod grant;
 mod init;
 mod invite;
 mod join;
 mod ls;
 mod nodes;
 mod plan;
+mod policy;
 mod pull;
 mod push;
 mod serve;
@@ -49,6 +51,9 @@ pub(crate) async fn run(cli: Cli, out: &Out) -> Result<Exit, Error> {
         Command::Status(args) => status::run(&context, &args).await,
         Command::Doctor(args) => doctor::run(&context, &args).await,
         Command::Nodes(args) => nodes::run(&context, args),
+        Command::Policy(args) => policy::run(&context, args),
+        Command::Grant(args) => grant::grant(&context, args),
+        Command::Revoke(args) => grant::revoke(&context, &args),
         Command::Config(args) => config::run(&context, &args),
         Command::Completions(_) | Command::Version => Ok(Exit::Done),
     }

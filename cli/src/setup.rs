@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use portway::api::{self, Error, Exit, TransferOptions, TransportChoice};
-use portway::config::{Config, ConfigError, EditError, Home};
+use portway::config::{BorderError, Config, ConfigError, EditError, Home};
 
 use crate::args::{Compress, Global, TransferFlags, Transport};
 use crate::facade::Engine;
@@ -92,6 +92,20 @@ pub(crate) fn told(error: &std::io::Error) -> String {
         Some(end) => text[..end].to_lowercase(),
         None => text,
     }
+}
+
+/// Seconds since 1970.
+pub(crate) fn unix_now() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+pub(crate) fn border_error(error: &BorderError) -> Error {
+    let exit = match error {
+        BorderError::Change(_) => Exit::Usage,
+        _ => Exit::Failed,
+    };
+    Error::new("policy", exit, error.to_string()).hint(error.hint())
 }
 
 pub(crate) fn config_error(error: &ConfigError) -> Error {

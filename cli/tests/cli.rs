@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use insta::{assert_snapshot, with_settings};
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 18] = [
     "init",
     "invite",
     "join",
@@ -18,6 +18,9 @@ const COMMANDS: [&str; 15] = [
     "status",
     "doctor",
     "nodes",
+    "policy",
+    "grant",
+    "revoke",
     "config",
     "completions",
     "version",

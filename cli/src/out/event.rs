@@ -1,5 +1,6 @@
 //! The events of `--json`: their names, keys and the keys' order are a contract.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use portway::api::{Finding, ListEntry, Outcome, Plan, VerifyReport};
@@ -50,6 +51,20 @@ pub(crate) enum Event<'a> {
     Node { name: &'a str, addresses: Vec<String>, site: Option<&'a str> },
     /// The known nodes changed.
     NodesChanged { name: &'a str, change: &'a str },
+    /// A policy is without mistakes.
+    PolicyChecked { file: &'a str, policies: Vec<String>, number: u64, digest: String },
+    /// Something is wrong with a policy, or worth a look.
+    PolicyMistake(PolicyMistake<'a>),
+    /// A request was decided.
+    Decision(Box<Decided<'a>>),
+    /// A case of a table was decided.
+    Case(Case<'a>),
+    /// A role of an identity.
+    Role { identity: &'a str, role: &'a str, dataset: String, until: Option<String> },
+    /// An identity that may do nothing.
+    Revoked { identity: &'a str },
+    /// The roles changed.
+    RolesChanged { identity: &'a str, change: &'a str, version: u64, signed_by: &'a str },
     /// A field of the configuration.
     Field(Field<'a>),
     /// What this build is.
@@ -101,6 +116,41 @@ pub(crate) struct Summary<'a> {
     verified: bool,
     failed: u64,
     skipped: u64,
+}
+
+/// See [`Event::PolicyMistake`].
+#[derive(Debug, Serialize)]
+pub(crate) struct PolicyMistake<'a> {
+    pub(crate) file: &'a str,
+    pub(crate) level: &'a str,
+    pub(crate) line: Option<usize>,
+    pub(crate) column: Option<usize>,
+    pub(crate) message: &'a str,
+    pub(crate) help: Option<&'a str>,
+}
+
+/// See [`Event::Decision`].
+#[derive(Debug, Serialize)]
+pub(crate) struct Decided<'a> {
+    pub(crate) verdict: &'a str,
+    pub(crate) reason: &'a str,
+    pub(crate) by: &'a [String],
+    pub(crate) policy: u64,
+    pub(crate) digest: String,
+    pub(crate) roles: u64,
+    pub(crate) attributes: BTreeMap<&'a str, &'a str>,
+}
+
+/// See [`Event::Case`].
+#[derive(Debug, Serialize)]
+pub(crate) struct Case<'a> {
+    pub(crate) file: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) passed: bool,
+    pub(crate) expected: &'a str,
+    pub(crate) verdict: &'a str,
+    pub(crate) reason: &'a str,
+    pub(crate) by: &'a [String],
 }
 
 /// See [`Event::Field`].
