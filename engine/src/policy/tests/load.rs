@@ -84,6 +84,8 @@ fn every_policy_has_an_id_of_its_own_and_a_reason_of_one_line() {
         let found = mistakes(&format!("@id(\"a\") @reason(\"{reason}\") {body}"));
         assert_eq!(found[0].message, "the @reason of a is too long, or not one line");
     }
+    let longest = "x".repeat(REASON_CHARS_MAX);
+    assert!(loaded(&format!("@id(\"a\") @reason(\"{longest}\") {body}")).is_ok());
     let template = mistakes("@id(\"a\") permit (principal == ?principal, action, resource);");
     assert!(template[0].message.contains("templates"), "{template:?}");
 }
