@@ -36,6 +36,10 @@ fn a_mistake_has_its_line_column_and_width() {
     let found = mistakes("@id(\"it\") permit (principal, action resource);");
     let place = found[0].place.as_ref().expect("a place");
     assert_eq!((place.line, place.column), (1, 37));
+    // The end of a text has no characters, and is pointed at all the same.
+    let found = mistakes("@id(\"it\")\npermit");
+    let place = found[0].place.as_ref().expect("a place");
+    assert_eq!((place.line, place.width), (2, 1));
 }
 
 #[test]
