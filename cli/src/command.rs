@@ -59,7 +59,7 @@ pub(crate) async fn run(cli: Cli, out: &Out) -> Result<Exit, Error> {
         Command::Audit(args) => audit::run(&context, &args),
         Command::Policy(args) => policy::run(&context, args),
         Command::Grant(args) => grant::grant(&context, args),
-        Command::Revoke(args) => grant::revoke(&context, args),
+        Command::Revoke(args) => grant::revoke(&context, &args),
         Command::Config(args) => config::run(&context, &args),
         Command::Completions(_) | Command::Version => Ok(Exit::Done),
     }

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use insta::{assert_snapshot, with_settings};
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 21] = [
     "init",
     "invite",
     "join",
@@ -19,6 +19,11 @@ const COMMANDS: [&str; 16] = [
     "doctor",
     "nodes",
     "limit",
+    "label",
+    "audit",
+    "policy",
+    "grant",
+    "revoke",
     "config",
     "completions",
     "version",

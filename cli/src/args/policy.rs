@@ -49,7 +49,11 @@ pub(crate) enum PolicyCommand {
         files: Vec<PathBuf>,
     },
     /// List the roles that are granted, and the identities that are revoked
-    Roles,
+    Roles {
+        /// Take this bundle in place of the one here first, if the CA signed it and it is not older
+        #[arg(long, value_name = "BUNDLE")]
+        take: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -72,9 +76,9 @@ pub(crate) struct Explain {
     /// The dataset's class [default: border.default_class]
     #[arg(long, value_name = "CLASS")]
     pub(crate) class: Option<Class>,
-    /// What would carry it
-    #[arg(long, value_name = "TRANSPORT", default_value = "quic", value_parser = carrier())]
-    pub(crate) transport: Transport,
+    /// What would carry it [default: quic for push and pull, else none]
+    #[arg(long, value_name = "TRANSPORT", value_parser = carrier())]
+    pub(crate) transport: Option<Transport>,
     /// When it would be, in UTC: 2026-12-31 or 2026-12-31T23:59:59Z [default: now]
     #[arg(long, value_name = "TIME", value_parser = utc::parse)]
     pub(crate) at: Option<i64>,

@@ -34,7 +34,7 @@ pub(super) fn grant(context: &Context<'_>, args: Grant) -> Result<Exit, Error> {
     )
 }
 
-pub(super) fn revoke(context: &Context<'_>, args: Revoke) -> Result<Exit, Error> {
+pub(super) fn revoke(context: &Context<'_>, args: &Revoke) -> Result<Exit, Error> {
     let who = identity(context, &context.config()?, &args.identity)?;
     let dataset = args.dataset.as_deref().map(dataset).transpose()?;
     let words = match &args.role {

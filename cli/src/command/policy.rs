@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use portway::api::{Error, Exit};
 use portway::base::{RelPath, SiteName, Tier, utc};
-use portway::config::{Config, read_policy, read_roles};
+use portway::config::{Config, read_policy, read_roles, take_roles};
 use portway::identity::Identity;
 use portway::policy::{
-    Action, BUILTIN, CaseResult, Cases, Explanation, Mistake, POLICY_BYTES_MAX, Policy,
-    PolicyError, Principal, Relabel, Request, Roles, SCHEMA, Side, Subject, Verdict,
+    Action, BUILTIN, BUNDLE_BYTES_MAX, CaseResult, Cases, Explanation, Mistake, POLICY_BYTES_MAX,
+    Policy, PolicyError, Principal, Relabel, Request, Roles, SCHEMA, Side, Subject, Transport,
+    Verdict,
 };
 
 use crate::args::{self, PolicyCommand};
@@ -35,7 +36,7 @@ pub(super) fn run(context: &Context<'_>, args: args::Policy) -> Result<Exit, Err
         PolicyCommand::Check { file } => check(context, file),
         PolicyCommand::Explain(args) => explain(context, *args),
         PolicyCommand::Test { files } => test(context, &files),
-        PolicyCommand::Roles => list_roles(context),
+        PolicyCommand::Roles { take } => list_roles(context, take.as_deref()),
     }
 }
 
@@ -49,18 +50,22 @@ fn own_text(context: &Context<'_>, config: &Config) -> Result<(String, String), 
     Ok((shown(&path), text_of(&path, POLICY_BYTES_MAX)?))
 }
 
-/// The text of a file of at most `limit` bytes.
-fn text_of(path: &Path, limit: usize) -> Result<String, Error> {
-    let failed = |message: String| {
-        Error::new("policy", Exit::Failed, format!("{}: {message}", shown(path)))
-            .hint("check the path, and your rights to read it")
-    };
-    let length = std::fs::metadata(path).map_err(|error| failed(told(&error)))?.len();
+fn unread(path: &Path, why: &str) -> Error {
+    Error::new("policy", Exit::Failed, format!("{}: {why}", shown(path)))
+        .hint("check the path, and your rights to read it")
+}
+
+/// The content of a file of at most `limit` bytes.
+fn bytes_of(path: &Path, limit: usize) -> Result<Vec<u8>, Error> {
+    let length = std::fs::metadata(path).map_err(|error| unread(path, &told(&error)))?.len();
     if length > limit as u64 {
-        return Err(failed(format!("it has more than {limit} bytes")));
+        return Err(unread(path, &format!("it has more than {limit} bytes")));
     }
-    let bytes = std::fs::read(path).map_err(|error| failed(told(&error)))?;
-    String::from_utf8(bytes).map_err(|_| failed("it is not a text".to_owned()))
+    std::fs::read(path).map_err(|error| unread(path, &told(&error)))
+}
+
+fn text_of(path: &Path, limit: usize) -> Result<String, Error> {
+    String::from_utf8(bytes_of(path, limit)?).map_err(|_| unread(path, "it is not a text"))
 }
 
 fn check(context: &Context<'_>, file: Option<PathBuf>) -> Result<Exit, Error> {
@@ -79,13 +84,20 @@ fn check(context: &Context<'_>, file: Option<PathBuf>) -> Result<Exit, Error> {
                 mistake(context.out, &name, "warning", warning);
             }
             let (ids, digest) = (policy.ids(), policy.version().digest.to_string());
-            context.out.text(&format!("{name}: {} policies, no mistakes", ids.len()));
+            context.out.text(&format!(
+                "{name}: {}, no mistakes",
+                counted(ids.len(), "policy", "policies")
+            ));
             let number = policy.version().number;
             context.out.event(&Event::PolicyChecked { file: &name, policies: ids, number, digest });
             Ok(Exit::Done)
         }
         Err(error) => Err(refused(context.out, &name, &error)),
     }
+}
+
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// Tells every mistake of a policy, and what to do.
@@ -95,8 +107,7 @@ fn refused(out: &Out, name: &str, error: &PolicyError) -> Error {
             for one in mistakes {
                 mistake(out, name, "mistake", one);
             }
-            let count = mistakes.len();
-            format!("{name}: {count} mistake{}", if count == 1 { "" } else { "s" })
+            format!("{name}: {}", counted(mistakes.len(), "mistake", "mistakes"))
         }
         other => format!("{name}: {other}"),
     };
@@ -234,6 +245,8 @@ fn explain(context: &Context<'_>, args: args::Explain) -> Result<Exit, Error> {
         }
         (None, _) => subject.side.clone(),
     };
+    let moves = args.action.moves_content();
+    let usual = if moves { Transport::Quic } else { Transport::None };
     let request = Request {
         who,
         action: args.action,
@@ -241,7 +254,7 @@ fn explain(context: &Context<'_>, args: args::Explain) -> Result<Exit, Error> {
         class: args.class.unwrap_or_else(|| config.classes.default_class().clone()),
         from,
         to,
-        transport: args.transport,
+        transport: args.transport.unwrap_or(usual),
         relabel: args.new_class.map(|class| Relabel { class, second }),
     };
     let policy = read_policy(&context.home, &config).map_err(|error| border_error(&error))?;
@@ -309,11 +322,12 @@ fn test(context: &Context<'_>, files: &[PathBuf]) -> Result<Exit, Error> {
         count += results.len();
         failed += results.iter().filter(|result| !result.passed()).count();
     }
-    context.out.report(&format!("{count} cases, {failed} failed"));
+    context.out.report(&format!("{}, {failed} failed", counted(count, "case", "cases")));
     if failed == 0 {
         return Ok(Exit::Done);
     }
-    let message = format!("{failed} of {count} cases were not decided as expected");
+    let cases = counted(count, "case", "cases");
+    let message = format!("{failed} of {cases} not decided as expected");
     Err(Error::new("cases-failed", Exit::Failed, message)
         .hint("correct the policy, or the cases that say what it should do"))
 }
@@ -343,9 +357,15 @@ fn told_case(out: &Out, file: &str, result: &CaseResult) {
     out.text(&text);
 }
 
-fn list_roles(context: &Context<'_>) -> Result<Exit, Error> {
+fn list_roles(context: &Context<'_>, take: Option<&Path>) -> Result<Exit, Error> {
     let identity = context.engine(&context.config()?)?.identity()?;
-    let roles = read_roles(&context.home, &identity).map_err(|error| border_error(&error))?;
+    let roles = match take {
+        None => read_roles(&context.home, &identity),
+        Some(path) => {
+            take_roles(&context.home, &identity, &bytes_of(path, BUNDLE_BYTES_MAX)?, path)
+        }
+    };
+    let roles = roles.map_err(|error| border_error(&error))?;
     for (grant, until) in roles.grants() {
         let (dataset, until) = (grant.dataset.to_string(), until.map(utc::text));
         let end = until.as_ref().map_or_else(String::new, |until| format!("  until {until}"));

@@ -1,131 +1,25 @@
 //! What decides on a node: the policy and the roles in its home, by number and version.
 
+mod error;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+pub use self::error::BorderError;
 use super::home::write_atomic;
 use super::{Config, Home};
 use crate::base::Digest;
-use crate::identity::{AuditKey, AuditKeyError, BundleError, Identity, SealError, Voucher};
-use crate::manifest::DecodeError;
+use crate::identity::{AuditKey, BundleError, Identity, Voucher};
 use crate::policy::{
-    BUILTIN, BUNDLE_BYTES_MAX, Bundle, ChangeError, Decider, POLICY_BYTES_MAX, Policy, PolicyError,
-    Roles,
+    BUILTIN, BUNDLE_BYTES_MAX, Bundle, ChangeError, Decider, POLICY_BYTES_MAX, Policy, Roles,
 };
 
 /// Largest note of what was seen, in bytes.
 const SEEN_BYTES_MAX: u64 = 256;
-
-/// Why there is no policy or there are no roles to decide with, or why roles were not changed.
-#[derive(Debug, thiserror::Error)]
-pub enum BorderError {
-    /// A file cannot be read or written.
-    #[error("{} cannot be {action}: {source}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What was tried, as a participle.
-        action: &'static str,
-        /// The system's words.
-        source: io::Error,
-    },
-    /// A file is not UTF-8 text.
-    #[error("{} is not a text", path.display())]
-    Text {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A file is larger than any of its kind.
-    #[error("{} has more than {limit} bytes", path.display())]
-    Large {
-        /// The file.
-        path: PathBuf,
-        /// The bound in bytes.
-        limit: u64,
-    },
-    /// The policy is wrong.
-    #[error("{}: {source}", path.display())]
-    Policy {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        source: PolicyError,
-    },
-    /// The file of roles holds none.
-    #[error("{}: {source}", path.display())]
-    Bundle {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        source: DecodeError,
-    },
-    /// The roles do not count here.
-    #[error("{}: {source}", path.display())]
-    Voucher {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: BundleError,
-    },
-    /// The roles are older than those that counted here before.
-    #[error("{} holds version {found} of the roles, and version {seen} counted already", path.display())]
-    Older {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        found: u64,
-        /// The version that was seen.
-        seen: u64,
-    },
-    /// The note of what was seen is not one.
-    #[error("{} is damaged", path.display())]
-    Seen {
-        /// The file.
-        path: PathBuf,
-    },
-    /// This node's key for signing roles cannot be read.
-    #[error(transparent)]
-    Key(#[from] AuditKeyError),
-    /// The roles were not signed.
-    #[error(transparent)]
-    Seal(#[from] SealError),
-    /// The change makes no sense.
-    #[error(transparent)]
-    Change(#[from] ChangeError),
-}
-
-impl BorderError {
-    /// What to do about it.
-    pub fn hint(&self) -> &'static str {
-        match self {
-            Self::File { .. } => "check who owns the file, and the disk's space",
-            Self::Text { .. } | Self::Policy { .. } => {
-                "portway policy check says what is wrong, line by line"
-            }
-            Self::Large { .. } => "check that it is the file that was meant",
-            Self::Bundle { .. } | Self::Voucher { .. } | Self::Older { .. } => {
-                "take the bundle of roles anew from the node that grants them"
-            }
-            Self::Seen { .. } => {
-                "remove the file after making sure that policy and roles are the latest"
-            }
-            Self::Key(_) | Self::Seal(_) => "check the folder of identities and who owns it",
-            Self::Change(error) => match error {
-                ChangeError::Revoked { .. } => {
-                    "portway grant IDENTITY, without a role, readmits it first"
-                }
-                ChangeError::Nothing { .. } | ChangeError::Already { .. } => {
-                    "portway policy roles lists what is granted and revoked"
-                }
-                ChangeError::Over => "give a time that is to come",
-                ChangeError::Full { .. } | ChangeError::Large => "revoke what is not needed",
-                ChangeError::Path | ChangeError::Versions => "give another dataset",
-            },
-        }
-    }
-}
 
 /// What counted here last: a version that goes back is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -162,8 +56,25 @@ impl Home {
 pub fn decider(home: &Home, config: &Config, identity: &Identity) -> Decider {
     match ground(home, config, identity) {
         Ok((policy, roles)) => Decider::new(policy, roles),
-        Err(error) => Decider::broken(&format!("{error} (hint: {})", error.hint())),
+        Err(error) => Decider::broken(&told(&error)),
     }
+}
+
+/// Has a decider decide by what lies in the home now: to be called when it may have changed. Answers
+/// are kept where nothing did.
+pub fn refresh(decider: &Decider, home: &Home, config: &Config, identity: &Identity) {
+    match ground(home, config, identity) {
+        Ok((policy, roles)) => {
+            if decider.version() != Some((policy.version(), roles.version())) {
+                decider.replace(policy, roles);
+            }
+        }
+        Err(error) => decider.fail(&told(&error)),
+    }
+}
+
+fn told(error: &BorderError) -> String {
+    format!("{error} (hint: {})", error.hint())
 }
 
 /// The policy and the roles that count, and a note of them.
@@ -175,13 +86,20 @@ pub fn ground(
     config: &Config,
     identity: &Identity,
 ) -> Result<(Policy, Roles), BorderError> {
-    let policy = read_policy(home, config)?;
-    let roles = read_roles(home, identity)?;
-    let version = policy.version();
-    let seen = Seen { policy: (version.number, version.digest), roles: roles.version() };
-    if read_seen(home)? != seen {
-        write_seen(home, seen)?;
+    let look = || {
+        let (policy, roles) = (read_policy(home, config)?, read_roles(home, identity)?);
+        let version = policy.version();
+        let seen = Seen { policy: (version.number, version.digest), roles: roles.version() };
+        Ok::<_, BorderError>((policy, roles, seen))
+    };
+    let (policy, roles, seen) = look()?;
+    if read_seen(home)? == seen {
+        return Ok((policy, roles));
     }
+    // Somebody may change the roles meanwhile, and the note must not go back.
+    let _held = lock(home)?;
+    let (policy, roles, seen) = look()?;
+    write_seen(home, seen)?;
     Ok((policy, roles))
 }
 
@@ -199,10 +117,7 @@ pub fn read_policy(home: &Home, config: &Config) -> Result<Policy, BorderError> 
             String::from_utf8(bytes).map_err(|_| BorderError::Text { path: path.clone() })?
         }
         None if named.is_none() => BUILTIN.to_owned(),
-        None => {
-            let source = io::ErrorKind::NotFound.into();
-            return Err(BorderError::File { path, action: "read", source });
-        }
+        None => return Err(BorderError::Missing { path }),
     };
     let jurisdictions = config.sites.iter();
     let jurisdictions: BTreeMap<_, _> = jurisdictions
@@ -259,6 +174,39 @@ pub fn change_roles(
     identity: &Identity,
     change: impl FnOnce(&Roles) -> Result<Roles, ChangeError>,
 ) -> Result<(Roles, Voucher), BorderError> {
+    let _held = lock(home)?;
+    let roles = change(&read_roles(home, identity)?)?;
+    let (bundle, voucher) = identity.seal_roles(&home.identity_dir(), roles)?;
+    Ok((write_roles(home, bundle)?, voucher))
+}
+
+/// Takes the bundle of another node, which came from `origin`, in place of the one in the home.
+///
+/// # Errors
+/// It is no bundle, the CA did not sign it, or it is older than the one here; what counted goes on to
+/// count.
+pub fn take_roles(
+    home: &Home,
+    identity: &Identity,
+    bytes: &[u8],
+    origin: &Path,
+) -> Result<Roles, BorderError> {
+    let path = || origin.to_owned();
+    let bundle = Bundle::decode(bytes);
+    let bundle = bundle.map_err(|source| BorderError::Bundle { path: path(), source })?;
+    let _held = lock(home)?;
+    match judge(home, identity, &bundle) {
+        Ok(Voucher::Ca) => {}
+        Ok(Voucher::Node) => return Err(BorderError::NotByCa { path: path() }),
+        Err(source) => return Err(BorderError::Voucher { path: path(), source }),
+    }
+    let taken = read_roles(home, identity)?.succeed(bundle.roles.clone());
+    taken.map_err(|source| BorderError::Succeed { path: path(), source })?;
+    write_roles(home, bundle)
+}
+
+/// Keeps others from changing the roles until it is dropped.
+fn lock(home: &Home) -> Result<File, BorderError> {
     let dir = home.policy_dir();
     let failed = |action| {
         let path = dir.clone();
@@ -268,17 +216,16 @@ pub fn change_roles(
     std::fs::create_dir_all(&dir).map_err(failed("made"))?;
     let held = File::open(&dir).map_err(failed("opened"))?;
     held.lock().map_err(failed("locked"))?;
-    let roles = change(&read_roles(home, identity)?)?;
-    let (bundle, voucher) = identity.seal_roles(&home.identity_dir(), roles)?;
+    Ok(held)
+}
+
+fn write_roles(home: &Home, bundle: Bundle) -> Result<Roles, BorderError> {
     let path = home.roles_file();
-    write_atomic(&path, &bundle.encode()).map_err(|source| BorderError::File {
-        path,
-        action: "written",
-        source,
-    })?;
-    let version = bundle.roles.version();
-    write_seen(home, Seen { roles: version, ..read_seen(home)? })?;
-    Ok((bundle.roles, voucher))
+    let seen = Seen { roles: bundle.roles.version(), ..read_seen(home)? };
+    let written = write_atomic(&path, &bundle.encode());
+    written.map_err(|source| BorderError::File { path, action: "written", source })?;
+    write_seen(home, seen)?;
+    Ok(bundle.roles)
 }
 
 /// The content of a file of at most `limit` bytes; `None` if it is not there.
@@ -317,6 +264,3 @@ fn write_seen(home: &Home, seen: Seen) -> Result<(), BorderError> {
     home.create().map_err(failed)?;
     write_atomic(&path, text.as_bytes()).map_err(failed)
 }
-
-#[cfg(test)]
-mod tests;

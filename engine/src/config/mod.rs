@@ -14,7 +14,9 @@ mod ports;
 mod setting;
 mod similar;
 
-pub use border::{BorderError, change_roles, decider, ground, read_policy, read_roles};
+pub use border::{
+    BorderError, change_roles, decider, ground, read_policy, read_roles, refresh, take_roles,
+};
 pub use edit::{EditError, add_node, remove_node, set_limit};
 pub use endpoint::{Endpoint, ParseEndpointError};
 pub use entries::{Link, Node, Site};

@@ -153,6 +153,12 @@ mod tests {
     }
 
     #[test]
+    fn of_two_classes_that_nobody_knows_the_first_is_kept() {
+        let order = Classes::default();
+        assert_eq!(order.join(&class("x"), &class("y")), &class("x"));
+    }
+
+    #[test]
     fn the_join_is_the_highest_and_an_unknown_class_is_above_all() {
         let order = Classes::default();
         let all = classes(&["public", "internal", "confidential", "restricted", "nonesuch"]);

@@ -158,12 +158,21 @@ impl Policy {
             tell("principal.kind", subject.kind.as_str().to_owned());
             tell("principal.domain", subject.domain);
             tell("principal.site", subject.side.site.to_string());
+            tell("principal.site.tier", subject.side.tier.to_string());
+            tell("principal.site.jurisdiction", self.jurisdiction(&subject.side).to_owned());
             tell("principal.name", subject.name);
         }
-        let held = |who| roles.held(who, &request.path, now).roles.join(", ");
+        let held = |who| match &roles.held(who, &request.path, now).roles[..] {
+            [] => "-".to_owned(),
+            roles => roles.join(", "),
+        };
         tell("principal in Role", held(&request.who));
         tell("resource.path", path_id(&request.path));
         tell("resource.class", request.class.to_string());
+        let rank = self.classes.rank(&request.class);
+        tell("resource.class.lowest", (rank == Some(0)).to_string());
+        let highest = self.classes.order().len() - 1;
+        tell("resource.class.highest", (rank == Some(highest)).to_string());
         tell("resource.site", request.from.site.to_string());
         for (name, side) in [("context.from", &request.from), ("context.to", &request.to)] {
             tell(name, side.site.to_string());

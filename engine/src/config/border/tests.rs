@@ -124,7 +124,10 @@ fn a_policy_that_is_wrong_missing_or_unreadable_denies_with_the_reason() {
     node.config.settings.border.policy = Some("/nowhere/policy.cedar".into());
     let (verdict, told) = node.decide(Action::Push);
     assert_eq!(verdict, Verdict::Denied);
-    assert!(told.contains("/nowhere/policy.cedar cannot be read"), "{told}");
+    assert!(
+        told.contains("/nowhere/policy.cedar, which border.policy names, is not there"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -205,4 +208,63 @@ fn changes_at_the_same_time_are_all_kept() {
     });
     let roles = read_roles(&node.home, &node.identity).expect("roles");
     assert_eq!((roles.version(), roles.grants().count()), (8, 8));
+}
+
+#[test]
+fn a_bundle_of_another_node_is_taken_if_the_ca_signed_it_and_it_is_not_older() {
+    let node = Node::new();
+    let bundle = || std::fs::read(node.home.roles_file()).expect("a bundle");
+    let take = |bytes: &[u8]| {
+        take_roles(&node.home, &node.identity, bytes, Path::new("/from/roles.bundle"))
+            .map(|roles| roles.version())
+            .map_err(|error| error.to_string())
+    };
+    node.grant("reader").expect("granted");
+    let first = bundle();
+    let fork = {
+        let second = Node { identity: node.identity.clone(), ..Node::new() };
+        let to = second.home.identity_dir();
+        for file in ["ca.key", "ca.pem"] {
+            std::fs::copy(node.home.identity_dir().join(file), to.join(file)).expect("copied");
+        }
+        second.grant("writer").expect("granted");
+        std::fs::read(second.home.roles_file()).expect("a bundle")
+    };
+    assert_eq!(take(&first), Ok(1));
+    let told = "/from/roles.bundle: there are two different roles of version 1";
+    assert_eq!(take(&fork), Err(told.to_owned()));
+    node.grant("admin").expect("granted");
+    let second = bundle();
+    let told = "/from/roles.bundle: the roles are version 1, older than version 2 that counts here";
+    assert_eq!(take(&first), Err(told.to_owned()));
+    assert_eq!(bundle(), second, "what counted goes on to count");
+    assert_eq!(take(&second), Ok(2));
+    assert!(take(b"nothing").expect_err("refused").starts_with("/from/roles.bundle: "));
+    let stranger = Node::new();
+    stranger.grant("admin").expect("granted");
+    let foreign = std::fs::read(stranger.home.roles_file()).expect("a bundle");
+    assert!(take(&foreign).expect_err("refused").contains("trust domain"));
+    std::fs::remove_file(node.home.identity_dir().join("ca.key")).expect("removed");
+    node.grant("writer").expect("granted");
+    let told = "/from/roles.bundle is not signed by the CA of the trust domain";
+    assert_eq!(take(&bundle()), Err(told.to_owned()));
+}
+
+#[test]
+fn a_decider_follows_what_lies_in_the_home() {
+    let node = Node::new();
+    let decider = decider(&node.home, &node.config, &node.identity);
+    let refresh = || refresh(&decider, &node.home, &node.config, &node.identity);
+    let first = decider.version().expect("it decides");
+    refresh();
+    assert_eq!(decider.version(), Some(first));
+    node.grant("reader").expect("granted");
+    refresh();
+    assert_eq!(decider.version(), Some((first.0, 1)));
+    node.write_policy("nothing");
+    refresh();
+    assert_eq!(decider.version(), None, "it denies everything");
+    node.write_policy(OPEN);
+    refresh();
+    assert_eq!(decider.version().map(|(policy, _)| policy.number), Some(2));
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::manifest::DecodeError;
+use crate::policy::bundle::BODY_BYTES_MAX;
 use crate::policy::fuzz::bundle_of_three;
 
 #[test]
@@ -51,8 +52,8 @@ fn every_cut_and_every_changed_length_is_refused() {
 fn there_is_one_form_of_each() {
     let bundle = bundle_of_three();
     let bytes = bundle.encode();
-    let body = 16..bytes.len() - 12;
-    let first = body.start + 12..body.start + 12 + 2 + 43 + 6 + 2 + 1;
+    let body_range = 16..bytes.len() - 12;
+    let first = body_range.start + 12..body_range.start + 12 + 2 + 43 + 6 + 2 + 1;
     let second = first.end..first.end + 2 + 43 + 7 + 2 + 3 + 1 + 8;
     let swapped = [
         &bytes[..first.start],
@@ -63,8 +64,21 @@ fn there_is_one_form_of_each() {
     .concat();
     assert_eq!(swapped.len(), bytes.len());
     assert_eq!(Bundle::decode(&swapped), Err(DecodeError::Field { field: "order of grants" }));
-    let twice = [&bytes[..first.end], &bytes[first.clone()], &bytes[second.end..]].concat();
-    assert!(Bundle::decode(&twice).is_err());
+    // One of them twice in place of both, and the revoked identity twice.
+    let with = |parts: &[&[u8]]| {
+        let body = parts.concat();
+        let len = (body.len() as u64).to_le_bytes();
+        [&bytes[..8], &len, &body, &bytes[body_range.end..]].concat()
+    };
+    let head = &bytes[body_range.start..first.start];
+    let rest = &bytes[second.end..body_range.end];
+    let (one, other) = (&bytes[first.clone()], &bytes[second.clone()]);
+    assert_eq!(with(&[head, one, other, rest]), bytes);
+    let twice = with(&[head, one, one, rest]);
+    assert_eq!(Bundle::decode(&twice), Err(DecodeError::Field { field: "order of grants" }));
+    let identity = &rest[2..];
+    let twice = with(&[head, one, other, &[2, 0], identity, identity]);
+    assert_eq!(Bundle::decode(&twice), Err(DecodeError::Field { field: "order of identities" }));
     let mut flag = bytes.clone();
     flag[first.end - 1] = 2;
     assert_eq!(Bundle::decode(&flag), Err(DecodeError::Field { field: "until" }));
@@ -91,10 +105,17 @@ fn roles_never_outgrow_a_bundle() {
         }
         count += 1;
     };
-    assert!(count > 400);
+    // The next one would have passed the bound: what is free is less than it takes.
+    let bytes = Bundle { roles: roles.clone(), ..bundle_of_three() }.encode().len();
+    assert!(bytes > BUNDLE_BYTES_MAX - 4096 - 255 - 2048, "{bytes}");
     assert_eq!(full, ChangeError::Large);
     let grant = Grant { identity: long(count), role: role("reader"), dataset: path("") };
     assert_eq!(roles.grant(grant, None, NOW), Err(ChangeError::Large));
+    // What is free can be used to the last byte.
+    let free = BODY_BYTES_MAX - roles.encoded_len() - 2;
+    let of = |len: usize| format!("spiffe://d/{}", "x".repeat(len - 11)).parse().expect("an id");
+    assert_eq!(roles.revoke_identity(&of(free + 1)), Err(ChangeError::Large));
+    let roles = roles.revoke_identity(&of(free)).expect("it fits");
     let bundle = Bundle { roles, ..bundle_of_three() };
     let bytes = bundle.encode();
     assert!(bytes.len() <= BUNDLE_BYTES_MAX);

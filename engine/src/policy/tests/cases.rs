@@ -115,6 +115,8 @@ fn what_makes_no_sense_is_told_with_its_place() {
     }
     let classes = told(&TABLE.replace("default_class = \"closed\"", "default_class = \"x\""));
     assert_eq!(classes, Err("x is none of the classes open, closed".to_owned()));
+    let longest = format!("{TABLE}{}", " ".repeat(CASES_BYTES_MAX - TABLE.len()));
+    assert_eq!(told(&longest), Ok(()));
     let long = " ".repeat(CASES_BYTES_MAX + 1);
     assert_eq!(Cases::parse(&long).err(), Some(CasesError::Large { len: CASES_BYTES_MAX + 1 }));
 }

@@ -36,6 +36,10 @@ fn a_mistake_has_its_line_column_and_width() {
     let found = mistakes("@id(\"it\") permit (principal, action resource);");
     let place = found[0].place.as_ref().expect("a place");
     assert_eq!((place.line, place.column), (1, 37));
+    // The end of a text has no characters, and is pointed at all the same.
+    let found = mistakes("@id(\"it\")\npermit");
+    let place = found[0].place.as_ref().expect("a place");
+    assert_eq!((place.line, place.width), (2, 1));
 }
 
 #[test]
@@ -84,6 +88,8 @@ fn every_policy_has_an_id_of_its_own_and_a_reason_of_one_line() {
         let found = mistakes(&format!("@id(\"a\") @reason(\"{reason}\") {body}"));
         assert_eq!(found[0].message, "the @reason of a is too long, or not one line");
     }
+    let longest = "x".repeat(REASON_CHARS_MAX);
+    assert!(loaded(&format!("@id(\"a\") @reason(\"{longest}\") {body}")).is_ok());
     let template = mistakes("@id(\"a\") permit (principal == ?principal, action, resource);");
     assert!(template[0].message.contains("templates"), "{template:?}");
 }
@@ -277,10 +283,14 @@ fn an_explanation_names_every_attribute() {
             "principal.kind = workload",
             "principal.domain = d",
             "principal.site = dc1",
+            "principal.site.tier = private",
+            "principal.site.jurisdiction = unknown",
             "principal.name = train",
             "principal in Role = reader",
             "resource.path = checkpoints/step-1",
             "resource.class = internal",
+            "resource.class.lowest = false",
+            "resource.class.highest = false",
             "resource.site = dc1",
             "context.from = dc1",
             "context.from.tier = private",
@@ -297,7 +307,7 @@ fn an_explanation_names_every_attribute() {
     let second = principal("private", "dc1", "node", "gpu-2");
     let explained = builtin().explain(&relabel("dc1", "public", Some(second)), &roles, NOW);
     let last: Vec<&str> =
-        explained.attributes[20..].iter().map(|(name, _)| name.as_str()).collect();
+        explained.attributes[24..].iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(
         last,
         ["context.class", "context.lowers", "context.second", "context.second in Role"]

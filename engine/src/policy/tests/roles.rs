@@ -90,6 +90,12 @@ fn there_is_no_more_of_anything_than_its_bound() {
     let long = RelPath::from_bytes(&[&[b'a'; 255][..]; 17].join(&b'/')).expect("a path");
     let long = Grant { dataset: long, ..grant(&who, "reader", "") };
     assert_eq!(Roles::default().grant(long, None, NOW), Err(ChangeError::Path));
+    // 4,096 bytes: fifteen components of 255, one of 254, and one of one, with slashes.
+    let names = [vec![&[b'a'; 255][..]; 15], vec![&[b'a'; 254][..], &b"a"[..]]].concat();
+    let longest = RelPath::from_bytes(&names.join(&b'/')).expect("a path");
+    assert_eq!(longest.as_bytes().len(), 4096);
+    let longest = Grant { dataset: longest, ..grant(&who, "reader", "") };
+    assert!(Roles::default().grant(longest, None, NOW).is_ok());
     let last = Roles { version: u64::MAX, ..Roles::default() };
     assert_eq!(last.revoke_identity(&who), Err(ChangeError::Versions));
 }
