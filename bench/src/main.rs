@@ -1,9 +1,11 @@
 //! `portway-bench`: data sets, an independent comparison, a kill loop, and measurements.
 
+mod columns;
 mod compare;
 mod data;
 mod events;
 mod kill;
+mod model;
 mod nodes;
 mod peers;
 #[allow(dead_code, reason = "until the first command writes results")]
@@ -39,6 +41,8 @@ enum Command {
     Peers(peers::PeersArgs),
     /// Measure pushes over an emulated link; prints Markdown
     Wan(wan::WanArgs),
+    /// Say which links a workload needs, what they cost, and why
+    Size(model::SizeArgs),
     /// Print the last value of a field in the JSON lines of standard input
     Field(events::FieldArgs),
     /// Wait until a running `--json` transfer has moved a share of its bytes
@@ -79,6 +83,7 @@ fn run(command: Command) -> Result<bool> {
         Command::KillLoop(args) => kill::run(&args),
         Command::Peers(args) => peers::run(&args),
         Command::Wan(args) => wan::run(&args),
+        Command::Size(args) => model::run(&args),
         Command::Field(args) => events::field(&args),
         Command::WaitProgress(args) => events::wait_progress(&args),
         Command::DigestRate => {
