@@ -43,6 +43,8 @@ enum Command {
     Wan(wan::WanArgs),
     /// Say which links a workload needs, what they cost, and why
     Size(model::SizeArgs),
+    /// Replay the busiest stretch of a workload over an emulated link, and over a smaller one
+    Replay(model::ReplayArgs),
     /// Print the last value of a field in the JSON lines of standard input
     Field(events::FieldArgs),
     /// Wait until a running `--json` transfer has moved a share of its bytes
@@ -84,6 +86,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Peers(args) => peers::run(&args),
         Command::Wan(args) => wan::run(&args),
         Command::Size(args) => model::run(&args),
+        Command::Replay(args) => model::replay(&args),
         Command::Field(args) => events::field(&args),
         Command::WaitProgress(args) => events::wait_progress(&args),
         Command::DigestRate => {

@@ -28,13 +28,22 @@ const CPU_S_PER_GB: f64 = 1.54;
 /// Files per second (README: a million files of 4 KiB in 82 s).
 const FILES_PER_S: f64 = 12_000.0;
 
+/// A stage that every byte passes on a node.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Stage {
+    /// Its name in results of `local`.
+    pub(crate) name: &'static str,
+    /// What the whole node does of it.
+    pub(crate) rate: ByteRate,
+}
+
 /// Rates of one node that a measurement or the README says.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Engine {
     /// CPU seconds that the busier end spends on 10^9 bytes.
     pub(crate) cpu_s_per_gb: f64,
     /// The slowest stage of a node by itself, where it was measured.
-    pub(crate) stage: Option<ByteRate>,
+    pub(crate) stage: Option<Stage>,
 }
 
 impl Default for Engine {
@@ -136,8 +145,11 @@ pub(crate) fn node_limits(flow: &Flow, node: &NodeLimits, engine: Engine) -> Vec
         let spent = engine.cpu_s_per_gb;
         limits.push(whole(&format!("{cores} processors at {spent} s for a GB handle"), rate));
     }
-    if let Some(rate) = engine.stage {
-        limits.push(whole("the slowest measured stage handles", rate.0));
+    if let Some(stage) = engine.stage {
+        limits.push(whole(
+            &format!("`{}`, the slowest measured stage, has", stage.name),
+            stage.rate.0,
+        ));
     }
     if flow.files > 1 {
         let rate = flow.size.0 / flow.files as f64 * FILES_PER_S;

@@ -153,7 +153,8 @@ fn the_same_seed_gives_the_same_page_and_another_does_not() {
     let flows = "[[flow]]\nname = 'f'\nsize = '1 GB'\nevery = '1 h'\nrandom = true\n";
     let page = |seed: u64| {
         let workload = workload(&format!("seed = {seed}\nweeks = 4"), flows);
-        text::page(&Plan::make(&workload, Engine::default()).unwrap())
+        let plan = Plan::make(&workload, Engine::default()).unwrap();
+        text::page(&plan, &reason::sentences(&plan))
     };
     assert_eq!(page(1), page(1));
     assert_ne!(page(1), page(2));
@@ -169,7 +170,7 @@ fn the_example_has_its_plan() {
         let workload = Workload::parse(&std::fs::read_to_string(name).unwrap()).unwrap();
         let plan = Plan::make(&workload, Engine::default()).unwrap();
         let stem = name.file_stem().unwrap().to_string_lossy().into_owned();
-        insta::assert_snapshot!(stem, text::page(&plan));
+        insta::assert_snapshot!(stem, text::page(&plan, &reason::sentences(&plan)));
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::calendar::{DAYS, WEEK_S};
 use super::plan::{OptionPlan, Plan};
-use super::reason::{self, rate};
+use super::reason::rate;
 use super::unit::{LinkRate, Share, Size, Time};
 use super::workload::Flow;
 use crate::columns::Columns;
@@ -13,8 +13,8 @@ use crate::result::{Row, Unit};
 /// Widest line of sentences.
 const WIDTH: usize = 100;
 
-/// Everything, as a page of text.
-pub(crate) fn page(plan: &Plan<'_>) -> String {
+/// Everything, as a page of text; `reasons` are its sentences.
+pub(crate) fn page(plan: &Plan<'_>, reasons: &[String]) -> String {
     let workload = plan.workload;
     let mut page = format!("{}\n", workload.name);
     let mut section = |title: &str, body: &dyn std::fmt::Display| {
@@ -33,7 +33,7 @@ pub(crate) fn page(plan: &Plan<'_>) -> String {
         let tenths: Vec<f64> = usage.hours.iter().map(|weeks| weeks[1]).collect();
         section(&title, &hours(&tenths));
     }
-    section("Why", &wrapped(&reason::sentences(plan)));
+    section("Why", &wrapped(reasons));
     page
 }
 

@@ -9,8 +9,8 @@ use serde::de::{Deserializer, Error as _};
 use super::calendar::{Hours, Moment, WEEK_S};
 use super::unit::{ByteRate, Growth, LinkRate, Monthly, PerGb, PerMbit, Share, Size, Time};
 
-/// Arrivals that a flow may have in a week: what comes more often is one flow with larger sizes.
-const ARRIVALS_MAX: f64 = 5_000.0;
+/// Arrivals that a flow may have in all weeks: what comes more often is gathered to larger sizes.
+const ARRIVALS_MAX: f64 = 500_000.0;
 /// Weeks and months that may be asked for.
 const WEEKS_MAX: usize = 520;
 const MONTHS_MAX: u32 = 120;
@@ -270,6 +270,11 @@ impl Flow {
         self.deadline.unwrap_or(self.every).0
     }
 
+    /// Whether a sample has to say something of it.
+    pub(crate) fn is_measured(&self) -> bool {
+        [self.changed, self.encoded].contains(&Fraction::Measured)
+    }
+
     /// When it may move.
     pub(crate) fn hours(&self) -> &Hours {
         const ALWAYS: &Hours = &Hours::ALWAYS;
@@ -370,11 +375,16 @@ impl Flow {
             say("spread", "sizes that vary by more than 100 % would be negative".into());
         }
         let every = self.every.0;
-        if every * ARRIVALS_MAX < WEEK_S {
-            let least = Time(WEEK_S / ARRIVALS_MAX);
-            let what = format!("{} is too often; at least {least}: gather some in one", self.every);
+        let simulated_s = weeks as f64 * WEEK_S;
+        if every * ARRIVALS_MAX < simulated_s {
+            let least = Time(simulated_s / ARRIVALS_MAX);
+            let what = format!(
+                "{} is too often for {weeks} weeks; at least {least}: gather some in one, or take \
+                 fewer weeks",
+                self.every
+            );
             say("every", what);
-        } else if every > weeks as f64 * WEEK_S {
+        } else if every > simulated_s {
             let what =
                 format!("{} is longer than the {weeks} weeks that are simulated", self.every);
             say("every", what);

@@ -75,7 +75,11 @@ fn each_contradiction_is_named() {
         ("every = '1 h'", "every = '1 h'\nchanged = '120 %'", "flow `f`, changed: 120 % is more"),
         ("every = '1 h'", "every = '1 h'\nencoded = '0 %'", "flow `f`, encoded: with 0 % nothing"),
         ("every = '1 h'", "every = '1 h'\nspread = '150 %'", "flow `f`, spread: sizes that vary"),
-        ("every = '1 h'", "every = '1 s'", "flow `f`, every: 1 s is too often; at least 2.02 min"),
+        (
+            "every = '1 h'",
+            "every = '1 s'",
+            "flow `f`, every: 1 s is too often for 52 weeks; at least 1.05 min",
+        ),
         ("every = '1 h'", "every = '400 d'", "flow `f`, every: 9600 h is longer than the 52 weeks"),
         (
             "every = '1 h'",
