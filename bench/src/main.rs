@@ -8,7 +8,7 @@ mod kill;
 mod model;
 mod nodes;
 mod peers;
-#[allow(dead_code, reason = "until the first command writes results")]
+mod report;
 mod result;
 mod rng;
 mod size;
@@ -45,6 +45,8 @@ enum Command {
     Size(model::SizeArgs),
     /// Replay the busiest stretch of a workload over an emulated link, and over a smaller one
     Replay(model::ReplayArgs),
+    /// Show results as tables, and as a page with pictures
+    Report(report::ReportArgs),
     /// Print the last value of a field in the JSON lines of standard input
     Field(events::FieldArgs),
     /// Wait until a running `--json` transfer has moved a share of its bytes
@@ -87,6 +89,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Wan(args) => wan::run(&args),
         Command::Size(args) => model::run(&args),
         Command::Replay(args) => model::replay(&args),
+        Command::Report(args) => report::run(&args),
         Command::Field(args) => events::field(&args),
         Command::WaitProgress(args) => events::wait_progress(&args),
         Command::DigestRate => {

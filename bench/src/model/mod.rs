@@ -12,7 +12,7 @@ mod replay;
 mod sample;
 mod share;
 mod text;
-mod unit;
+pub(crate) mod unit;
 mod workload;
 
 use std::path::PathBuf;
@@ -26,6 +26,7 @@ use self::plan::Plan;
 use self::workload::{Flow, Workload};
 use crate::result::{Document, Kind};
 
+pub(crate) use self::calendar::DAYS;
 pub(crate) use self::replay::{ReplayArgs, run as replay};
 pub(crate) use self::text::{hours, wrapped};
 

@@ -20,6 +20,9 @@ use crate::wan::{self, Relay};
 
 /// How much smaller the second link is.
 const SMALLER: f64 = 0.1;
+/// What the least link is made smaller by to find the transfer that it is for: more than it is
+/// inexact by.
+const A_LITTLE: f64 = 1e-3;
 /// Longest stretch that is replayed, in seconds.
 const STRETCH_S: f64 = 180.0;
 /// Longest that a transfer may take after it was due.
@@ -98,14 +101,17 @@ impl<'a> Stretch<'a> {
         let demand = Demand::new(workload, Engine::default())?;
         let none = || anyhow!("no rate of `{}` is enough, see `portway-bench size`", option.name);
         let link = demand.smallest_link(option).ok_or_else(none)?;
-        let less = Link { rate: LinkRate(link.rate.0 * (1.0 - SMALLER)), ..link };
-        let tight = demand.network(&less, 1, 0.0, 1.0);
-        let found =
-            demand.weeks.iter().find_map(|week| Some((week, tight.first_late(&week.jobs)?)));
-        let (week, late) = found.context(
-            "the workload keeps its deadlines on a link that is 10 % smaller: its `headroom` is to \
-             be less than 10 %",
-        )?;
+        ensure!(
+            workload.headroom.0 < SMALLER,
+            "headroom: with {} deadlines hold on a link that is {} smaller too; give it less",
+            workload.headroom,
+            Share(SMALLER)
+        );
+        let less = Link { rate: LinkRate(link.rate.0 * (1.0 - A_LITTLE)), ..link };
+        let tight = demand.network(&less, 1, workload.headroom.0, 1.0);
+        let mut weeks = demand.weeks.iter();
+        let found = weeks.find_map(|week| Some((week, tight.first_late(&week.jobs)?)));
+        let (week, late) = found.context("no transfer is late on a smaller link")?;
         // From when the links were idle for the last time before it.
         let (mut begins, mut busy_until) = (late.job.at, f64::NEG_INFINITY);
         tight.usage(&week.jobs, &mut |from, to, _| {
