@@ -1,5 +1,7 @@
 //! Tables of text: columns as wide as what is in them.
 
+use std::fmt::Write as _;
+
 /// A table under construction.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Columns {
@@ -36,11 +38,11 @@ impl std::fmt::Display for Columns {
             let mut line = String::from(" ");
             for column in 0..count {
                 let (text, width) = (cell(row, column), width(column));
-                line += &if is_number(&self.rows, column) {
-                    format!(" {text:>width$} ")
+                if is_number(&self.rows, column) {
+                    write!(line, " {text:>width$} ")?;
                 } else {
-                    format!(" {text:<width$} ")
-                };
+                    write!(line, " {text:<width$} ")?;
+                }
             }
             writeln!(f, "{}", line.trim_end())?;
         }

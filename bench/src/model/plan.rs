@@ -10,7 +10,7 @@ use super::workload::{LinkKind, LinkOption, Redundancy, Workload};
 
 /// Traffic at which a break-even is looked for, as powers of this: from 1/64 to 64 times of today's.
 const STEP: f64 = 1.189_207_115_002_721;
-const STEPS: i32 = 24;
+const STEPS: u32 = 24;
 
 /// What follows from a workload.
 #[derive(Debug)]
@@ -109,7 +109,7 @@ impl OptionPlan<'_> {
 
 /// What a workload has grown by after some months.
 pub(crate) fn growth(workload: &Workload, months: u32) -> f64 {
-    (1.0 + workload.growth.0).powi(months as i32)
+    (1.0 + workload.growth.0).powf(f64::from(months))
 }
 
 /// The cheapest option that is enough for all months; or the one that is for most, the cheaper of
@@ -191,12 +191,17 @@ fn lose_one(demand: &Demand<'_>, link: &Link, left: u32) -> Loss {
     Loss { left, transfers, late }
 }
 
+/// Traffic at a step, in times of today's.
+fn at_step(step: usize) -> f64 {
+    STEP.powf(step as f64 - f64::from(STEPS))
+}
+
 /// The price of an option at each step of traffic, while its links are enough.
 fn curve(demand: &Demand<'_>, option: &LinkOption) -> Vec<Month> {
     let mut links = 1;
     let mut months = Vec::new();
-    for step in -STEPS..=STEPS {
-        let growth = STEP.powi(step);
+    for step in 0..=2 * STEPS {
+        let growth = at_step(step as usize);
         let Some(more) = with_spare(demand, option, growth, links) else { break };
         links = more;
         months.push(month(demand, option, growth, links).0);
@@ -221,7 +226,7 @@ fn break_evens(demand: &Demand<'_>) -> Vec<BreakEven> {
             found.push(BreakEven {
                 internet: internet.name.clone(),
                 dedicated: dedicated.name.clone(),
-                growth: month.map(|_| STEP.powi(step as i32 - STEPS)),
+                growth: month.map(|_| at_step(step)),
                 bytes: month.or(ours.last()).map_or(0.0, |month| month.bytes),
             });
         }

@@ -1,5 +1,7 @@
 //! Why each number is what it is, in sentences.
 
+use std::fmt::Write as _;
+
 use super::calendar;
 use super::need::Required;
 use super::plan::{BreakEven, OptionPlan, Plan};
@@ -39,8 +41,8 @@ fn advice(plan: &Plan<'_>) -> String {
     let name = &option.option.name;
     let order = format!("Order {} of `{name}`", counted(first.links, "link"));
     let spare = match workload.redundancy {
-        Redundancy::N => "none of them spare",
-        Redundancy::NPlus1 => "one of them spare",
+        Redundancy::N => "",
+        Redundancy::NPlus1 => ", one of them spare",
     };
     let until = option.months.len() - 1;
     let growing =
@@ -52,14 +54,14 @@ fn advice(plan: &Plan<'_>) -> String {
         if growing.is_empty() { String::new() } else { format!("; {}", growing.join(", ")) };
     match option.total(workload.months) {
         Some(total) => format!(
-            "{order}, {spare}{growing}: {} now and {} in month {until}, {:.0} USD in all, the least \
+            "{order}{spare}{growing}: {} now and {} in month {until}, {:.0} USD in all, the least \
              of the options that are enough.",
             Monthly(first.price),
             Monthly(last.price),
             total
         ),
         None => format!(
-            "{order}, {spare}{growing}: {} now, but from month {} on its {} are not enough; no option \
+            "{order}{spare}{growing}: {} now, but from month {} on its {} are not enough; no option \
              lasts longer.",
             Monthly(first.price),
             until + 1,
@@ -94,11 +96,11 @@ fn required(required: &Required, workload: &Workload) -> String {
         PlanFor::Worst => ("the worst week", required.worst),
     };
     format!(
-        "Content needs {} in the worst of {} weeks (number {}){which}. Planned for is {}: {}, and {} \
+        "Content needs {} in the worst week (number {} of {}){which}. Planned for is {}: {}, and {} \
          with {} of headroom.",
         rate(required.worst),
-        workload.weeks,
         required.worst_week,
+        workload.weeks,
         asked.0,
         rate(asked.1),
         rate(asked.1 * (1.0 + workload.headroom.0)),
@@ -142,7 +144,8 @@ fn about(plan: &OptionPlan<'_>, workload: &Workload) -> Vec<String> {
             Share(share)
         );
         if option.billing == Billing::Percentile {
-            text += &format!(
+            let _ = write!(
+                text,
                 "; {} is the 95th percentile of all five minutes, the rate that is billed (36 h a \
                  month may be above it)",
                 usage.p95
@@ -173,14 +176,15 @@ fn links(plan: &OptionPlan<'_>, workload: &Workload) -> String {
     let mut text = counted(needed, "link");
     text += if needed == 1 { " is enough" } else { " are enough" };
     if let Some(found) = &plan.short {
-        text += &format!(
+        let _ = write!(
+            text,
             "; with one fewer and {} of headroom {} is late",
             workload.headroom,
             late(found, workload)
         );
     }
     if let Some(least) = smallest {
-        text += &format!("; the least single link that would do is {least}");
+        let _ = write!(text, "; the least single link that would do is {least}");
     }
     if workload.redundancy == Redundancy::NPlus1 {
         text += "; N+1 adds one";

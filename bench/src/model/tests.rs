@@ -174,6 +174,19 @@ fn the_example_has_its_plan() {
     }
 }
 
+#[test]
+fn a_plan_for_better_weeks_needs_less() {
+    let flows =
+        "[[flow]]\nname = 'f'\nsize = '5 GB'\nevery = '2 h'\nrandom = true\ndeadline = '1 h'\n";
+    let least = |plan_for: &str| {
+        let workload = workload(&format!("plan_for = '{plan_for}'\nweeks = 20"), flows);
+        let demand = Demand::new(&workload, Engine::default()).unwrap();
+        demand.smallest_link(&workload.options[0]).unwrap().rate
+    };
+    let [median, p95, worst] = ["median", "p95", "worst"].map(least);
+    assert!(median < p95 && p95 < worst, "{median} {p95} {worst}");
+}
+
 /// A workload of a few flows, of sizes that are multiplied by `factor`.
 fn random_flows(sizes: &[(u32, u32, u32)], factor: f64) -> String {
     let mut text = String::new();

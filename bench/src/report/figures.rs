@@ -102,19 +102,27 @@ fn over_size(documents: &[Document], unit: Unit) -> Option<Figure> {
 fn bars<'a>(
     title: &str,
     caption: &'static str,
+    named: fn(&Row) -> String,
     rows: impl Iterator<Item = &'a Row>,
 ) -> Option<Figure> {
     let mut numbers = Columns::new(&["", "median", "low", "high", "CPU s/GB"]);
     let mut bars = Vec::new();
+    let mut shares = true;
     for row in rows {
+        shares &= row.unit == Unit::Share;
         let [median, low, high] = [row.median, row.low, row.high].map(|it| shown(row.unit, it));
         let cpu = row.cpu_s_per_gb.map_or_else(String::new, |cpu| format!("{cpu:.3}"));
-        numbers.row([name(row), median.clone(), low, high, cpu]);
+        numbers.row([named(row), median.clone(), low, high, cpu]);
         let (value, low, high) = (row.median, row.low, row.high);
-        bars.push(Bar { name: name(row), shown: median, value, low, high });
+        bars.push(Bar { name: named(row), shown: median, value, low, high });
     }
-    let figure = Figure { title: title.to_owned(), caption, picture: Picture::Bars(bars), numbers };
-    (figure.numbers.rows().len() > 1).then_some(figure)
+    if bars.is_empty() {
+        return None;
+    }
+    // A share is a part of all; of others the longest fills the picture.
+    let most = bars.iter().map(|bar| bar.high).fold(f64::MIN_POSITIVE, f64::max);
+    let picture = Picture::Bars { full: if shares { most.max(1.0) } else { most }, bars };
+    Some(Figure { title: title.to_owned(), caption, picture, numbers })
 }
 
 /// A figure for each stage of one machine.
@@ -131,20 +139,33 @@ fn rates(documents: &[Document]) -> Vec<Figure> {
     let caption = "Longer is faster. The thin line goes from the slowest run to the fastest.";
     let figure = |stage: &String| {
         let own = rows(documents, of).filter(move |row| row.stage == *stage);
-        bars(&format!("Rate of a stage: {stage}"), caption, own)
+        let named =
+            |row: &Row| if row.case.is_empty() { row.stage.clone() } else { row.case.clone() };
+        bars(&format!("Rate of a stage: {stage}"), caption, named, own)
     };
     stages.into_iter().filter_map(figure).collect()
 }
 
-fn stages(documents: &[Document]) -> Option<Figure> {
-    let of = |document: &Document, row: &Row| {
-        document.kind == Kind::Transfer && row.unit == Unit::Seconds && row.latency_s.is_none()
+/// What the stages of transfers did: how long, and how fast while they did.
+fn stages(documents: &[Document]) -> impl Iterator<Item = Figure> {
+    let of = |unit: Unit| {
+        rows(documents, move |document, row| {
+            document.kind == Kind::Transfer && row.unit == unit && row.latency_s.is_none()
+        })
     };
-    bars(
-        "Time per stage",
-        "Longer is slower. The stage that is busy longest limits; one that waits has room.",
-        rows(documents, of),
-    )
+    let caption =
+        "Longer is busier. The stage that is busy longest limits; one that waits has room.";
+    let times = [
+        bars("Time per stage", caption, name, of(Unit::Seconds)),
+        bars("Time per stage, as a share", caption, name, of(Unit::Share)),
+        bars(
+            "Rate per stage of a transfer",
+            "Longer is faster. What a stage would do if it never waited.",
+            name,
+            of(Unit::BytesPerSecond),
+        ),
+    ];
+    times.into_iter().flatten()
 }
 
 fn latency(documents: &[Document]) -> Option<Figure> {
@@ -195,11 +216,14 @@ fn utilisation(document: &Document) -> Option<Figure> {
     let hours = series(document, "utilisation", case);
     let mut numbers = Columns::new(&["hour", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]);
     for hour in 0..24 {
-        let day = |day: usize| {
-            hours.get(day * 24 + hour).map_or_else(String::new, |it| format!("{:.0} %", it * 100.0))
-        };
-        let [a, b, c, d, e, f, g] = [0, 1, 2, 3, 4, 5, 6].map(day);
-        numbers.row([format!("{hour:02}:00"), a, b, c, d, e, f, g]);
+        // The hour, then the days.
+        numbers.row([0, 1, 2, 3, 4, 5, 6, 7].map(|column: usize| match column.checked_sub(1) {
+            None => format!("{hour:02}:00"),
+            Some(day) => {
+                let share = hours.get(day * 24 + hour);
+                share.map_or_else(String::new, |share| format!("{:.0} %", share * 100.0))
+            }
+        }));
     }
     Some(Figure {
         title: format!("Utilisation by hour: {case}"),

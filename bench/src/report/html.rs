@@ -19,22 +19,19 @@ pub(super) fn page(documents: &[Document], figures: &[Figure]) -> String {
          <title>Portway: measurements and sizing</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
          <h1>Measurements and sizing</h1>\n"
     );
-    for document in documents.iter().filter(|document| !document.notes.is_empty()) {
-        let _ = write!(page, "<section class=\"notes\">\n<h2>Findings: {}</h2>\n", kind(document));
-        let mut notes = document.notes.iter();
-        if let Some(first) = notes.next() {
-            let _ = writeln!(page, "<p class=\"lead\">{}</p>", marked(first));
-        }
-        if notes.len() > 0 {
-            page += "<ul>\n";
-            page.extend(notes.map(|note| format!("<li>{}</li>\n", marked(note))));
-            page += "</ul>\n";
-        }
-        page += "</section>\n";
+    for (document, first) in documents.iter().filter_map(|it| Some((it, it.notes.first()?))) {
+        let _ = writeln!(page, "<p class=\"lead\"><b>{}</b> {}</p>", kind(document), marked(first));
     }
     page += "<div class=\"figures\">\n";
-    figures.iter().for_each(|it| page += &figure(it));
-    page += "</div>\n<section>\n<h2>Where and when</h2>\n";
+    page.extend(figures.iter().map(figure));
+    page += "</div>\n";
+    for document in documents.iter().filter(|document| document.notes.len() > 1) {
+        let _ = write!(page, "<section class=\"notes\">\n<h2>Why: {}</h2>\n<ul>\n", kind(document));
+        let notes = document.notes.iter().skip(1);
+        page.extend(notes.map(|note| format!("<li>{}</li>\n", marked(note))));
+        page += "</ul>\n</section>\n";
+    }
+    page += "<section>\n<h2>Where and when</h2>\n";
     page += &table(&machines(documents));
     page += "</section>\n";
     for document in documents {

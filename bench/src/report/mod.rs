@@ -32,11 +32,11 @@ pub(crate) struct ReportArgs {
 pub(crate) fn run(args: &ReportArgs) -> Result<bool> {
     let documents: Result<Vec<_>> = args.results.iter().map(|path| Document::read(path)).collect();
     let documents = documents?;
-    documents.iter().for_each(|document| print!("{}", text(document)));
     if let Some(path) = &args.output {
         let page = html::page(&documents, &figures::all(&documents));
         std::fs::write(path, page).with_context(|| format!("write {}", path.display()))?;
     }
+    print!("{}", documents.iter().map(text).collect::<String>());
     Ok(true)
 }
 

@@ -11,12 +11,12 @@ use crate::model::DAYS;
 
 /// Width of every picture, and the height of lines, in its own units.
 const WIDTH: f64 = 520.0;
-const HEIGHT: f64 = 300.0;
+const HEIGHT: f64 = 306.0;
 /// Room around the lines for marks of the axes.
 const LEFT: f64 = 84.0;
 const RIGHT: f64 = 22.0;
 const TOP: f64 = 14.0;
-const BOTTOM: f64 = 50.0;
+const BOTTOM: f64 = 56.0;
 /// Looks that there are for series.
 pub(super) const LOOKS: usize = 6;
 
@@ -25,8 +25,8 @@ pub(super) const LOOKS: usize = 6;
 pub(super) enum Picture {
     /// Values over an axis.
     Lines(Lines),
-    /// One value each, with a name.
-    Bars(Vec<Bar>),
+    /// One value each, with a name; a bar of `full` is as wide as the picture.
+    Bars { bars: Vec<Bar>, full: f64 },
     /// Shares of one in each hour of a week.
     Week(Vec<f64>),
 }
@@ -69,7 +69,7 @@ pub(super) fn escaped(text: &str) -> String {
 pub(super) fn draw(picture: &Picture, title: &str) -> String {
     let (height, body) = match picture {
         Picture::Lines(lines) => (HEIGHT, draw_lines(lines)),
-        Picture::Bars(bars) => draw_bars(bars),
+        Picture::Bars { bars, full } => draw_bars(bars, *full),
         Picture::Week(hours) => draw_week(hours),
     };
     format!(
@@ -99,7 +99,7 @@ fn draw_lines(lines: &Lines) -> String {
     for tick in lines.x.ticks() {
         let at = x(tick);
         let _ = writeln!(out, "<path class=\"tick\" d=\"M{at:.1} {bottom}v5\"/>");
-        text(&mut out, (at, bottom + 20.0), "middle", "", &(lines.x_shown)(tick));
+        text(&mut out, (at, bottom + 24.0), "middle", "", &(lines.x_shown)(tick));
     }
     let _ = writeln!(out, "<path class=\"axis\" d=\"M{LEFT} {bottom}H{right}\"/>");
     text(&mut out, (f64::midpoint(LEFT, right), HEIGHT - 8.0), "middle", "soft", &lines.x_title);
@@ -138,10 +138,9 @@ pub(super) fn key(number: usize) -> String {
     )
 }
 
-fn draw_bars(bars: &[Bar]) -> (f64, String) {
+fn draw_bars(bars: &[Bar], full: f64) -> (f64, String) {
     const ROW: f64 = 40.0;
-    let most = bars.iter().map(|bar| bar.high).fold(f64::MIN_POSITIVE, f64::max);
-    let wide = |value: f64| value / most * (WIDTH - 4.0);
+    let wide = |value: f64| value / full * (WIDTH - 4.0);
     let mut out = String::new();
     for (number, bar) in bars.iter().enumerate() {
         let top = number as f64 * ROW;
@@ -220,7 +219,7 @@ mod tests {
         assert_eq!(escaped("<a b=\"c\">&"), "&lt;a b=&quot;c&quot;&gt;&amp;");
         let bar =
             Bar { name: "<script>".into(), shown: "1".into(), value: 1.0, low: 1.0, high: 1.0 };
-        let svg = draw(&Picture::Bars(vec![bar]), "\"");
+        let svg = draw(&Picture::Bars { bars: vec![bar], full: 1.0 }, "\"");
         assert!(svg.contains("&lt;script&gt;") && svg.contains("aria-label=\"&quot;\""));
     }
 

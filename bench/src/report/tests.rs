@@ -27,10 +27,9 @@ fn transfer() -> Document {
     let stage = |name: &str, case: &str, s: f64| Row::of_runs(name, case, Unit::Seconds, vec![s]);
     let latency = Latency { p50: 1e-4, p90: 2e-4, p99: 1e-3, p999: 2e-2 };
     let message = Row { latency_s: Some(latency), ..stage("message", "", 1e-4) };
-    document(
-        Kind::Transfer,
-        vec![stage("read", "busy", 3.0), stage("send", "waiting", 1.0), message],
-    )
+    let active = Row::of_runs("send", "sender, active", Unit::Share, vec![0.9]);
+    let rows = vec![stage("read", "busy", 3.0), stage("send", "waiting", 1.0), message, active];
+    document(Kind::Transfer, rows)
 }
 
 fn size() -> Document {
@@ -58,7 +57,10 @@ fn there_are_figures_for_what_there_is_data_for() {
     let none: Vec<String> = Vec::new();
     assert_eq!(titles(&[document(Kind::Path, vec![])]), none);
     assert_eq!(titles(&[rdma()]), ["Throughput over message size"]);
-    assert_eq!(titles(&[transfer()]), ["Time per stage", "Latency at percentiles"]);
+    assert_eq!(
+        titles(&[transfer()]),
+        ["Time per stage", "Time per stage, as a share", "Latency at percentiles"]
+    );
     assert_eq!(titles(&[size()]), ["Utilisation by hour: line", "Price over growth"]);
     let one_size = document(Kind::Local, vec![rate("digest", 4096, 1e9), rate("cut", 4096, 2e9)]);
     assert_eq!(titles(&[one_size]), ["Rate of a stage: digest", "Rate of a stage: cut"]);
@@ -83,8 +85,9 @@ fn the_page_is_whole_and_loads_nothing() {
 #[test]
 fn the_page_has_the_numbers_of_the_terminal() {
     for document in [rdma(), transfer(), size()] {
-        let page = html::page(std::slice::from_ref(&document), &figures::all(&[document.clone()]));
-        for figure in figures::all(&[document]) {
+        let documents = [document];
+        let page = html::page(&documents, &figures::all(&documents));
+        for figure in figures::all(&documents) {
             for cell in figure.numbers.rows().iter().skip(1).flatten() {
                 assert!(page.contains(&format!(">{cell}<")), "{cell}");
             }
