@@ -2,7 +2,7 @@
 
 mod check;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
@@ -287,7 +287,8 @@ impl Workload {
     /// With the line, the field and what is expected there; or with everything that contradicts
     /// itself.
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        let workload: Self = toml_edit::de::from_str(text)?;
+        let read = toml_edit::de::from_str(text);
+        let workload: Self = read.map_err(|error| anyhow!("{}", error.to_string().trim_end()))?;
         let mut wrong = Vec::new();
         workload.check_all(&mut wrong);
         workload.flows.iter().for_each(|flow| flow.check(workload.weeks, &mut wrong));

@@ -43,8 +43,7 @@ fn a_unit_of_another_quantity_names_field_and_expectation() {
   |
 5 | size = '1 Gb/s'
   |        ^^^^^^^^
-`1 Gb/s` is a rate in bits; a size is expected, such as `64 GiB` or `500 GB`
-";
+`1 Gb/s` is a rate in bits; a size is expected, such as `64 GiB` or `500 GB`";
     assert_eq!(error, expected);
 }
 
