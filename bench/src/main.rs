@@ -1,11 +1,15 @@
 //! `portway-bench`: data sets, an independent comparison, a kill loop, and measurements.
 
+mod columns;
 mod compare;
 mod data;
 mod events;
 mod kill;
+mod model;
 mod nodes;
 mod peers;
+mod report;
+mod result;
 mod rng;
 mod size;
 mod system;
@@ -37,6 +41,12 @@ enum Command {
     Peers(peers::PeersArgs),
     /// Measure pushes over an emulated link; prints Markdown
     Wan(wan::WanArgs),
+    /// Say which links a workload needs, what they cost, and why
+    Size(model::SizeArgs),
+    /// Replay the busiest stretch of a workload over an emulated link, and over a smaller one
+    Replay(model::ReplayArgs),
+    /// Show results as tables, and as a page with pictures
+    Report(report::ReportArgs),
     /// Print the last value of a field in the JSON lines of standard input
     Field(events::FieldArgs),
     /// Wait until a running `--json` transfer has moved a share of its bytes
@@ -77,6 +87,9 @@ fn run(command: Command) -> Result<bool> {
         Command::KillLoop(args) => kill::run(&args),
         Command::Peers(args) => peers::run(&args),
         Command::Wan(args) => wan::run(&args),
+        Command::Size(args) => model::run(&args),
+        Command::Replay(args) => model::replay(&args),
+        Command::Report(args) => report::run(&args),
         Command::Field(args) => events::field(&args),
         Command::WaitProgress(args) => events::wait_progress(&args),
         Command::DigestRate => {

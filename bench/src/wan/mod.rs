@@ -3,14 +3,16 @@
 mod line;
 mod relay;
 
+pub(crate) use self::line::Link;
+pub(crate) use self::relay::Relay;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use self::line::{Counters, Link};
-use self::relay::Relay;
+use self::line::Counters;
 use crate::compare::{self, Options};
 use crate::nodes::{self, Node, Pair, Transfer};
 use crate::peers::{Work, make_work};
