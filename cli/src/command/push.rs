@@ -5,14 +5,14 @@ use portway::api::{Error, Exit};
 use super::follow;
 use crate::args::Push;
 use crate::out::event::Event;
-use crate::remote;
+use crate::facade::address;
 use crate::setup::{Context, options, shown, sources};
 
 pub(super) async fn run(context: &Context<'_>, args: &Push) -> Result<Exit, Error> {
     let config = context.config()?;
-    let target = remote::remote(&args.target, &config)?;
+    let target = address::remote(&args.target, &config)?;
     let sources = sources(&args.sources)?;
-    let place = remote::display(&target);
+    let place = target.to_string();
     let engine = context.engine(&config)?;
     context.out.event(&Event::Start {
         action: "push",

@@ -1,5 +1,6 @@
 //! The public face: engine, transfers, and what they report.
 
+pub mod address;
 mod admin;
 mod calls;
 mod checkup;
@@ -9,6 +10,7 @@ mod engine;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod home;
 mod path;
 mod pull;
 mod push;
@@ -22,7 +24,7 @@ mod types;
 mod verify;
 
 pub use engine::{Engine, JoinReport};
-pub use error::{Error, Exit};
+pub use error::{Advice, Error, Exit};
 pub use server::{ServeOptions, Server};
 pub use transfer::Transfer;
 pub use types::{

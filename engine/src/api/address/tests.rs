@@ -25,7 +25,7 @@ fn read(text: impl AsRef<OsStr>) -> String {
                 remote.node,
                 remote.path,
                 remote.into,
-                display(&remote)
+                remote
             ),
             Err(e) => format!("{} {:?}: {} [{}]", e.code, e.exit, e.message, e.hint),
         },
