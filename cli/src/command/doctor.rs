@@ -3,9 +3,9 @@
 use portway::api::{Error, Exit, Finding, Level};
 
 use crate::args::OneNode;
+use crate::facade::address;
 use crate::out::Out;
 use crate::out::event::Event;
-use crate::facade::address;
 use crate::setup::Context;
 
 pub(super) async fn run(context: &Context<'_>, args: &OneNode) -> Result<Exit, Error> {

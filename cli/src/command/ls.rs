@@ -3,8 +3,8 @@
 use portway::api::{Error, Exit, ListEntry};
 
 use crate::args::Ls;
-use crate::out::event::Event;
 use crate::facade::address;
+use crate::out::event::Event;
 use crate::setup::Context;
 
 /// Hexadecimal digits of a digest that people see.

@@ -6,8 +6,8 @@ use portway::api::{self, Error, Exit, TransferOptions};
 use portway::base::human;
 
 use crate::args::Plan;
-use crate::out::event::Event;
 use crate::facade::address;
+use crate::out::event::Event;
 use crate::setup::{Context, choice, sources};
 
 pub(super) async fn run(context: &Context<'_>, args: &Plan) -> Result<Exit, Error> {

@@ -4,8 +4,8 @@ use portway::api::{Error, Exit};
 
 use super::follow;
 use crate::args::Pull;
-use crate::out::event::Event;
 use crate::facade::address;
+use crate::out::event::Event;
 use crate::setup::{Context, options, shown};
 
 pub(super) async fn run(context: &Context<'_>, args: &Pull) -> Result<Exit, Error> {

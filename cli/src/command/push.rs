@@ -4,8 +4,8 @@ use portway::api::{Error, Exit};
 
 use super::follow;
 use crate::args::Push;
-use crate::out::event::Event;
 use crate::facade::address;
+use crate::out::event::Event;
 use crate::setup::{Context, options, shown, sources};
 
 pub(super) async fn run(context: &Context<'_>, args: &Push) -> Result<Exit, Error> {

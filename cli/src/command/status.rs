@@ -7,10 +7,10 @@ use portway::base::human;
 use portway::metrics::{NodeStatus, Phase, Snapshot};
 
 use crate::args::OneNode;
+use crate::facade::address;
 use crate::out::event::Event;
 use crate::out::progress::Meter;
 use crate::out::text::progress;
-use crate::facade::address;
 use crate::setup::Context;
 
 pub(super) async fn run(context: &Context<'_>, args: &OneNode) -> Result<Exit, Error> {

@@ -6,8 +6,8 @@ use portway::api::{Error, Exit, VerifyReport};
 use portway::base::human;
 
 use crate::args::Verify;
-use crate::out::event::Event;
 use crate::facade::address::{self, Place};
+use crate::out::event::Event;
 use crate::setup::{Context, shown};
 
 pub(super) async fn run(context: &Context<'_>, args: &Verify) -> Result<Exit, Error> {

@@ -3,7 +3,8 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use super::{Engine, Error, Exit, NodeAddress, Remote, address};
+use super::address::{self, Place};
+use super::{Engine, Error, Exit, NodeAddress, Remote};
 use crate::config::{Config, ConfigError, Home, HomeError};
 
 impl Engine {
@@ -44,6 +45,14 @@ impl Engine {
         address::remote(text.as_ref(), &self.0.config)
     }
 
+    /// Reads a path of this machine, or one of a node as [`Engine::remote`] does.
+    ///
+    /// # Errors
+    /// As [`Engine::remote`].
+    pub fn place(&self, text: impl AsRef<OsStr>) -> Result<Place, Error> {
+        address::place(text.as_ref(), &self.0.config)
+    }
+
     /// Reads a node without a path, as [`Engine::remote`] does.
     ///
     /// # Errors
@@ -60,7 +69,8 @@ impl Engine {
 
 impl From<HomeError> for Error {
     fn from(error: HomeError) -> Self {
-        Self::new("home", Exit::Usage, error.to_string()).hint("give --home DIR, or set PORTWAY_HOME")
+        Self::new("home", Exit::Usage, error.to_string())
+            .hint("give --home DIR, or set PORTWAY_HOME")
     }
 }
 

@@ -1,0 +1,66 @@
+"""Portway moves training data between nodes: verified, deduplicated, resumable.
+
+    import portway
+
+    with portway.Engine() as eng:
+        push = eng.push("ckpt/step-1000", "cloud:runs/7/step-1000")
+        ...                                  # training goes on
+        print(push.wait().root)              # published: readers see all of it
+
+See `Engine` for everything that can be asked, and `Error` for what can go wrong.
+"""
+
+from ._engine import AsyncFace, Engine
+from ._errors import (
+    ConfigError,
+    ConflictError,
+    DisconnectedError,
+    Error,
+    ForkedError,
+    GiveUpError,
+    HomeError,
+    IncompleteError,
+    NoSpaceError,
+    NotFoundError,
+    PartialError,
+    ReconfigureError,
+    RefusedError,
+    ResumeError,
+    RetryError,
+    SourceError,
+    StoppedError,
+    UnknownNodeError,
+    UnreachableError,
+)
+from ._reports import Entry, Outcome, Plan, Progress, Verification
+from ._transfer import Transfer
+
+__all__ = [
+    "AsyncFace",
+    "ConfigError",
+    "ConflictError",
+    "DisconnectedError",
+    "Engine",
+    "Entry",
+    "Error",
+    "ForkedError",
+    "GiveUpError",
+    "HomeError",
+    "IncompleteError",
+    "NoSpaceError",
+    "NotFoundError",
+    "Outcome",
+    "PartialError",
+    "Plan",
+    "Progress",
+    "ReconfigureError",
+    "RefusedError",
+    "ResumeError",
+    "RetryError",
+    "SourceError",
+    "StoppedError",
+    "Transfer",
+    "UnknownNodeError",
+    "UnreachableError",
+    "Verification",
+]

@@ -1,0 +1,195 @@
+//! An engine and its threads.
+
+use std::ffi::OsString;
+use std::mem;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use portway::api::address::Place;
+use portway::api::{self, Error, Exit};
+use pyo3::prelude::*;
+use serde::Serialize;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::error::{closed, forked, raised};
+use crate::job::{Job, State, start};
+use crate::options::Options;
+
+/// Longest that transfers may take to become resumable when the engine is closed: what the engine
+/// grants itself (20 s), and some to end.
+const CLOSING: Duration = Duration::from_secs(25);
+/// Longest that threads may take to end after that.
+const THREADS: Duration = Duration::from_secs(5);
+
+struct Running {
+    runtime: Runtime,
+    /// Jobs that had not ended when last looked at.
+    jobs: Vec<Arc<State>>,
+}
+
+/// The engine of one home, in this process.
+#[pyclass(frozen, weakref)]
+pub(crate) struct Engine {
+    inner: api::Engine,
+    running: Mutex<Option<Running>>,
+    process: u32,
+}
+
+impl Engine {
+    fn running(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something short with the engine, inside its runtime, without the GIL.
+    fn job(
+        &self,
+        py: Python<'_>,
+        begin: impl FnOnce(&api::Engine, &Runtime) -> Result<Job, Error> + Send,
+    ) -> PyResult<Job> {
+        let begun = if self.process == std::process::id() {
+            py.detach(|| {
+                let mut running = self.running();
+                let Running { runtime, jobs } = running.as_mut().ok_or_else(closed)?;
+                let _inside = runtime.enter();
+                let job = begin(&self.inner, runtime)?;
+                jobs.retain(|job| !job.has_ended());
+                jobs.push(Arc::clone(&job.state));
+                Ok(job)
+            })
+        } else {
+            Err(forked())
+        };
+        begun.map_err(|error| raised(py, &error))
+    }
+
+    fn ask<T, F>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(api::Engine) -> Result<F, Error> + Send,
+    ) -> PyResult<Job>
+    where
+        T: Serialize,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        self.job(py, |engine, runtime| start(runtime.handle(), None, work(engine.clone())?))
+    }
+}
+
+fn transfer(runtime: &Runtime, transfer: api::Transfer) -> Result<Job, Error> {
+    start(runtime.handle(), Some(transfer.clone()), transfer.wait())
+}
+
+#[pymethods]
+impl Engine {
+    #[new]
+    #[expect(clippy::needless_pass_by_value, reason = "arguments from Python are owned")]
+    fn new(py: Python<'_>, home: Option<PathBuf>) -> PyResult<Self> {
+        let opened = py.detach(|| {
+            let inner = api::Engine::at_home(home.as_deref())?;
+            let mut builder = Builder::new_multi_thread();
+            let runtime = builder.enable_all().thread_name("portway").build().map_err(|e| {
+                Error::new("runtime", Exit::Failed, format!("no threads can be started: {e}"))
+                    .hint("raise the limit on processes: ulimit -u")
+            })?;
+            let running = Mutex::new(Some(Running { runtime, jobs: Vec::new() }));
+            Ok(Self { inner, running, process: std::process::id() })
+        });
+        opened.map_err(|error: Error| raised(py, &error))
+    }
+
+    /// The directory of this home's state.
+    fn state_dir(&self) -> PathBuf {
+        self.inner.home().state_dir().to_owned()
+    }
+
+    fn push(
+        &self,
+        py: Python<'_>,
+        sources: Vec<PathBuf>,
+        target: OsString,
+        options: Options,
+    ) -> PyResult<Job> {
+        self.job(py, |engine, runtime| {
+            let target = engine.remote(target)?;
+            transfer(runtime, engine.push(sources, target, options.read()?))
+        })
+    }
+
+    fn pull(
+        &self,
+        py: Python<'_>,
+        source: OsString,
+        target: PathBuf,
+        options: Options,
+    ) -> PyResult<Job> {
+        self.job(py, |engine, runtime| {
+            let source = engine.remote(source)?;
+            transfer(runtime, engine.pull(source, target, options.read()?))
+        })
+    }
+
+    fn plan(
+        &self,
+        py: Python<'_>,
+        sources: Vec<PathBuf>,
+        target: OsString,
+        options: Options,
+    ) -> PyResult<Job> {
+        self.ask(py, |engine| {
+            let (target, options) = (engine.remote(target)?, options.read()?);
+            Ok(async move { engine.plan(sources, target, options).await })
+        })
+    }
+
+    fn list(&self, py: Python<'_>, remote: OsString) -> PyResult<Job> {
+        self.ask(py, |engine| {
+            let remote = engine.remote(remote)?;
+            Ok(async move { engine.list(remote).await })
+        })
+    }
+
+    fn verify(&self, py: Python<'_>, path: OsString) -> PyResult<Job> {
+        self.ask(py, |engine| {
+            let place = engine.place(path)?;
+            Ok(async move {
+                match place {
+                    Place::Local(path) => engine.verify_local(path).await,
+                    Place::Remote(remote) => engine.verify_remote(remote).await,
+                }
+            })
+        })
+    }
+
+    /// Interrupts what runs, waits until it can be resumed, and ends the threads.
+    fn close(&self, py: Python<'_>) {
+        if self.process != std::process::id() {
+            return;
+        }
+        py.detach(|| {
+            let Some(Running { runtime, jobs }) = self.running().take() else { return };
+            let end = Instant::now() + CLOSING;
+            for job in &jobs {
+                job.interrupt();
+            }
+            for job in jobs {
+                let _ = job.wait_until(end);
+            }
+            runtime.shutdown_timeout(THREADS);
+        });
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // After a fork the lock may be held, and the threads are not there to be waited for.
+        if self.process != std::process::id() {
+            mem::forget(mem::take(&mut self.running));
+        } else if let Some(Running { runtime, jobs }) = self.running().take() {
+            for job in &jobs {
+                job.interrupt();
+            }
+            runtime.shutdown_background();
+        }
+    }
+}
