@@ -48,6 +48,7 @@ pub(crate) fn options(flags: TransferFlags) -> TransferOptions {
             Compress::Always => api::Compress::Always,
             Compress::Never => api::Compress::Never,
         }),
+        ..TransferOptions::default()
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use insta::{assert_snapshot, with_settings};
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "init",
     "invite",
     "join",
@@ -13,6 +13,7 @@ const COMMANDS: [&str; 15] = [
     "push",
     "pull",
     "ls",
+    "watch",
     "plan",
     "verify",
     "status",

@@ -22,6 +22,7 @@ from ._errors import (
     IncompleteError,
     NoSpaceError,
     NotFoundError,
+    NotPublishedError,
     PartialError,
     ReconfigureError,
     RefusedError,
@@ -32,11 +33,14 @@ from ._errors import (
     UnknownNodeError,
     UnreachableError,
 )
-from ._reports import Entry, Outcome, Plan, Progress, Verification
+from ._reports import Checkpoint, Entry, Outcome, Plan, Progress, StageProgress, Verification
+from ._saves import Hold
+from ._stage import Stage
 from ._transfer import Transfer
 
 __all__ = [
     "AsyncFace",
+    "Checkpoint",
     "ConfigError",
     "ConflictError",
     "DisconnectedError",
@@ -45,10 +49,12 @@ __all__ = [
     "Error",
     "ForkedError",
     "GiveUpError",
+    "Hold",
     "HomeError",
     "IncompleteError",
     "NoSpaceError",
     "NotFoundError",
+    "NotPublishedError",
     "Outcome",
     "PartialError",
     "Plan",
@@ -58,6 +64,8 @@ __all__ = [
     "ResumeError",
     "RetryError",
     "SourceError",
+    "Stage",
+    "StageProgress",
     "StoppedError",
     "Transfer",
     "UnknownNodeError",

@@ -6,12 +6,16 @@ import atexit
 import json
 import os
 import weakref
+from collections.abc import Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Sequence
+from typing import Any
 
 from . import _log, _native
-from ._reports import Entry, Plan, Verification, of, read
+from ._reports import Checkpoint, Entry, Plan, Verification, of, read
+from ._saves import Buffer, Hold, Saves
+from ._stage import Stage
 from ._transfer import Transfer, Work
 
 StrPath = str | PathLike[str]
@@ -53,6 +57,9 @@ class Engine:
         retry_s: int | None = None,
         transport: str = "auto",
         compress: str | None = None,
+        whole: bool = False,
+        keep: int | None = None,
+        keep_every: int | None = None,
     ) -> Transfer:
         """Starts to send files or directories to a node, and returns at once.
 
@@ -66,13 +73,27 @@ class Engine:
             retry_s: Give up reconnecting after so many seconds; None takes the configured value.
             transport: `auto`, `rdma` or `quic`.
             compress: `auto`, `always` or `never`; None takes the configured value.
+            whole: All or nothing: if an object cannot be moved, nothing is published
+                (`IncompleteError`). Without it the others are (`PartialError`).
+            keep: Afterwards keep so many checkpoints of the highest steps beside the target, and
+                remove older ones that this node pushed. What has no step in its name, or is being
+                read, stays.
+            keep_every: Keep as well those whose step is a multiple of this.
 
         Raises:
             UnknownNodeError, ConfigError: At once. All else comes from `Transfer.wait`.
         """
         sources = [source] if isinstance(source, (str, PathLike)) else list(source)
-        options = _options(checksum, retry_s, transport, compress)
-        return Transfer(self._native.push(sources, target, options))
+        options = _options(
+            checksum=checksum,
+            retry_s=retry_s,
+            transport=transport,
+            compress=compress,
+            whole=whole,
+            keep=keep,
+            keep_every=keep_every,
+        )
+        return Transfer(self._native.push(sources, target, options, None))
 
     def pull(
         self,
@@ -92,7 +113,9 @@ class Engine:
 
         The other arguments, and what is raised, are those of `push`.
         """
-        options = _options(checksum, retry_s, transport, compress)
+        options = _options(
+            checksum=checksum, retry_s=retry_s, transport=transport, compress=compress
+        )
         return Transfer(self._native.pull(source, target, options))
 
     def plan(
@@ -105,6 +128,91 @@ class Engine:
     ) -> Plan:
         """Finds out what a push would move and how long it would take; changes nothing."""
         return self._plan(source, target, checksum, transport).wait()
+
+    def save(
+        self,
+        source: StrPath | Mapping[str, Buffer],
+        target: str,
+        *,
+        staging: StrPath | None = None,
+        keep: int | None = None,
+        keep_every: int | None = None,
+    ) -> Transfer:
+        """Saves a checkpoint beside training: returns as soon as its bytes are in a local staging
+        area, and pushes them from there, all or nothing.
+
+        The staged copy is durable before this returns, and goes once it is published. After a
+        crash `resume_saves` pushes what was left.
+
+        Args:
+            source: A file or directory, which is cloned where the file system can and copied where
+                it cannot; or names and their bytes (`bytes`, NumPy arrays, anything with a
+                buffer), which are written.
+            target: `NODE:PATH`, which becomes the checkpoint.
+            staging: The staging area; None takes one below the home's state directory. On the file
+                system of `source` a clone costs no time.
+            keep, keep_every: See `push`.
+
+        Raises:
+            OSError: The staging area cannot be written; it is left as it was.
+            UnknownNodeError, ConfigError: At once. All else comes from `Transfer.wait`.
+        """
+        self._native.check_target(target)
+        return self._saves(staging).save(source, target, keep, keep_every)
+
+    def resume_saves(self, *, staging: StrPath | None = None) -> list[Transfer]:
+        """Pushes what earlier processes saved and did not get to publish, oldest first."""
+        return self._saves(staging).resume()
+
+    def latest(self, remote: str) -> Checkpoint | None:
+        """The newest complete checkpoint of a directory; None if none is complete.
+
+        Complete is what was published as a whole. The newest has the highest step, which is the
+        last decimal number of its name, up to the name's first dot.
+
+        Raises:
+            NotFoundError: There is no such directory.
+        """
+        return self._latest(remote).wait()
+
+    def hold(self, path: StrPath) -> Hold:
+        """A `with` block in which retention of a node of this machine does not remove the
+        checkpoint `path` below its root. Others read by `pull`, which needs none of this."""
+        return Hold(path)
+
+    def stage(
+        self,
+        source: str,
+        target: StrPath,
+        *,
+        order: Sequence[str] | None = None,
+        at_once: int = 4,
+        checksum: bool = False,
+        retry_s: int | None = None,
+        transport: str = "auto",
+        compress: str | None = None,
+    ) -> Stage:
+        """Begins to fetch the files of a directory one by one, in the order in which they will be
+        needed; for a `with` block.
+
+        Args:
+            source: `NODE:PATH`.
+            target: The local directory. Several jobs may stage to the same one: each file moves
+                once.
+            order: Paths below `source`; None takes the files directly in it, by name.
+            at_once: So many files move at once, 1 to 16. More hide the round trips of a long way.
+
+        The other arguments are those of `push`.
+        """
+        options = _options(
+            checksum=checksum, retry_s=retry_s, transport=transport, compress=compress
+        )
+        names = None if order is None else list(order)
+        if names is None:
+            names = [entry.name for entry in self.ls(source) if entry.kind == "file"]
+        stage, begun = self._native.stage(source, target, names, at_once, options)
+        Work(begun, lambda _: None).wait()
+        return Stage(self._native, stage, Path(target), names)
 
     def ls(self, remote: str) -> list[Entry]:
         """What is at a path of a node.
@@ -150,11 +258,27 @@ class Engine:
         self, source: StrPath | Sequence[StrPath], target: str, checksum: bool, transport: str
     ) -> Work[Plan]:
         sources = [source] if isinstance(source, (str, PathLike)) else list(source)
-        options = _options(checksum, None, transport, None)
+        options = _options(checksum=checksum, transport=transport)
         return Work(self._native.plan(sources, target, options), lambda r: read(Plan, r))
 
+    def _saves(self, staging: StrPath | None) -> Saves:
+        place = Path(staging) if staging else Path(self._native.state_dir()) / "saves"
+
+        def push(data: Path, target: str, save: Path, **keep: int | None) -> Transfer:
+            options = _options(whole=True, **keep)  # type: ignore[arg-type]
+            return Transfer(self._native.push([data], target, options, save))
+
+        return Saves(push, place)
+
+    def _latest(self, remote: str) -> Work[Checkpoint | None]:
+        def finish(report: str) -> Checkpoint | None:
+            fields = json.loads(report)
+            return None if fields is None else of(Checkpoint, fields)
+
+        return Work(self._native.latest(remote), finish)
+
     def _ls(self, remote: str) -> Work[list[Entry]]:
-        return Work(self._native.list(remote), lambda r: [of(Entry, e) for e in json.loads(r)])
+        return Work(self._native.list_at(remote), lambda r: [of(Entry, e) for e in json.loads(r)])
 
     def _verify(self, path: StrPath) -> Work[Verification]:
         return Work(self._native.verify(os.fspath(path)), lambda r: read(Verification, r))
@@ -177,6 +301,10 @@ class AsyncFace:
         """See `Engine.plan`."""
         return await self._engine._plan(source, target, checksum, transport)
 
+    async def latest(self, remote: str) -> Checkpoint | None:
+        """See `Engine.latest`."""
+        return await self._engine._latest(remote)
+
     async def ls(self, remote: str) -> list[Entry]:
         """See `Engine.ls`."""
         return await self._engine._ls(remote)
@@ -187,14 +315,16 @@ class AsyncFace:
 
 
 def _options(
-    checksum: bool, retry_s: int | None, transport: str, compress: str | None
+    *,
+    checksum: bool = False,
+    retry_s: int | None = None,
+    transport: str = "auto",
+    compress: str | None = None,
+    whole: bool = False,
+    keep: int | None = None,
+    keep_every: int | None = None,
 ) -> dict[str, Any]:
-    return {
-        "checksum": checksum,
-        "retry_s": retry_s,
-        "transport": transport,
-        "compress": compress,
-    }
+    return locals()
 
 
 @atexit.register

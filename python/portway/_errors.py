@@ -24,7 +24,13 @@ class Error(Exception):
     """What the command `portway` exits with after this error."""
 
     def __init__(
-        self, message: str, *, code: str = "", hint: str = "", advice: str = "", exit_status: int = 1
+        self,
+        message: str,
+        *,
+        code: str = "",
+        hint: str = "",
+        advice: str = "",
+        exit_status: int = 1,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -69,6 +75,10 @@ class NoSpaceError(ResumeError):
     """A disk or quota is full: make room, then the same call goes on."""
 
 
+class IncompleteError(ResumeError):
+    """An object cannot be moved, so nothing of a push with `whole` was published."""
+
+
 class StoppedError(ResumeError):
     """It was cancelled, or its engine was closed."""
 
@@ -107,8 +117,8 @@ class NotFoundError(GiveUpError):
     """The node has nothing under this path."""
 
 
-class IncompleteError(GiveUpError):
-    """What is there was not published as a whole by Portway, so nothing vouches for it."""
+class NotPublishedError(GiveUpError):
+    """What is there was not published by Portway, so nothing vouches for it."""
 
 
 _CAUSES: dict[str, type[Error]] = {
@@ -117,11 +127,12 @@ _CAUSES: dict[str, type[Error]] = {
     "conflict": ConflictError,
     "forked": ForkedError,
     "home": HomeError,
+    "incomplete": IncompleteError,
     "identity": RefusedError,
     "identity-refused": RefusedError,
     "interrupted": StoppedError,
     "no-identity": HomeError,
-    "no-manifest": IncompleteError,
+    "no-manifest": NotPublishedError,
     "no-space": NoSpaceError,
     "no-such-path": SourceError,
     "not-allowed": RefusedError,

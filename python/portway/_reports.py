@@ -77,6 +77,8 @@ class Outcome:
     """Objects that failed alone: path and why."""
     skipped: list[tuple[str, str]]
     """Entries that were left out, sockets for example: path and why."""
+    removed: list[str]
+    """Older checkpoints that were removed at the node, as `keep` asks."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,38 @@ class Plan:
     """`rdma` or `quic`."""
     transport_reason: str
     """Why that one, in words."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The newest complete checkpoint of a directory."""
+
+    remote: str
+    """Where it is: `NODE:PATH`, to be pulled."""
+    step: int | None
+    """The last decimal number of its name, up to the name's first dot."""
+    root: str
+    """Root digest (BLAKE3-256, hexadecimal)."""
+    files: int
+    """Files in it."""
+    bytes: int
+    """Their content."""
+
+
+@dataclass(frozen=True)
+class StageProgress:
+    """How staging stands."""
+
+    files_total: int
+    """Files that are asked for."""
+    files_done: int
+    """Files that are there."""
+    files_failed: int
+    """Files that failed, and that nobody has asked for again since."""
+    bytes_total: int
+    """Content of the files that are there."""
+    bytes_sent: int
+    """What of it crossed between the nodes."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Any, Callable, Generator, Generic, Iterator, TypeVar
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Generic, TypeVar
 
 from . import _errors
 from ._native import Job
@@ -66,7 +67,12 @@ class Work(Generic[_T]):
             ended: asyncio.Future[None] = loop.create_future()
             # A descriptor of its own, so that several tasks may wait for the same work.
             ready = os.dup(self._job.fileno())
-            loop.add_reader(ready, lambda: ended.done() or ended.set_result(None))
+
+            def note() -> None:
+                if not ended.done():
+                    ended.set_result(None)
+
+            loop.add_reader(ready, note)
             try:
                 await ended
             except asyncio.CancelledError:

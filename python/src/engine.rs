@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use portway::api::address::Place;
-use portway::api::{self, Error, Exit};
+use portway::api::{self, Checkpoint, Error, Exit, StageOptions};
 use pyo3::prelude::*;
 use serde::Serialize;
 use tokio::runtime::{Builder, Runtime};
@@ -15,12 +15,24 @@ use tokio::runtime::{Builder, Runtime};
 use crate::error::{closed, forked, raised};
 use crate::job::{Job, State, start};
 use crate::options::Options;
+use crate::save::Save;
+use crate::stage::Stage;
 
 /// Longest that transfers may take to become resumable when the engine is closed: what the engine
 /// grants itself (20 s), and some to end.
 const CLOSING: Duration = Duration::from_secs(25);
 /// Longest that threads may take to end after that.
 const THREADS: Duration = Duration::from_secs(5);
+
+/// A checkpoint as Python sees it.
+#[derive(Serialize)]
+struct Found {
+    remote: String,
+    step: Option<u64>,
+    root: String,
+    files: u64,
+    bytes: u64,
+}
 
 struct Running {
     runtime: Runtime,
@@ -109,11 +121,26 @@ impl Engine {
         sources: Vec<PathBuf>,
         target: OsString,
         options: Options,
+        save: Option<PathBuf>,
     ) -> PyResult<Job> {
         self.job(py, |engine, runtime| {
-            let target = engine.remote(target)?;
-            transfer(runtime, engine.push(sources, target, options.read()?))
+            let (target, options) = (engine.remote(target)?, options.read()?);
+            let save = save.map(Save::take).transpose()?;
+            let push = engine.push(sources, target, options);
+            let Some(save) = save else { return transfer(runtime, push) };
+            let ended = push.clone().wait();
+            start(runtime.handle(), Some(push), async move {
+                let outcome = ended.await;
+                save.end(outcome.is_ok()).await;
+                outcome
+            })
         })
+    }
+
+    /// Whether a target can be meant.
+    #[expect(clippy::needless_pass_by_value, reason = "arguments from Python are owned")]
+    fn check_target(&self, py: Python<'_>, target: OsString) -> PyResult<()> {
+        self.inner.remote(target).map(drop).map_err(|error| raised(py, &error))
     }
 
     fn pull(
@@ -142,7 +169,7 @@ impl Engine {
         })
     }
 
-    fn list(&self, py: Python<'_>, remote: OsString) -> PyResult<Job> {
+    fn list_at(&self, py: Python<'_>, remote: OsString) -> PyResult<Job> {
         self.ask(py, |engine| {
             let remote = engine.remote(remote)?;
             Ok(async move { engine.list(remote).await })
@@ -159,6 +186,57 @@ impl Engine {
                 }
             })
         })
+    }
+
+    /// The newest complete checkpoint of a directory, with its `NODE:PATH`.
+    fn latest(&self, py: Python<'_>, remote: OsString) -> PyResult<Job> {
+        self.ask(py, |engine| {
+            let dir = engine.remote(remote)?;
+            Ok(async move {
+                let newest = engine.latest(&dir, None).await?;
+                Ok(newest.map(|found| {
+                    let Checkpoint { remote, step, root, files, bytes } = found;
+                    Found { remote: remote.to_string(), step, root, files, bytes }
+                }))
+            })
+        })
+    }
+
+    /// Begins to stage a directory; wait for the job, then take the stage.
+    fn stage(
+        &self,
+        py: Python<'_>,
+        source: OsString,
+        target: PathBuf,
+        order: Option<Vec<String>>,
+        at_once: usize,
+        options: Options,
+    ) -> PyResult<(Stage, Job)> {
+        let (stage, begun) = Stage::pending();
+        let job = self.ask(py, |engine| {
+            let (source, transfer) = (engine.remote(source)?, options.read()?);
+            let options = StageOptions { order, at_once, transfer };
+            Ok(async move { begun.begin(engine.stage(source, target, options).await?) })
+        })?;
+        Ok((stage, job))
+    }
+
+    /// A file of a stage, once it is there.
+    fn stage_path(&self, py: Python<'_>, stage: &Stage, name: String) -> PyResult<Job> {
+        let stage = stage.begun();
+        self.ask(py, |_| Ok(async move { stage?.path(&name).await.map(drop) }))
+    }
+
+    /// All files of a stage.
+    fn stage_wait(&self, py: Python<'_>, stage: &Stage) -> PyResult<Job> {
+        let stage = stage.begun();
+        self.ask(py, |_| Ok(async move { stage?.wait().await }))
+    }
+
+    /// Interrupts what a stage moves, and waits until it has stopped.
+    fn stage_close(&self, py: Python<'_>, stage: &Stage) -> PyResult<Job> {
+        let stage = stage.begun();
+        self.ask(py, |_| Ok(async move { Ok(stage?.close().await) }))
     }
 
     /// Interrupts what runs, waits until it can be resumed, and ends the threads.

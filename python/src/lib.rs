@@ -8,6 +8,8 @@ mod error;
 mod job;
 mod log;
 mod options;
+mod save;
+mod stage;
 
 use pyo3::prelude::*;
 
@@ -20,4 +22,6 @@ mod _native {
     use super::job::Job;
     #[pymodule_export]
     use super::log::{log_records, log_start, log_stop};
+    #[pymodule_export]
+    use super::stage::Stage;
 }

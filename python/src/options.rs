@@ -1,6 +1,6 @@
 //! Words of Python as options of a transfer.
 
-use portway::api::{Compress, Error, Exit, TransferOptions, TransportChoice};
+use portway::api::{Compress, Error, Exit, Keep, TransferOptions, TransportChoice};
 use pyo3::prelude::*;
 
 /// What the keyword arguments of a transfer say.
@@ -14,6 +14,12 @@ pub(crate) struct Options {
     transport: String,
     #[pyo3(item)]
     compress: Option<String>,
+    #[pyo3(item)]
+    whole: bool,
+    #[pyo3(item)]
+    keep: Option<u32>,
+    #[pyo3(item)]
+    keep_every: Option<u64>,
 }
 
 fn unknown(field: &'static str, word: &str, known: &str) -> Error {
@@ -36,7 +42,17 @@ impl Options {
             Some("never") => Some(Compress::Never),
             Some(other) => return Err(unknown("compress", other, "auto, always, never")),
         };
-        let Self { checksum, retry_s, .. } = self;
-        Ok(TransferOptions { checksum, dry_run: false, retry_s, transport, compress })
+        let keep = match (self.keep, self.keep_every) {
+            (None, None) => None,
+            (Some(last), every) if last > 0 && every != Some(0) => Some(Keep { last, every }),
+            _ => {
+                let message = "keep and keep_every cannot be 0, nor keep_every be alone";
+                return Err(Error::new("usage", Exit::Usage, message)
+                    .hint("keep says how many checkpoints of the highest steps stay"));
+            }
+        };
+        let Self { checksum, retry_s, whole, .. } = self;
+        let dry_run = false;
+        Ok(TransferOptions { checksum, dry_run, retry_s, transport, compress, whole, keep })
     }
 }

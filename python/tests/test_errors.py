@@ -62,11 +62,11 @@ def test_nothing_under_a_path(engine, tmp_path):
         engine.ls("onprem:none")
 
 
-def test_what_nobody_published_is_not_complete(engine, nodes: Nodes, name):
+def test_what_nobody_published(engine, nodes: Nodes, name):
     (nodes.root / name).mkdir()
-    with pytest.raises(portway.IncompleteError):
+    with pytest.raises(portway.NotPublishedError):
         engine.verify(f"onprem:{name}")
-    with pytest.raises(portway.IncompleteError):
+    with pytest.raises(portway.NotPublishedError):
         engine.verify(nodes.home)
 
 
@@ -115,7 +115,9 @@ def test_a_full_disk(engine, nodes: Nodes, name, tmp_path, small: Path):
     assert not (small / "model").exists(), "nothing half done is visible"
 
 
-def test_objects_that_fail_alone_are_an_error_with_the_outcome(engine, nodes: Nodes, name, tmp_path):
+def test_objects_that_fail_alone_are_an_error_with_the_outcome(
+    engine, nodes: Nodes, name, tmp_path
+):
     source = tmp_path / "source"
     source.mkdir()
     (source / "good").write_text("good")

@@ -18,7 +18,9 @@ from conftest import Nodes
 
 def threads() -> set[str]:
     """Names of all threads of this process, those of the engine included."""
-    return {Path(f"/proc/self/task/{t}/comm").read_text().strip() for t in os.listdir("/proc/self/task")}
+    return {
+        Path(f"/proc/self/task/{t}/comm").read_text().strip() for t in os.listdir("/proc/self/task")
+    }
 
 
 def test_a_closed_engine_leaves_no_thread_and_no_descriptor(nodes: Nodes, tmp_path):

@@ -253,6 +253,11 @@ pub(super) fn refused(label: &str, code: &str, detail: &str) -> Error {
             ("stopping", Exit::Interrupted, "the same command goes on where this one ended")
         }
         "root-mismatch" => ("root-mismatch", Exit::Failed, "nothing was published"),
+        "incomplete" => (
+            "incomplete",
+            Exit::Failed,
+            "nothing was published; mend the cause, and the same command goes on",
+        ),
         "nothing-to-publish" => ("nothing-to-publish", Exit::Failed, "nothing was published"),
         "wrong-content" => (
             "wrong-content",

@@ -76,6 +76,7 @@ impl Error {
             Exit::Done | Exit::Interrupted | Exit::Partial => Advice::Resume,
             Exit::Usage | Exit::Refused => Advice::Reconfigure,
             Exit::Failed => match self.code {
+                "incomplete" => Advice::Resume,
                 "conflict" | "peer-unreachable" | "unresolved" | "resolve" | "no-serve"
                 | "listen" => Advice::Retry,
                 "home" | "config" | "root" | "target" | "read-only" | "no-rdma" | "admin"

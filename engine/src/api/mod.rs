@@ -4,6 +4,7 @@ pub mod address;
 mod admin;
 mod calls;
 mod checkup;
+mod checkpoints;
 mod connect;
 pub mod doctor;
 mod engine;
@@ -19,6 +20,7 @@ mod retry;
 mod server;
 mod serving;
 mod sources;
+mod stage;
 mod transfer;
 mod types;
 mod verify;
@@ -26,8 +28,9 @@ mod verify;
 pub use engine::{Engine, JoinReport};
 pub use error::{Advice, Error, Exit};
 pub use server::{ServeOptions, Server};
+pub use stage::{Stage, StageOptions, StageProgress};
 pub use transfer::Transfer;
 pub use types::{
-    Compress, Finding, Level, ListEntry, NodeAddress, Outcome, Plan, Remote, TransferOptions,
-    TransportChoice, VerifyReport,
+    Checkpoint, Compress, Finding, Keep, Level, ListEntry, NodeAddress, Outcome, Plan, Remote,
+    TransferOptions, TransportChoice, VerifyReport,
 };

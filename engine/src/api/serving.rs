@@ -192,6 +192,7 @@ impl Shared {
         open: &Open,
         meter: &Arc<TransferMeter>,
     ) -> Result<String, Failure> {
+        let mut reading = self.root.readers.begin(&open.path);
         if !storage::exists(&*self.root.tree, &open.path) {
             let failure = Failure::new("not-found", format!("there is no {}", open.path));
             return refuse(link, failure, false).await;
@@ -210,7 +211,10 @@ impl Shared {
         match ended {
             Ok(SourceEnd::Published(..)) => Ok("done".to_owned()),
             Ok(SourceEnd::Stopped(why)) => Err(stopped(why)),
-            Err(lost) => self.lost(link, lost).await,
+            Err(lost) => {
+                reading.comes_back();
+                self.lost(link, lost).await
+            }
         }
     }
 

@@ -44,6 +44,7 @@ pub(crate) fn outcome() -> Outcome {
         failed: Vec::new(),
         skipped: Vec::new(),
         skipped_total: 0,
+        removed: Vec::new(),
     }
 }
 
@@ -89,6 +90,7 @@ pushed 2,040 files, 2.85 GB, to cloud:models/step-100 in 2.41 s, verified
         failed: vec![("a/b".to_owned(), "changed while it was read".to_owned())],
         skipped: (0..20).map(|n| (format!("fifo-{n}"), "a FIFO".to_owned())).collect(),
         skipped_total: 5000,
+        removed: vec!["step-1".to_owned()],
         ..outcome()
     };
     assert_snapshot!(summary("pulled", "to ./here", &partial), @r"
