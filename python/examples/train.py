@@ -25,7 +25,7 @@ import numpy as np
 import portway
 
 VOCABULARY, CONTEXT, EMBEDDING, BATCH = 256, 16, 32, 128
-LEARNING_RATE, BETA1, BETA2, EPSILON = 1e-3, 0.9, 0.999, 1e-8
+LEARNING_RATE, BETA1, BETA2, EPSILON = 5e-3, 0.9, 0.999, 1e-8
 
 Arrays = dict[str, np.ndarray]
 

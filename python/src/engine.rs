@@ -138,7 +138,6 @@ impl Engine {
     }
 
     /// Whether a target can be meant.
-    #[expect(clippy::needless_pass_by_value, reason = "arguments from Python are owned")]
     fn check_target(&self, py: Python<'_>, target: OsString) -> PyResult<()> {
         self.inner.remote(target).map(drop).map_err(|error| raised(py, &error))
     }
@@ -236,7 +235,12 @@ impl Engine {
     /// Interrupts what a stage moves, and waits until it has stopped.
     fn stage_close(&self, py: Python<'_>, stage: &Stage) -> PyResult<Job> {
         let stage = stage.begun();
-        self.ask(py, |_| Ok(async move { Ok(stage?.close().await) }))
+        self.ask(py, |_| {
+            Ok(async move {
+                stage?.close().await;
+                Ok(())
+            })
+        })
     }
 
     /// Interrupts what runs, waits until it can be resumed, and ends the threads.

@@ -101,6 +101,7 @@ pulled 1 file, 2.85 GB, to ./here in 2.41 s, NOT verified
   discarded          5 B
   root         abababababababababababababababababababababababababababababababab
   transfer     0123456789abcdef0123456789abcdef (quic)
+  removed      step-1
   skipped      fifo-0: a FIFO
   skipped      fifo-1: a FIFO
   skipped      fifo-2: a FIFO
