@@ -307,7 +307,7 @@ fn a_home_that_nobody_names_is_a_usage_error() {
     assert_snapshot!(text(dir.path(), &output), @r"
 exit 2
 2> error: neither --home nor PORTWAY_HOME nor HOME says where the configuration is
-2> hint: give --home DIR
+2> hint: give --home DIR, or set PORTWAY_HOME
 ");
 }
 

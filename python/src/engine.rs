@@ -215,7 +215,10 @@ impl Engine {
         let job = self.ask(py, |engine| {
             let (source, transfer) = (engine.remote(source)?, options.read()?);
             let options = StageOptions { order, at_once, transfer };
-            Ok(async move { begun.begin(engine.stage(source, target, options).await?) })
+            Ok(async move {
+                begun.begin(engine.stage(source, target, options).await?);
+                Ok(())
+            })
         })?;
         Ok((stage, job))
     }
@@ -234,10 +237,12 @@ impl Engine {
 
     /// Interrupts what a stage moves, and waits until it has stopped.
     fn stage_close(&self, py: Python<'_>, stage: &Stage) -> PyResult<Job> {
-        let stage = stage.begun();
+        let stage = stage.take();
         self.ask(py, |_| {
             Ok(async move {
-                stage?.close().await;
+                if let Some(stage) = stage {
+                    stage.close().await;
+                }
                 Ok(())
             })
         })
