@@ -164,3 +164,56 @@ async fn without_an_order_the_files_come_by_name_and_closing_stops_them() {
     let missing = node.stage(remote("cloud", "none"), pair.path("c"), StageOptions::default());
     assert_eq!(missing.await.err().expect("there is none").code, "not-found");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ranges_of_a_file_are_read_and_verified() {
+    let pair = Pair::new().await;
+    let source = pair.path("source");
+    let content = noise(1, 30_000_000);
+    write(&source.join("model"), &content);
+    write(&source.join("empty"), b"");
+    pair.push(&source, "x").await.expect("a push");
+    let node = engine(&pair.onprem.home);
+    let file = node.open_file(remote("cloud", "x/model"), true).await.expect("open");
+    assert_eq!((file.len(), file.is_verified()), (30_000_000, true));
+    let ranges = [(29_999_990, 100), (5, 10), (0, 0), (7, 20_000_000), (40_000_000, 1)];
+    let read = file.read(&ranges).await.expect("read");
+    let expected = |(at, len): (usize, usize)| {
+        content[at.min(content.len())..(at + len).min(content.len())].to_vec()
+    };
+    for (range, read) in ranges.iter().zip(&read) {
+        assert_eq!(*read, expected((range.0 as usize, range.1 as usize)), "{range:?}");
+    }
+    let fetched = file.bytes_fetched();
+    assert!(fetched < 20_000_000 + 3 * (2 << 20), "each chunk once: {fetched}");
+
+    // The session ends when nobody asks for long, or the node comes back; reading goes on.
+    file.close().await;
+    assert_eq!(file.read(&[(3, 4)]).await.expect("read")[0], expected((3, 4)));
+    let empty = node.open_file(remote("cloud", "x/empty"), true).await.expect("open");
+    assert!(empty.is_empty() && empty.read(&[(0, 10)]).await.expect("read")[0].is_empty());
+
+    let at = pair.cloud.root.join("x/model");
+    let mut rotten = content.clone();
+    rotten[10_000_000] ^= 1;
+    fs::write(&at, &rotten).unwrap();
+    let error = file.read(&[(0, 1)]).await.expect_err("it was written");
+    assert_eq!((error.code, error.advice()), ("changed", Advice::Retry));
+    let file = node.open_file(remote("cloud", "x/model"), true).await.expect("open");
+    let error = file.read(&[(10_000_000, 1)]).await.expect_err("it is not what was published");
+    assert_eq!(error.code, "wrong-content");
+
+    write(&pair.cloud.root.join("plain"), &content[..5_000_000]);
+    let plain = || remote("cloud", "plain");
+    let error = node.open_file(plain(), true).await.err().expect("nobody published it");
+    assert_eq!(error.code, "no-manifest");
+    let file = node.open_file(plain(), false).await.expect("open");
+    assert!(!file.is_verified());
+    assert_eq!(
+        file.read(&[(4_000_000, 2_000_000)]).await.expect("read")[0],
+        content[4_000_000..5_000_000]
+    );
+    assert_eq!(file.bytes_fetched(), 1_000_000, "no chunks are known, so nothing more");
+    let error = node.open_file(remote("cloud", "x"), false).await.err().expect("a directory");
+    assert_eq!(error.code, "not-a-file");
+}

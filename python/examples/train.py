@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+
 import portway
 
 VOCABULARY, CONTEXT, EMBEDDING, BATCH = 256, 16, 32, 128

@@ -12,6 +12,7 @@ See `Engine` for everything that can be asked, and `Error` for what can go wrong
 
 from ._engine import AsyncFace, Engine
 from ._errors import (
+    ChangedError,
     ConfigError,
     ConflictError,
     DisconnectedError,
@@ -32,7 +33,9 @@ from ._errors import (
     StoppedError,
     UnknownNodeError,
     UnreachableError,
+    WrongContentError,
 )
+from ._file import RemoteFile
 from ._reports import Checkpoint, Entry, Outcome, Plan, Progress, StageProgress, Verification
 from ._saves import Hold
 from ._stage import Stage
@@ -40,6 +43,7 @@ from ._transfer import Transfer
 
 __all__ = [
     "AsyncFace",
+    "ChangedError",
     "Checkpoint",
     "ConfigError",
     "ConflictError",
@@ -61,6 +65,7 @@ __all__ = [
     "Progress",
     "ReconfigureError",
     "RefusedError",
+    "RemoteFile",
     "ResumeError",
     "RetryError",
     "SourceError",
@@ -71,4 +76,5 @@ __all__ = [
     "UnknownNodeError",
     "UnreachableError",
     "Verification",
+    "WrongContentError",
 ]

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from . import _log, _native
+from ._file import RemoteFile
 from ._reports import Checkpoint, Entry, Plan, Verification, of, read
 from ._saves import Buffer, Hold, Saves
 from ._stage import Stage
@@ -174,6 +175,21 @@ class Engine:
             NotFoundError: There is no such directory.
         """
         return self._latest(remote).wait()
+
+    def open(self, remote: str, *, published: bool = False) -> RemoteFile:
+        """Opens a file at a node for reading parts of it.
+
+        What was published is verified chunk by chunk. The node reads its manifest for that, up to
+        this file.
+
+        Args:
+            remote: `NODE:PATH`.
+            published: Refuse a file that was not published, and so cannot be verified
+                (`NotPublishedError`).
+        """
+        file, opening = self._native.open_file(remote, published)
+        Work(opening, lambda _: None).wait()
+        return RemoteFile(self._native, file, remote)
 
     def hold(self, path: StrPath) -> Hold:
         """A `with` block in which retention of a node of this machine does not remove the

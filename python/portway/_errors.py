@@ -63,6 +63,10 @@ class ConflictError(RetryError):
     """Another transfer writes to the same path."""
 
 
+class ChangedError(RetryError):
+    """The file is another one than when it was opened: open it anew."""
+
+
 class UnreachableError(RetryError):
     """The node does not answer, or its name does not resolve."""
 
@@ -113,8 +117,12 @@ class ForkedError(ReconfigureError):
     """The engine came here by a fork, without its threads: make one in each process."""
 
 
-class NotFoundError(GiveUpError):
+class NotFoundError(GiveUpError, FileNotFoundError):
     """The node has nothing under this path."""
+
+
+class WrongContentError(GiveUpError):
+    """What is there is not what was published: a disk, memory or somebody changed it."""
 
 
 class NotPublishedError(GiveUpError):
@@ -124,6 +132,7 @@ class NotPublishedError(GiveUpError):
 _CAUSES: dict[str, type[Error]] = {
     "address": ConfigError,
     "config": ConfigError,
+    "changed": ChangedError,
     "conflict": ConflictError,
     "forked": ForkedError,
     "home": HomeError,
@@ -147,6 +156,7 @@ _CAUSES: dict[str, type[Error]] = {
     "unresolved": UnreachableError,
     "unsafe-path": ConfigError,
     "usage": ConfigError,
+    "wrong-content": WrongContentError,
 }
 _ADVICE: dict[str, type[Error]] = {
     "retry": RetryError,

@@ -13,6 +13,7 @@ use serde::Serialize;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::error::{closed, forked, raised};
+use crate::file::File;
 use crate::job::{Job, State, start};
 use crate::options::Options;
 use crate::save::Save;
@@ -197,6 +198,52 @@ impl Engine {
                     let Checkpoint { remote, step, root, files, bytes } = found;
                     Found { remote: remote.to_string(), step, root, files, bytes }
                 }))
+            })
+        })
+    }
+
+    /// Opens a file at a node; wait for the job, then use the file.
+    fn open_file(
+        &self,
+        py: Python<'_>,
+        remote: OsString,
+        published: bool,
+    ) -> PyResult<(File, Job)> {
+        let (file, opening) = File::pending();
+        let job = self.ask(py, |engine| {
+            let remote = engine.remote(remote)?;
+            Ok(async move {
+                opening.open(engine.open_file(remote, published).await?);
+                Ok(())
+            })
+        })?;
+        Ok((file, job))
+    }
+
+    /// Reads ranges of a file; wait for the job, then take what has this number.
+    fn read_file(
+        &self,
+        py: Python<'_>,
+        file: &File,
+        number: u64,
+        ranges: Vec<(u64, u64)>,
+    ) -> PyResult<Job> {
+        let (opened, keep) = (file.opened(), file.keeper());
+        self.ask(py, |_| {
+            Ok(async move {
+                keep(number, opened?.read(&ranges).await?);
+                Ok(())
+            })
+        })
+    }
+
+    /// Ends the session of a file.
+    fn close_file(&self, py: Python<'_>, file: &File) -> PyResult<Job> {
+        let opened = file.opened();
+        self.ask(py, |_| {
+            Ok(async move {
+                opened?.close().await;
+                Ok(())
             })
         })
     }

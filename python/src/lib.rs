@@ -5,6 +5,7 @@
 
 mod engine;
 mod error;
+mod file;
 mod job;
 mod log;
 mod options;
@@ -18,6 +19,8 @@ use pyo3::prelude::*;
 mod _native {
     #[pymodule_export]
     use super::engine::Engine;
+    #[pymodule_export]
+    use super::file::File;
     #[pymodule_export]
     use super::job::Job;
     #[pymodule_export]

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import portway
 import pytest
+
+import portway
 
 BINARY = os.environ.get("PORTWAY_BIN", "portway")
 

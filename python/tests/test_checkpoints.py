@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-import portway
 import pytest
 from conftest import Nodes, command
+
+import portway
 
 
 def steps(nodes: Nodes, name: str) -> list[str]:

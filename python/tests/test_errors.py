@@ -5,9 +5,10 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-import portway
 import pytest
 from conftest import Nodes
+
+import portway
 
 
 def test_a_missing_home(tmp_path):

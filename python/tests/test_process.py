@@ -11,9 +11,10 @@ import textwrap
 import threading
 from pathlib import Path
 
-import portway
 import pytest
 from conftest import Nodes
+
+import portway
 
 
 def threads() -> set[str]:
@@ -60,7 +61,8 @@ def script(text: str, *words: str, timeout: int = 30) -> subprocess.CompletedPro
 
 def test_a_process_ends_though_nobody_closed_the_engine(nodes: Nodes, tmp_path):
     text = """
-        import portway, sys
+        import logging, portway, sys
+        logging.disable()
         engine = portway.Engine(sys.argv[1])
         transfer = engine.push(sys.argv[2], "portway://127.0.0.1:9/x")
         print("ends", flush=True)

@@ -7,9 +7,10 @@ import os
 import time
 from pathlib import Path
 
-import portway
 import pytest
 from conftest import Nodes
+
+import portway
 
 SIZE = 2 << 20
 

@@ -15,8 +15,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-import portway
 from conftest import Nodes
+
+import portway
 
 STEPS = int(os.environ.get("TRAIN_STEPS", "120"))
 HIDDEN = int(os.environ.get("TRAIN_HIDDEN", "64"))

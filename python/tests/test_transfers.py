@@ -9,10 +9,11 @@ import threading
 import time
 from pathlib import Path
 
-import portway
 import pytest
 from conftest import Nodes
 from tqdm import tqdm
+
+import portway
 
 
 def tree(top: Path, size: int = 3 << 20) -> Path:

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::connect::PROGRAM;
 use super::engine::{Engine, clock_ms, reachable, unix_now};
 use super::server::{Shared, blocking};
-use super::{Error, Exit, ListEntry, NodeAddress, Remote, VerifyReport, checkpoints, verify};
+use super::{
+    Error, Exit, ListEntry, NodeAddress, Remote, VerifyReport, checkpoints, giving, verify,
+};
 use crate::base::limits::FRAME_BYTES_MAX;
 use crate::base::{NodeName, RelPath, SiteName, Tier, human};
 use crate::identity::INVITE_TTL_S;
@@ -162,6 +164,8 @@ pub(super) async fn answer(shared: &Arc<Shared>, link: &impl Link, method: &str,
         ("status", _) => json(&shared.status()),
         ("list", _) => list(shared, body).await,
         ("verify", _) => remote_verify(shared, body).await,
+        ("file", _) => giving::file(shared, body).await,
+        ("read", _) => return giving::read(shared, link, body).await,
         ("latest", _) => checkpoints::latest(shared, body).await,
         ("retain", _) => checkpoints::retain(shared, &link.peer().node, body).await,
         ("invite", _) if link.peer().node == shared.node => invite(shared, body).await,

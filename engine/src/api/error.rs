@@ -77,8 +77,8 @@ impl Error {
             Exit::Usage | Exit::Refused => Advice::Reconfigure,
             Exit::Failed => match self.code {
                 "incomplete" => Advice::Resume,
-                "conflict" | "peer-unreachable" | "unresolved" | "resolve" | "no-serve"
-                | "listen" => Advice::Retry,
+                "changed" | "conflict" | "peer-unreachable" | "unresolved" | "resolve"
+                | "no-serve" | "listen" => Advice::Retry,
                 "home" | "config" | "root" | "target" | "read-only" | "no-rdma" | "admin"
                 | "no-ca" => Advice::Reconfigure,
                 _ => Advice::GiveUp,

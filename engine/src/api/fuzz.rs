@@ -7,6 +7,7 @@ use super::calls::{
     InviteReply, InviteRequest, JoinReply, JoinRequest, PathRequest, Pong, asked, asked_path,
 };
 use super::checkpoints::{LatestReply, LatestRequest, RetainReply, RetainRequest};
+use super::ranges::{FileReply, ReadRequest};
 use super::{Keep, ListEntry, VerifyReport};
 use crate::base::limits::FRAME_BYTES_MAX;
 use crate::base::{NodeName, RelPath, SiteName, Tier};
@@ -27,6 +28,7 @@ pub(crate) fn question(data: &[u8]) -> bool {
     }
     let mut known = survives::<InviteRequest>(data);
     known |= survives::<LatestRequest>(data) | survives::<RetainRequest>(data);
+    known |= asked::<ReadRequest>(data).is_ok_and(|request| request.is_in_bounds());
     if let Ok(request) = asked::<JoinRequest>(data)
         && let Some(der) = request.der()
     {
@@ -74,6 +76,7 @@ pub(crate) fn answer(data: &[u8]) -> bool {
         survives::<NodeStatus>(data),
         survives::<Option<LatestReply>>(data),
         survives::<RetainReply>(data),
+        survives::<FileReply>(data),
     ];
     known.contains(&true)
 }

@@ -11,10 +11,12 @@ mod engine;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod giving;
 mod home;
 mod path;
 mod pull;
 mod push;
+mod ranges;
 mod rates;
 mod retry;
 mod server;
@@ -27,6 +29,7 @@ mod verify;
 
 pub use engine::{Engine, JoinReport};
 pub use error::{Advice, Error, Exit};
+pub use ranges::RemoteFile;
 pub use server::{ServeOptions, Server};
 pub use stage::{Stage, StageOptions, StageProgress};
 pub use transfer::Transfer;

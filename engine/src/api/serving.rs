@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::calls;
@@ -44,7 +45,7 @@ impl Shared {
                 error.to_string()
             }
             Ok(Ok((_, Frame::Call { method, body }))) => {
-                calls::answer(&self, &link, &method, &body).await;
+                self.answer_all(&link, method, body).await;
                 "answered".to_owned()
             }
             Ok(Ok((heard, Frame::Open(open)))) if peer.enrolling.is_none() => {
@@ -62,6 +63,24 @@ impl Shared {
             Ok(Ok((_, other))) => format!("{} is not a beginning", other.name()),
         };
         link.close(&reason).await;
+    }
+
+    /// Answers a question, and those that follow it in the same session.
+    async fn answer_all(self: &Arc<Self>, link: &NodeLink, mut method: String, mut body: Bytes) {
+        let mut stopping = self.stopping.subscribe();
+        loop {
+            calls::answer(self, link, &method, &body).await;
+            let next = tokio::select! {
+                next = tokio::time::timeout(OPENING, recv(link)) => next,
+                _ = stopping.wait_for(|stop| *stop) => return,
+            };
+            match next {
+                Ok(Ok(Frame::Call { method: next, body: question })) => {
+                    (method, body) = (next, question);
+                }
+                _ => return,
+            }
+        }
     }
 
     async fn transfer(&self, link: &NodeLink, open: Open) -> Result<String, Failure> {
