@@ -1,11 +1,11 @@
 """Saving beside training: a durable local copy first, then a push from there.
 
-    STAGING/ID.tmp/         being filled; locked by the process that fills it
+    STAGING/ID.tmp/         being filled, and locked by who fills it; or published, and being removed
     STAGING/ID/data         the file or directory to be pushed
     STAGING/ID/save.json    where it goes; locked by the process that pushes it
 
-A save is a directory that appears by one rename, when all of it is durable, and goes once it is
-published. So after a crash it is there as a whole or not at all.
+A save is a directory that appears by one rename, when all of it is durable, and goes by another once
+it is published. So after a crash it is there as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -74,15 +74,18 @@ class Saves:
         """See `Engine.resume_saves`."""
         transfers = []
         for path in sorted(self._place.iterdir()) if self._place.is_dir() else []:
-            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            except FileNotFoundError:
+                continue
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if path.suffix == ".tmp":
-                    shutil.rmtree(path)
+                    shutil.rmtree(path, ignore_errors=True)
                 else:
                     transfers.append(self._start(path))
-            except (BlockingIOError, ConflictError):
-                pass  # Another process saves or pushes it.
+            except (BlockingIOError, ConflictError, FileNotFoundError):
+                pass  # Another process saves it, pushes it, or has just published it.
             finally:
                 os.close(lock)
         return transfers

@@ -62,11 +62,12 @@ impl Reading<'_> {
 impl Drop for Reading<'_> {
     fn drop(&mut self) {
         let mut entries = self.readers.entries();
+        let Some(at) = entries.iter().position(|entry| entry.id == self.id) else { return };
+        let Entry { id, path, .. } = entries.swap_remove(at);
         if self.comes_back {
-            let end = Instant::now() + COMES_BACK;
-            entries.iter_mut().filter(|e| e.id == self.id).for_each(|e| e.until = Some(end));
-        } else {
-            entries.retain(|entry| entry.id != self.id);
+            // One is enough for those that read the same again and again.
+            entries.retain(|entry| entry.until.is_none() || entry.path != path);
+            entries.push(Entry { id, path, until: Some(Instant::now() + COMES_BACK) });
         }
     }
 }
@@ -87,6 +88,10 @@ mod tests {
         assert!(free("runs/7/step-10") && free("runs/8") && free("b"));
         reading.comes_back();
         drop(reading);
+        for _ in 0..3 {
+            readers.begin(&path("runs/7/step-1/model")).comes_back();
+        }
+        assert_eq!(readers.entries().len(), 2, "what is read again and again is one entry");
         assert!(!free("runs/7/step-1"), "its session was lost, and it may come back");
         let reading = readers.begin(&path("b"));
         drop(reading);
