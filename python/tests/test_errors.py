@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -78,10 +79,15 @@ def test_a_node_that_does_not_answer(engine, tmp_path):
 
 
 def test_two_pushes_to_one_path(engine, tmp_path):
-    first = engine.push(tmp_path, "portway://127.0.0.1:9/twice")
+    # Nobody is at that address, so the one that comes first waits.
+    pushes = [engine.push(tmp_path, "portway://127.0.0.1:9/twice") for _ in range(2)]
+    while not any(push.done() for push in pushes):
+        time.sleep(0.01)
+    pushes.sort(key=portway.Transfer.done)
     with pytest.raises(portway.ConflictError):
-        engine.push(tmp_path, "portway://127.0.0.1:9/twice").wait()
-    first.cancel()
+        pushes[1].wait()
+    assert not pushes[0].done()
+    pushes[0].cancel()
 
 
 def test_a_node_of_another_domain_refuses(nodes: Nodes, tmp_path):

@@ -140,7 +140,7 @@ def test_a_wait_does_not_hold_the_gil(engine, nodes: Nodes, tmp_path):
         turns += 1
     transfer.cancel()
     waiter.join(timeout=5)
-    assert turns > 100 and not waiter.is_alive()
+    assert turns > 20 and not waiter.is_alive()
 
 
 def test_ctrl_c_cancels_the_transfer_and_is_raised(engine, nodes: Nodes, tmp_path):
