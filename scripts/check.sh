@@ -13,6 +13,7 @@ if grep -qE '^(Cargo|engine/|benches/|\.cargo|clippy)' <<<"$changed"; then
 else
     ! grep -q '^cli/' <<<"$changed" || packages+=(-p portway-cli)
     ! grep -q '^bench/' <<<"$changed" || packages+=(-p portway-bench)
+    ! grep -q '^python/src/' <<<"$changed" || packages+=(-p portway-python)
 fi
 
 cargo fmt --all --check

@@ -113,3 +113,14 @@ own_network() {
     say "no network namespace of our own: bytes on the wire will include those of others"
     "$@"
 }
+
+# need_python PACKAGE... : sets `venv` to a virtual environment that has these packages of PyPI.
+need_python() {
+    need python3=python3
+    python3 -c 'import ensurepip, venv' 2>/dev/null || need no-venv=python3-venv
+    # Used by the scripts that read this file.
+    # shellcheck disable=SC2034
+    venv=$target/python-venv
+    [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check "$@" >&2
+}

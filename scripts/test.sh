@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# All tests: format, lints, unit and integration tests, simulation, kill loop, quickstart, and real
-# verbs in a guest.
+# All tests: format, lints, unit and integration tests, simulation, kill loop, quickstart, the Python
+# package, and real verbs in a guest.
 #
 # Everything is built in one profile, `ci`: as fast as release but for link-time optimisation, with
 # debug assertions and overflow checks. KILLS and SEEDS change how much is tried.
@@ -44,6 +44,9 @@ SKIP_BUILD=1 scripts/kill-loop.sh "${KILLS:-25}"
 
 step "quickstart, small"
 SKIP_BUILD=1 BYTES=${QUICKSTART_BYTES:-256MiB} scripts/quickstart.sh
+
+step "the Python package"
+SKIP_BUILD=1 scripts/test-python.sh
 
 step "real verbs in a guest"
 cargo test --locked --profile "$profile" --workspace --lib --test verbs --no-run

@@ -110,6 +110,9 @@ pub(crate) enum Command {
     /// List a directory of a node
     #[command(after_help = REMOTES)]
     Ls(Ls),
+    /// Name the newest complete checkpoint of a directory, then each newer one as it appears
+    #[command(after_help = REMOTES)]
+    Watch(Watch),
     /// Say what a push would move and how long it would take; change nothing
     #[command(after_help = REMOTES)]
     Plan(Plan),
@@ -236,6 +239,31 @@ pub(crate) struct Push {
     pub(crate) target: OsString,
     #[command(flatten)]
     pub(crate) flags: TransferFlags,
+    /// All or nothing: publish nothing if any object cannot be moved
+    #[arg(long)]
+    pub(crate) whole: bool,
+    /// Afterwards keep the N checkpoints of the highest steps beside the target, remove older ones
+    ///
+    /// The step is the last number of a name up to its first dot. Only what this node has pushed is
+    /// removed, and never what has no number or is being read.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep: Option<u32>,
+    /// Keep as well every checkpoint whose step is a multiple of this
+    #[arg(long, value_name = "STEPS", requires = "keep", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) keep_every: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    /// The directory that holds the checkpoints
+    #[arg(value_name = "NODE:PATH")]
+    pub(crate) path: OsString,
+    /// Name the newest one and end; an error if none is complete
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// How often to look
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) interval: u64,
 }
 
 #[derive(Debug, Args)]

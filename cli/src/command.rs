@@ -20,6 +20,7 @@ mod serve;
 mod status;
 mod verify;
 mod version;
+mod watch;
 
 use std::future::Future;
 
@@ -49,6 +50,7 @@ pub(crate) async fn run(cli: Cli, out: &Out) -> Result<Exit, Error> {
         Command::Push(args) => push::run(&context, &args).await,
         Command::Pull(args) => pull::run(&context, &args).await,
         Command::Ls(args) => ls::run(&context, &args).await,
+        Command::Watch(args) => watch::run(&context, &args).await,
         Command::Plan(args) => plan::run(&context, &args).await,
         Command::Verify(args) => verify::run(&context, &args).await,
         Command::Status(args) => status::run(&context, &args).await,
@@ -91,6 +93,9 @@ fn report(out: &Out, verb: &str, place: &str, outcome: &Outcome) -> Exit {
         out.event(&Event::ObjectFailed { path, reason });
     }
     out.report(&text::summary(verb, place, outcome));
+    for name in &outcome.removed {
+        out.event(&Event::Removed { name });
+    }
     let failed = outcome.failed.len();
     if failed > 0 {
         let count = portway::base::human::count(failed as u64);

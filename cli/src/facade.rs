@@ -1,3 +1,3 @@
 //! Where the commands meet the engine: the only file that names its types.
 
-pub(crate) use portway::api::{Engine, ServeOptions, Transfer};
+pub(crate) use portway::api::{Engine, ServeOptions, Transfer, address};

@@ -7,7 +7,6 @@ mod log;
 mod memory;
 mod notify;
 mod out;
-mod remote;
 mod setup;
 mod signals;
 mod usage;

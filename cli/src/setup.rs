@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use portway::api::{self, Error, Exit, TransferOptions, TransportChoice};
-use portway::config::{BorderError, Config, ConfigError, EditError, Home};
+use portway::config::{BorderError, Config, EditError, Home};
 
 use crate::args::{Compress, Global, TransferFlags, Transport};
 use crate::facade::Engine;
@@ -21,16 +21,13 @@ pub(crate) struct Context<'a> {
 impl<'a> Context<'a> {
     /// Finds the home.
     pub(crate) fn new(global: &Global, out: &'a Out) -> Result<Self, Error> {
-        let home = Home::locate(global.home.as_deref(), |name| std::env::var_os(name)).map_err(
-            |error| Error::new("home", Exit::Usage, error.to_string()).hint("give --home DIR"),
-        )?;
+        let home = Home::locate(global.home.as_deref(), |name| std::env::var_os(name))?;
         Ok(Self { home, out, set: global.set.clone() })
     }
 
     /// Reads and checks the configuration.
     pub(crate) fn config(&self) -> Result<Config, Error> {
-        Config::load(&self.home, std::env::vars_os(), &self.set)
-            .map_err(|error| config_error(&error))
+        Config::load(&self.home, std::env::vars_os(), &self.set).map_err(|error| (&error).into())
     }
 
     /// The engine with the configuration as it is.
@@ -52,6 +49,7 @@ pub(crate) fn options(flags: TransferFlags) -> TransferOptions {
             Compress::Never => api::Compress::Never,
         }),
         limit: flags.limit,
+        ..TransferOptions::default()
     }
 }
 
@@ -69,7 +67,7 @@ pub(crate) fn sources(typed: &[std::ffi::OsString]) -> Result<Vec<PathBuf>, Erro
     typed
         .iter()
         .map(|text| {
-            let path = crate::remote::local(text)?;
+            let path = crate::facade::address::local(text)?;
             std::fs::symlink_metadata(&path).map_err(|error| unreadable(&path, &error))?;
             Ok(path)
         })
@@ -107,16 +105,6 @@ pub(crate) fn border_error(error: &BorderError) -> Error {
         _ => Exit::Failed,
     };
     Error::new("policy", exit, error.to_string()).hint(error.hint())
-}
-
-pub(crate) fn config_error(error: &ConfigError) -> Error {
-    let hint = match error {
-        ConfigError::Read { .. } => "make the file readable for this user",
-        ConfigError::Large { .. } | ConfigError::Mistakes { .. } => {
-            "portway config --defaults prints every field, what it means and what is allowed"
-        }
-    };
-    Error::new("config", Exit::Usage, error.to_string()).hint(hint)
 }
 
 pub(crate) fn edit_error(error: &EditError) -> Error {

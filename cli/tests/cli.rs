@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use insta::{assert_snapshot, with_settings};
 
-const COMMANDS: [&str; 21] = [
+const COMMANDS: [&str; 22] = [
     "init",
     "invite",
     "join",
@@ -13,6 +13,7 @@ const COMMANDS: [&str; 21] = [
     "push",
     "pull",
     "ls",
+    "watch",
     "plan",
     "verify",
     "status",
@@ -337,7 +338,7 @@ fn a_home_that_nobody_names_is_a_usage_error() {
     assert_snapshot!(text(dir.path(), &output), @r"
 exit 2
 2> error: neither --home nor PORTWAY_HOME nor HOME says where the configuration is
-2> hint: give --home DIR
+2> hint: give --home DIR, or set PORTWAY_HOME
 ");
 }
 

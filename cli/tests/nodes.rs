@@ -105,6 +105,15 @@ fn a_first_transfer_between_two_nodes_and_back() {
     assert_eq!(planned[0]["bytes_to_send"], 0);
     let status = events(&run(&onprem, &["status", "--json"], 0));
     assert_eq!(status[0]["node"], "onprem");
+    let keep = ["push", "--json", "--whole", "--keep", "1", &path("step-1"), "onprem:ck/step-2"];
+    let kept = events(&run(&cloud, &keep, 0));
+    assert!(kept.iter().any(|e| e["event"] == "removed" && e["name"] == "step-1"), "{kept:?}");
+    let newest = events(&run(&cloud, &["watch", "--once", "--json", "onprem:ck"], 0));
+    assert_eq!(
+        (newest[0]["path"].as_str(), newest[0]["step"].as_u64()),
+        (Some("onprem:ck/step-2"), Some(2))
+    );
+    run(&cloud, &["watch", "--once", "onprem:"], 1);
     run(&cloud, &["pull", "onprem:missing", &path("nothing")], 1);
 
     signal(&serve.0, "-TERM");

@@ -3,14 +3,14 @@
 use portway::api::{Error, Exit, Finding, Level};
 
 use crate::args::OneNode;
+use crate::facade::address;
 use crate::out::Out;
 use crate::out::event::Event;
-use crate::remote;
 use crate::setup::Context;
 
 pub(super) async fn run(context: &Context<'_>, args: &OneNode) -> Result<Exit, Error> {
     let config = context.config()?;
-    let node = args.node.as_deref().map(|text| remote::node(text, &config)).transpose()?;
+    let node = args.node.as_deref().map(|text| address::node(text, &config)).transpose()?;
     let findings = context.engine(&config)?.doctor(node).await?;
     for finding in &findings {
         context.out.event(&Event::Finding(finding));

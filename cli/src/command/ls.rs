@@ -3,8 +3,8 @@
 use portway::api::{Error, Exit, ListEntry};
 
 use crate::args::Ls;
+use crate::facade::address;
 use crate::out::event::Event;
-use crate::remote;
 use crate::setup::Context;
 
 /// Hexadecimal digits of a digest that people see.
@@ -12,7 +12,7 @@ const DIGEST_CHARS: usize = 12;
 
 pub(super) async fn run(context: &Context<'_>, args: &Ls) -> Result<Exit, Error> {
     let config = context.config()?;
-    let remote = remote::remote(&args.path, &config)?;
+    let remote = address::remote(&args.path, &config)?;
     let entries = context.engine(&config)?.list(remote).await?;
     for entry in &entries {
         context.out.event(&Event::Entry(entry));

@@ -6,15 +6,15 @@ use portway::api::{self, Error, Exit, TransferOptions};
 use portway::base::human;
 
 use crate::args::Plan;
+use crate::facade::address;
 use crate::out::event::Event;
-use crate::remote;
 use crate::setup::{Context, choice, sources};
 
 pub(super) async fn run(context: &Context<'_>, args: &Plan) -> Result<Exit, Error> {
     let config = context.config()?;
-    let target = remote::remote(&args.target, &config)?;
+    let target = address::remote(&args.target, &config)?;
     let sources = sources(&args.sources)?;
-    let place = remote::display(&target);
+    let place = target.to_string();
     let engine = context.engine(&config)?;
     let options = TransferOptions {
         checksum: args.checksum,

@@ -7,15 +7,15 @@ use portway::base::human;
 use portway::metrics::{NodeStatus, Phase, Snapshot};
 
 use crate::args::OneNode;
+use crate::facade::address;
 use crate::out::event::Event;
 use crate::out::progress::Meter;
 use crate::out::text::progress;
-use crate::remote;
 use crate::setup::Context;
 
 pub(super) async fn run(context: &Context<'_>, args: &OneNode) -> Result<Exit, Error> {
     let config = context.config()?;
-    let node = args.node.as_deref().map(|text| remote::node(text, &config)).transpose()?;
+    let node = args.node.as_deref().map(|text| address::node(text, &config)).transpose()?;
     let status = context.engine(&config)?.status(node).await?;
     context.out.event(&Event::Status(&status));
     context.out.text(&text(&status));

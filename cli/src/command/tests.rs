@@ -15,6 +15,7 @@ fn a_partial_transfer_tells_each_object_then_the_error_then_the_summary() {
         failed: vec![("a".to_owned(), "changed while it was read".to_owned())],
         skipped: vec![("fifo".to_owned(), "a FIFO".to_owned())],
         skipped_total: 1,
+        removed: Vec::new(),
         ..outcome()
     };
     let (json, stdout, _) = out(Mode::Json);

@@ -6,17 +6,17 @@ use portway::api::{Error, Exit, VerifyReport};
 use portway::base::human;
 
 use crate::args::Verify;
+use crate::facade::address::{self, Place};
 use crate::out::event::Event;
-use crate::remote::{self, Place};
 use crate::setup::{Context, shown};
 
 pub(super) async fn run(context: &Context<'_>, args: &Verify) -> Result<Exit, Error> {
     let config = context.config()?;
-    let place = remote::place(&args.path, &config)?;
+    let place = address::place(&args.path, &config)?;
     let engine = context.engine(&config)?;
     let (name, report) = match place {
         Place::Local(path) => (shown(&path), engine.verify_local(path).await?),
-        Place::Remote(path) => (remote::display(&path), engine.verify_remote(path).await?),
+        Place::Remote(path) => (path.to_string(), engine.verify_remote(path).await?),
     };
     context.out.event(&Event::Verified(&report));
     context.out.report(&text(&name, &report));

@@ -37,6 +37,10 @@ pub(crate) enum Event<'a> {
     Invitation { name: &'a str, site: &'a str, tier: &'a str, token: &'a str },
     /// This machine became a node.
     Joined { node: &'a str, site: &'a str, tier: &'a str, peer: &'a str },
+    /// An older checkpoint was removed at the node.
+    Removed { name: &'a str },
+    /// A complete checkpoint.
+    Checkpoint { path: String, step: Option<u64>, root: &'a str, files: u64, bytes: u64 },
     /// A line of `ls`.
     Entry(&'a ListEntry),
     /// What a push would do.

@@ -87,6 +87,9 @@ pub(crate) fn summary(verb: &str, place: &str, outcome: &Outcome) -> String {
     }
     let _ = writeln!(text, "  root         {}", outcome.root);
     let _ = write!(text, "  transfer     {} ({})", outcome.transfer_id, outcome.transport);
+    for name in &outcome.removed {
+        let _ = write!(text, "\n  removed      {name}");
+    }
     listed(&mut text, "skipped", &outcome.skipped, outcome.skipped_total);
     listed(&mut text, "failed", &outcome.failed, outcome.failed.len() as u64);
     text

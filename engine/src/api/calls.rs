@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::connect::PROGRAM;
 use super::engine::{Engine, clock_ms, reachable, unix_now};
 use super::server::{Shared, blocking};
-use super::{Error, Exit, ListEntry, NodeAddress, Remote, VerifyReport, verify};
+use super::{
+    Error, Exit, ListEntry, NodeAddress, Remote, VerifyReport, checkpoints, giving, verify,
+};
 use crate::base::limits::FRAME_BYTES_MAX;
 use crate::base::{NodeName, RelPath, SiteName, Tier, human};
 use crate::identity::INVITE_TTL_S;
@@ -87,7 +89,7 @@ pub(super) struct Pong {
 #[derive(Serialize, Deserialize)]
 struct Empty {}
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
         let _ = write!(out, "{byte:02x}");
@@ -95,7 +97,7 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(2) || !text.bytes().all(|c| c.is_ascii_hexdigit()) {
         return None;
     }
@@ -162,6 +164,10 @@ pub(super) async fn answer(shared: &Arc<Shared>, link: &impl Link, method: &str,
         ("status", _) => json(&shared.status()),
         ("list", _) => list(shared, body).await,
         ("verify", _) => remote_verify(shared, body).await,
+        ("file", _) => giving::file(shared, body).await,
+        ("read", _) => return giving::read(shared, link, body).await,
+        ("latest", _) => checkpoints::latest(shared, body).await,
+        ("retain", _) => checkpoints::retain(shared, &link.peer().node, body).await,
         ("invite", _) if link.peer().node == shared.node => invite(shared, body).await,
         ("invite", _) => Err(Failure::new("not-allowed", "only the node itself may invite others")),
         _ => Err(Failure::new("unknown-method", "this node does not know that question")),
@@ -181,9 +187,9 @@ pub(super) async fn answer(shared: &Arc<Shared>, link: &impl Link, method: &str,
     }
 }
 
-type Answer = Result<Vec<Bytes>, Failure>;
+pub(super) type Answer = Result<Vec<Bytes>, Failure>;
 
-fn json<T: Serialize>(value: &T) -> Answer {
+pub(super) fn json<T: Serialize>(value: &T) -> Answer {
     let body = serde_json::to_vec(value).map_err(|e| Failure::new("internal", e.to_string()))?;
     if body.len() + 64 > FRAME_BYTES_MAX {
         return Err(Failure::new("internal", "the answer is too long for a frame"));
@@ -197,7 +203,12 @@ pub(super) fn asked<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure
 
 pub(super) fn asked_path(body: &[u8]) -> Result<RelPath, Failure> {
     let request: PathRequest = asked(body)?;
-    let raw = unhex(&request.path).ok_or_else(|| Failure::new("protocol", "a path is hex"))?;
+    path_of(&request.path)
+}
+
+/// A path that a peer may ask about, from hexadecimal digits.
+pub(super) fn path_of(text: &str) -> Result<RelPath, Failure> {
+    let raw = unhex(text).ok_or_else(|| Failure::new("protocol", "a path is hex"))?;
     let path = RelPath::from_bytes(&raw).map_err(|e| Failure::new("unsafe-path", e.to_string()))?;
     if Root::is_own(&path) {
         return Err(Failure::new("unsafe-path", "that path is portway's own"));
@@ -205,7 +216,7 @@ pub(super) fn asked_path(body: &[u8]) -> Result<RelPath, Failure> {
     Ok(path)
 }
 
-async fn off_thread<T: Send + 'static>(
+pub(super) async fn off_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     tokio::task::spawn_blocking(work)
@@ -246,7 +257,11 @@ async fn join(shared: &Arc<Shared>, key: [u8; 32], body: &[u8]) -> Answer {
 async fn remote_verify(shared: &Arc<Shared>, body: &[u8]) -> Answer {
     let path = asked_path(body)?;
     let root = Arc::clone(&shared.root);
-    json(&off_thread(move || verify::published(&*root.tree, &path)).await?)
+    let checked = off_thread(move || {
+        let _reading = root.readers.begin(&path);
+        verify::published(&*root.tree, &path)
+    });
+    json(&checked.await?)
 }
 
 async fn list(shared: &Arc<Shared>, body: &[u8]) -> Answer {

@@ -166,20 +166,34 @@ impl Session {
         method: &str,
         question: &Q,
     ) -> Result<Vec<A>, Error> {
+        let mut parts = Vec::new();
+        let part = |body: &[u8]| {
+            parts.push(serde_json::from_slice(body).map_err(|e| self.nonsense(&e.to_string()))?);
+            Ok(())
+        };
+        self.call_each(method, question, part).await?;
+        Ok(parts)
+    }
+
+    /// Asks a question and gives each part of the answer that is not empty to `part`.
+    pub(super) async fn call_each<Q: Serialize>(
+        &self,
+        method: &str,
+        question: &Q,
+        mut part: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let body = serde_json::to_vec(question).map_err(|e| self.nonsense(&e.to_string()))?;
         let frame = Frame::Call { method: method.to_owned(), body: Bytes::from(body) };
         let failed = |error: LinkError| link_error(&error, &self.label);
         self.link.send(frame.encode()).await.map_err(failed)?;
-        let mut parts = Vec::new();
         loop {
             match recv(&self.link).await.map_err(failed)? {
                 Frame::Reply { body, last } => {
                     if !body.is_empty() {
-                        let part = serde_json::from_slice(&body);
-                        parts.push(part.map_err(|e| self.nonsense(&e.to_string()))?);
+                        part(&body)?;
                     }
                     if last {
-                        return Ok(parts);
+                        return Ok(());
                     }
                 }
                 Frame::Refuse { code, detail, .. } => {
@@ -259,6 +273,13 @@ pub(super) fn refused(label: &str, code: &str, detail: &str) -> Error {
             ("stopping", Exit::Interrupted, "the same command goes on where this one ended")
         }
         "root-mismatch" => ("root-mismatch", Exit::Failed, "nothing was published"),
+        "changed" => ("changed", Exit::Failed, "open the file anew"),
+        "not-a-file" => ("not-a-file", Exit::Usage, "name a file, not a directory"),
+        "incomplete" => (
+            "incomplete",
+            Exit::Failed,
+            "nothing was published; mend the cause, and the same command goes on",
+        ),
         "nothing-to-publish" => ("nothing-to-publish", Exit::Failed, "nothing was published"),
         "wrong-content" => (
             "wrong-content",

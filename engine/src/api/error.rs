@@ -20,6 +20,31 @@ pub enum Exit {
     Interrupted = 5,
 }
 
+/// What a caller does about an error. It says what helps, not what is certain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advice {
+    /// Something was in the way that passes by itself: do the same again later.
+    Retry,
+    /// Part of it is done and kept: the same call goes on from there.
+    Resume,
+    /// An argument, the configuration, an identity or a right is wrong: change it first.
+    Reconfigure,
+    /// The same call would fail the same way.
+    GiveUp,
+}
+
+impl Advice {
+    /// `retry`, `resume`, `reconfigure` or `give up`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Resume => "resume",
+            Self::Reconfigure => "reconfigure",
+            Self::GiveUp => "give up",
+        }
+    }
+}
+
 /// An error for people: one line that says what, where and why, and a hint that says what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
@@ -44,6 +69,22 @@ impl Error {
         self.hint = hint.into();
         self
     }
+
+    /// What to do about it, for a program.
+    pub fn advice(&self) -> Advice {
+        match self.exit {
+            Exit::Done | Exit::Interrupted | Exit::Partial => Advice::Resume,
+            Exit::Usage | Exit::Refused => Advice::Reconfigure,
+            Exit::Failed => match self.code {
+                "incomplete" => Advice::Resume,
+                "changed" | "conflict" | "peer-unreachable" | "unresolved" | "resolve"
+                | "no-serve" | "listen" => Advice::Retry,
+                "home" | "config" | "root" | "target" | "read-only" | "no-rdma" | "admin"
+                | "no-ca" => Advice::Reconfigure,
+                _ => Advice::GiveUp,
+            },
+        }
+    }
 }
 
 impl fmt::Display for Error {
@@ -53,3 +94,19 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_follows_from_the_exit_and_the_code() {
+        let advice = |code, exit| Error::new(code, exit, "").advice().as_str();
+        assert_eq!(advice("no-space", Exit::Interrupted), "resume");
+        assert_eq!(advice("unknown-node", Exit::Usage), "reconfigure");
+        assert_eq!(advice("identity-refused", Exit::Refused), "reconfigure");
+        assert_eq!(advice("conflict", Exit::Failed), "retry");
+        assert_eq!(advice("root", Exit::Failed), "reconfigure");
+        assert_eq!(advice("not-found", Exit::Failed), "give up");
+    }
+}

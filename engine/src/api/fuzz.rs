@@ -6,7 +6,9 @@ use serde::de::DeserializeOwned;
 use super::calls::{
     InviteReply, InviteRequest, JoinReply, JoinRequest, PathRequest, Pong, asked, asked_path,
 };
-use super::{ListEntry, VerifyReport};
+use super::checkpoints::{LatestReply, LatestRequest, RetainReply, RetainRequest};
+use super::ranges::{FileReply, ReadRequest};
+use super::{Keep, ListEntry, VerifyReport};
 use crate::base::limits::FRAME_BYTES_MAX;
 use crate::base::{NodeName, RelPath, SiteName, Tier};
 use crate::metrics::NodeStatus;
@@ -25,6 +27,8 @@ pub(crate) fn question(data: &[u8]) -> bool {
         return false;
     }
     let mut known = survives::<InviteRequest>(data);
+    known |= survives::<LatestRequest>(data) | survives::<RetainRequest>(data);
+    known |= asked::<ReadRequest>(data).is_ok_and(|request| request.is_in_bounds());
     if let Ok(request) = asked::<JoinRequest>(data)
         && let Some(der) = request.der()
     {
@@ -50,6 +54,8 @@ pub(crate) fn question_seeds() -> Vec<Vec<u8>> {
         serde_json::to_vec(&JoinRequest::of(b"\x30\x03\x02\x01\x00")),
         serde_json::to_vec(&PathRequest::of(&path)),
         serde_json::to_vec(&PathRequest::of(&RelPath::root())),
+        serde_json::to_vec(&LatestRequest::of(&path, Some(b"step-7"))),
+        serde_json::to_vec(&RetainRequest::of(&path, Keep { last: 5, every: Some(1000) })),
     ];
     if let (Some(name), Some(site)) = (name("gpu-7"), site("onprem")) {
         seeds.push(serde_json::to_vec(&InviteRequest { name, site, tier: Tier::Private }));
@@ -68,6 +74,9 @@ pub(crate) fn answer(data: &[u8]) -> bool {
         survives::<Vec<ListEntry>>(data),
         survives::<VerifyReport>(data),
         survives::<NodeStatus>(data),
+        survives::<Option<LatestReply>>(data),
+        survives::<RetainReply>(data),
+        survives::<FileReply>(data),
     ];
     known.contains(&true)
 }
@@ -96,7 +105,17 @@ pub(crate) fn answer_seeds() -> Vec<Vec<u8>> {
         leases_out: (1, 64),
         disk_free_bytes: 5,
     };
+    let latest = LatestReply {
+        name: "737465702d37".to_owned(),
+        step: Some(7),
+        root: "00".repeat(32),
+        files: 1,
+        bytes: 7,
+    };
+    let retained = RetainReply { removed: vec!["step-1".to_owned()], in_use: Vec::new() };
     [
+        serde_json::to_vec(&latest),
+        serde_json::to_vec(&retained),
         serde_json::to_vec(&Pong { program: "portway/0.1.0".to_owned(), clock_ms: 1 }),
         serde_json::to_vec(&InviteReply { token: "portway1:AAAA".to_owned() }),
         serde_json::to_vec(&JoinReply { chain_pem: "-----BEGIN".to_owned() }),

@@ -21,7 +21,7 @@ impl Engine {
     pub fn class_of(&self, path: &Path) -> Result<Class, Error> {
         let node = NodeAddress::Address(([127, 0, 0, 1], 0).into());
         let remote = Remote { node, path: RelPath::root(), into: true };
-        let sources = Sources::prepare(&[path.to_owned()], &remote, self.0.method())?;
+        let sources = Sources::prepare(&[path.to_owned()], &remote, self.0.method(), false)?;
         let labels = sources.files.labels(&sources.above, true).map_err(|e| {
             let message = format!("the labels of {} cannot be read: {e}", path.display());
             Error::new("label", Exit::Failed, message)

@@ -1,6 +1,6 @@
 //! Pulling: this node is the target.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -32,6 +32,25 @@ pub(super) struct Pull {
     pub(super) target: PathBuf,
     pub(super) options: TransferOptions,
     pub(super) id: TransferId,
+    /// An open root that holds the target, and where in it; `None` has it looked for.
+    pub(super) place: Option<Place>,
+}
+
+/// A path below a root that is open.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub(super) root: Arc<Root>,
+    pub(super) path: RelPath,
+}
+
+/// Opens the root for a local target.
+pub(super) fn open_place(engine: &Engine, target: &Path, source: &Remote) -> Result<Place, Error> {
+    let Landing { root, path } = local_target(target, source)?;
+    let root = Root::open(&canonical(&root)?, engine.0.method()).map_err(|e| {
+        Error::new("root", Exit::Failed, e.to_string())
+            .hint("a pull writes below the directory that holds its target")
+    })?;
+    Ok(Place { root: Arc::new(root), path })
 }
 
 impl Pull {
@@ -41,12 +60,10 @@ impl Pull {
         meter: Arc<TransferMeter>,
         cancel: watch::Receiver<bool>,
     ) -> Result<Outcome, Error> {
-        let Landing { root, path } = local_target(&self.target, &self.source)?;
-        let root_dir = canonical(&root)?;
-        let root = Root::open(&root_dir, self.engine.0.method()).map_err(|e| {
-            Error::new("root", Exit::Failed, e.to_string())
-                .hint("a pull writes below the directory that holds its target")
-        })?;
+        let Place { root, path } = match &self.place {
+            Some(place) => place.clone(),
+            None => open_place(&self.engine, &self.target, &self.source)?,
+        };
         let owner = self.engine.identity()?.id().node.clone();
         let writer = root.writer(&path, owner.as_str()).await.map_err(|denied| match denied {
             Denied::Failed(failure) => refused("this node", &failure.code, &failure.detail),

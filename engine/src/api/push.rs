@@ -35,7 +35,8 @@ pub(super) struct Push {
 impl Push {
     /// Looks the sources up.
     pub(super) fn prepare(&self) -> Result<Sources, Error> {
-        Sources::prepare(&self.sources, &self.target, self.engine.0.method())
+        let (method, whole) = (self.engine.0.method(), self.options.whole);
+        Sources::prepare(&self.sources, &self.target, method, whole)
     }
 
     /// Runs to the end, over as many sessions as it takes.
@@ -61,7 +62,11 @@ impl Push {
         let sent = done.published.numbers.sent;
         rates::note(&self.engine.0, &self.target.node, sent, started.elapsed());
         let id = snapshot.transfer_id.parse().unwrap_or(self.id);
-        Ok(done.outcome(id, &snapshot.transport, remarks))
+        let mut outcome = done.outcome(id, &snapshot.transport, remarks);
+        if let Some(keep) = self.options.keep {
+            outcome.removed = self.engine.retain(node, &prepared.target, keep).await;
+        }
+        Ok(outcome)
     }
 
     /// The class of the sources, as far as it counts on the way to this peer.

@@ -120,7 +120,8 @@ impl<'a> Retry<'a> {
     }
 }
 
-async fn stopped(cancel: &mut watch::Receiver<bool>) {
+/// Waits until a transfer is told to stop.
+pub(super) async fn stopped(cancel: &mut watch::Receiver<bool>) {
     if cancel.wait_for(|stop| *stop).await.is_err() {
         std::future::pending::<()>().await;
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::Error;
@@ -48,7 +49,7 @@ impl Shared {
                 error.to_string()
             }
             Ok(Ok((_, Frame::Call { method, body }))) => {
-                calls::answer(&self, &link, &method, &body).await;
+                self.answer_all(&link, method, body).await;
                 "answered".to_owned()
             }
             Ok(Ok((heard, Frame::Open(open)))) if peer.enrolling.is_none() => {
@@ -66,6 +67,24 @@ impl Shared {
             Ok(Ok((_, other))) => format!("{} is not a beginning", other.name()),
         };
         link.close(&reason).await;
+    }
+
+    /// Answers a question, and those that follow it in the same session.
+    async fn answer_all(self: &Arc<Self>, link: &NodeLink, mut method: String, mut body: Bytes) {
+        let mut stopping = self.stopping.subscribe();
+        loop {
+            calls::answer(self, link, &method, &body).await;
+            let next = tokio::select! {
+                next = tokio::time::timeout(OPENING, recv(link)) => next,
+                _ = stopping.wait_for(|stop| *stop) => return,
+            };
+            match next {
+                Ok(Ok(Frame::Call { method: next, body: question })) => {
+                    (method, body) = (next, question);
+                }
+                _ => return,
+            }
+        }
     }
 
     async fn transfer(&self, link: &NodeLink, open: Open) -> Result<String, Failure> {
@@ -244,6 +263,7 @@ impl Shared {
         open: &Open,
         meter: &Arc<TransferMeter>,
     ) -> Result<String, Failure> {
+        let mut reading = self.root.readers.begin(&open.path);
         if !storage::exists(&*self.root.tree, &open.path) {
             let failure = Failure::new("not-found", format!("there is no {}", open.path));
             return refuse(link, failure, false).await;
@@ -276,7 +296,10 @@ impl Shared {
         match ended {
             Ok(SourceEnd::Published(..)) => Ok("done".to_owned()),
             Ok(SourceEnd::Stopped(why)) => Err(stopped(why)),
-            Err(lost) => self.lost(link, lost).await,
+            Err(lost) => {
+                reading.comes_back();
+                self.lost(link, lost).await
+            }
         }
     }
 

@@ -17,6 +17,7 @@ pub(super) struct Sources {
     /// Labels of the directories above the sources.
     pub(super) above: Vec<Vec<u8>>,
     roots: Vec<SourceRoot>,
+    whole: bool,
 }
 
 fn usage(message: impl Into<String>) -> Error {
@@ -34,10 +35,13 @@ impl Sources {
     /// - one source to `NODE:PATH`: PATH becomes that file or directory,
     /// - one source to `NODE:PATH/`, or a file to `NODE:`: it lands in PATH under its own name,
     /// - several sources: each lands in PATH under its own name.
+    ///
+    /// With `whole` an entry that cannot be moved ends the transfer.
     pub(super) fn prepare(
         sources: &[PathBuf],
         remote: &Remote,
         method: Method,
+        whole: bool,
     ) -> Result<Self, Error> {
         let mut roots: Vec<SourceRoot> = Vec::with_capacity(sources.len());
         let several = sources.len() > 1;
@@ -75,17 +79,18 @@ impl Sources {
             };
             roots.push(SourceRoot { tree, path: inside, place });
         }
-        let files = Arc::new(SourceFiles::new(roots.clone()));
-        Ok(Self { files, target, above, roots })
+        let files = Arc::new(SourceFiles::new(roots.clone()).publish_whole(whole));
+        Ok(Self { files, target, above, roots, whole })
     }
 
     /// The same sources, to be scanned from their beginning.
     pub(super) fn again(&self) -> Self {
         Self {
-            files: Arc::new(SourceFiles::new(self.roots.clone())),
+            files: Arc::new(SourceFiles::new(self.roots.clone()).publish_whole(self.whole)),
             target: self.target.clone(),
             above: self.above.clone(),
             roots: self.roots.clone(),
+            whole: self.whole,
         }
     }
 }

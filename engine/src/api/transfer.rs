@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::connect::{Session, link_error, recv, refused};
 use super::engine::Engine;
-use super::pull::Pull;
+use super::pull::{Place, Pull};
 use super::push::Push;
 use super::retry::{Attempt, Miss, interrupted};
 use super::{Error, Exit, Outcome, Plan, Remote, TransferOptions, rates};
@@ -82,8 +82,19 @@ impl Engine {
 
     /// Starts to pull `source` to the local path `target`; needs a tokio runtime.
     pub fn pull(&self, source: Remote, target: PathBuf, options: TransferOptions) -> Transfer {
+        self.pull_into(source, target, options, None)
+    }
+
+    /// A pull to a place that is open already, or else is looked for.
+    pub(super) fn pull_into(
+        &self,
+        source: Remote,
+        target: PathBuf,
+        options: TransferOptions,
+        place: Option<Place>,
+    ) -> Transfer {
         let (peer, path) = (format!("{}", source.node), target.display().to_string());
-        let job = Pull { engine: self.clone(), source, target, options, id: random_id() };
+        let job = Pull { engine: self.clone(), source, target, options, id: random_id(), place };
         self.start("pull", &peer, &path, move |meter, cancel| job.run(meter, cancel))
     }
 
@@ -208,6 +219,7 @@ impl Done {
             failed: unscanned.chain(failed).take(LISTED_MAX).collect(),
             skipped: remarks.skipped.into_iter().map(|r| (r.path, r.reason)).collect(),
             skipped_total: remarks.skipped_total,
+            removed: Vec::new(),
         }
     }
 }

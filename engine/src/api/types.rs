@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 pub use crate::encode::Compress;
+pub use crate::runtime::snapshots::Keep;
 
 use crate::base::{FileTime, NodeName, Rate, RelPath};
 
@@ -65,6 +66,11 @@ pub struct TransferOptions {
     /// The most that is sent, headers and what is sent again included; `None` for no limit but the
     /// link's.
     pub limit: Option<Rate>,
+    /// Push all or nothing: an object that cannot be moved ends the transfer. Without it such
+    /// objects are left out and listed in [`Outcome::failed`].
+    pub whole: bool,
+    /// After a push: which older checkpoints beside the pushed one are kept. `None` removes none.
+    pub keep: Option<Keep>,
 }
 
 /// How a transfer ended, and its numbers.
@@ -102,6 +108,24 @@ pub struct Outcome {
     pub skipped: Vec<(String, String)>,
     /// How many entries were left out; the list above is capped.
     pub skipped_total: u64,
+    /// Names (escaped) of older checkpoints that were removed at the node, as
+    /// [`TransferOptions::keep`] asks.
+    pub removed: Vec<String>,
+}
+
+/// The newest complete checkpoint of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Where it is.
+    pub remote: Remote,
+    /// Its step: the last decimal number of its name, up to the name's first dot.
+    pub step: Option<u64>,
+    /// Root digest.
+    pub root: String,
+    /// Files in it.
+    pub files: u64,
+    /// Their content in bytes.
+    pub bytes: u64,
 }
 
 /// What a transfer would do.

@@ -44,6 +44,11 @@ impl Failure {
         Self::new(NO_DESCRIPTORS, detail)
     }
 
+    /// An object that was to be published with all others, or nothing, cannot be.
+    pub fn incomplete(path: &str, detail: &str) -> Self {
+        Self::new("incomplete", format!("{path} cannot be moved: {detail}"))
+    }
+
     /// See [`Failure::no_descriptors`].
     pub fn is_no_descriptors(&self) -> bool {
         self.code == NO_DESCRIPTORS

@@ -165,6 +165,7 @@ struct Slot {
 /// The source of one transfer. See the module for how it is driven.
 pub struct Source {
     dry_run: bool,
+    whole: bool,
     runs_max: usize,
     window: Window<Slot>,
     scan_asked: bool,
@@ -198,6 +199,7 @@ impl Source {
     pub fn new(runs_max: usize, dry_run: bool) -> Self {
         let mut source = Self {
             dry_run,
+            whole: false,
             runs_max: runs_max.max(1),
             window: Window::default(),
             scan_asked: false,
@@ -222,6 +224,12 @@ impl Source {
         };
         source.pump();
         source
+    }
+
+    /// The same, but all or nothing: the first object that fails ends the transfer.
+    pub fn publish_whole(mut self) -> Self {
+        self.whole = true;
+        self
     }
 
     /// The next action, if any.
@@ -494,6 +502,10 @@ impl Source {
         slot.state = State::Failed;
         self.out.push_back(SourceAction::Close { seq, round: slot.round });
         let path = slot.entry.path.to_string();
+        if self.whole {
+            let failure = Failure::incomplete(&path, &failure.detail);
+            return self.end(SourceEnd::Stopped(Stop::Local(failure)));
+        }
         if tell {
             let Failure { code, detail } = failure.clone();
             self.out.push_back(SourceAction::Send(Frame::Failed { seq, code, detail }));

@@ -7,8 +7,10 @@ pub mod codecs;
 pub mod drive;
 mod idle;
 pub mod manifest_file;
+pub mod readers;
 pub mod root;
 pub mod scan;
+pub mod snapshots;
 pub mod source;
 pub mod target;
 

@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
+use super::readers::Readers;
 use super::target::{index_path, key_of, recover_all};
-use super::{OWN_DIR, fatal};
+use super::{OWN_DIR, fatal, snapshots};
 use crate::base::RelPath;
 use crate::index::Index;
 use crate::protocol::Failure;
@@ -27,6 +28,8 @@ pub struct Root {
     /// Held as long as the index is ours.
     _index_lock: Option<File>,
     writers: Writers,
+    /// What is being read for peers.
+    pub readers: Readers,
 }
 
 /// Why a root cannot be used.
@@ -59,12 +62,20 @@ impl Root {
             index,
             _index_lock: lock,
             writers: Writers { locks, active: Mutex::default() },
+            readers: Readers::default(),
         })
     }
 
-    /// Rolls forward what a crash left half published. Each target must not be in use.
+    /// Rolls forward what a crash left half published, and removes what it left half removed. Each
+    /// target must not be in use.
     pub fn recover(&self) -> Result<Vec<RelPath>, Failure> {
+        snapshots::empty_trash(&*self.tree)?;
         recover_all(&*self.tree, &self.index)
+    }
+
+    /// The right to take `target` away: `None` if someone writes to it.
+    pub(super) fn lock_out_writers(&self, target: &RelPath) -> io::Result<Option<File>> {
+        try_lock(&self.writers.locks.join(key_of(target)))
     }
 
     /// Whether a path is Portway's own and no business of a peer.

@@ -44,6 +44,7 @@ pub(crate) fn outcome() -> Outcome {
         failed: Vec::new(),
         skipped: Vec::new(),
         skipped_total: 0,
+        removed: Vec::new(),
     }
 }
 
@@ -89,6 +90,7 @@ pushed 2,040 files, 2.85 GB, to cloud:models/step-100 in 2.41 s, verified
         failed: vec![("a/b".to_owned(), "changed while it was read".to_owned())],
         skipped: (0..20).map(|n| (format!("fifo-{n}"), "a FIFO".to_owned())).collect(),
         skipped_total: 5000,
+        removed: vec!["step-1".to_owned()],
         ..outcome()
     };
     assert_snapshot!(summary("pulled", "to ./here", &partial), @r"
@@ -99,6 +101,7 @@ pulled 1 file, 2.85 GB, to ./here in 2.41 s, NOT verified
   discarded          5 B
   root         abababababababababababababababababababababababababababababababab
   transfer     0123456789abcdef0123456789abcdef (quic)
+  removed      step-1
   skipped      fifo-0: a FIFO
   skipped      fifo-1: a FIFO
   skipped      fifo-2: a FIFO

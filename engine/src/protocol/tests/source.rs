@@ -221,6 +221,20 @@ fn an_object_that_keeps_changing_is_read_three_times_and_fails() {
 }
 
 #[test]
+fn a_push_that_is_all_or_nothing_ends_at_the_first_failure_and_sends_no_root() {
+    let mut bench = Bench { source: Source::new(4, false).publish_whole(), actions: Vec::new() };
+    bench.take();
+    bench.scan(&[file("f", 5 << 20), file("g", 1)]);
+    let failed = Frame::Failed { seq: 0, code: "io".to_owned(), detail: "torn".to_owned() };
+    bench.frame(failed);
+    let Some(SourceEnd::Stopped(Stop::Local(failure))) = bench.end() else {
+        panic!("it goes on: {:?}", bench.end());
+    };
+    assert_eq!(*failure, Failure::incomplete("f", "torn"));
+    assert!(!bench.sent().iter().any(|frame| matches!(frame, Frame::Root { .. })));
+}
+
+#[test]
 fn what_was_read_of_an_object_that_failed_meanwhile_is_offered_and_its_reader_closed() {
     let mut bench = Bench::new(4);
     bench.scan(&[file("f", 5 << 20)]);

@@ -139,6 +139,7 @@ pub async fn run_source<L: Link>(
     let near = context.link.meter().rtt_us < FAR_US;
     let runs_max = if near { RUNS_AHEAD_NEAR + sends_max } else { RUNS_MAX };
     let machine = Source::new(runs_max.min(context.slab.leases() / 2).max(2), dry_run);
+    let machine = if files.is_whole() { machine.publish_whole() } else { machine };
     context.meter.set_phase(Phase::Moving, "");
     let coding = Arc::new(Coding::new(Arc::clone(&context.codecs), context.compress));
     let mut driver = Driver {

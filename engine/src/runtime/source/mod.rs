@@ -67,6 +67,7 @@ pub struct Remarks {
 /// The source's files of one transfer. Calls block; several may run at once.
 pub struct SourceFiles {
     roots: Vec<SourceRoot>,
+    whole: bool,
     scan: Mutex<Scan>,
     readers: Mutex<HashMap<(Seq, u32), ObjectReader>>,
     /// Files that were read at least partly.
@@ -80,13 +81,20 @@ impl SourceFiles {
     pub fn new(mut roots: Vec<SourceRoot>) -> Self {
         roots.sort_by(|a, b| a.place.cmp(&b.place));
         let scan = Scan::new(&roots);
-        Self {
-            roots,
-            scan: Mutex::new(scan),
-            readers: Mutex::default(),
-            needed: AtomicU64::new(0),
-            way: OnceLock::new(),
-        }
+        let (scan, readers, needed) = (Mutex::new(scan), Mutex::default(), AtomicU64::new(0));
+        let way = OnceLock::new();
+        Self { roots, whole: false, scan, readers, needed, way }
+    }
+
+    /// The same, to be published all or nothing: what cannot be scanned ends the transfer.
+    pub fn publish_whole(mut self, whole: bool) -> Self {
+        self.whole = whole;
+        self
+    }
+
+    /// Whether they are to be published all or nothing.
+    pub fn is_whole(&self) -> bool {
+        self.whole
     }
 
     /// Tells `way` of the label of each file that is read, once for all.
@@ -141,6 +149,9 @@ impl SourceFiles {
                     break;
                 }
             }
+        }
+        if let Some(first) = scan.remarks.failed.first().filter(|_| self.whole) {
+            return Err(Failure::incomplete(&first.path, &first.reason));
         }
         found.skipped = scan.remarks.skipped_total - before;
         Ok(found)

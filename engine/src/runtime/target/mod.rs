@@ -89,6 +89,11 @@ pub fn manifests_path() -> RelPath {
     own(&[b"manifests"])
 }
 
+/// Where snapshots lie that are being removed.
+pub fn trash_path() -> RelPath {
+    own(&[b"trash"])
+}
+
 /// The key of a target path.
 pub fn key_of(target: &RelPath) -> String {
     let mut key = Digest::of(target.as_bytes()).to_string();

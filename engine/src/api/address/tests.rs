@@ -22,10 +22,7 @@ fn read(text: impl AsRef<OsStr>) -> String {
         _ => match remote_with(text.as_ref(), &config(), &resolve) {
             Ok(remote) => format!(
                 "{:?} path={:?} into={} shown={}",
-                remote.node,
-                remote.path,
-                remote.into,
-                display(&remote)
+                remote.node, remote.path, remote.into, remote
             ),
             Err(e) => format!("{} {:?}: {} [{}]", e.code, e.exit, e.message, e.hint),
         },

@@ -6,15 +6,15 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-use portway::api::{Error, Exit, NodeAddress, Remote};
-use portway::base::{NodeName, RelPath, human};
-use portway::config::{Config, Endpoint, similar};
+use super::{Error, Exit, NodeAddress, Remote};
+use crate::base::{NodeName, RelPath, human};
+use crate::config::{Config, Endpoint, similar};
 
 const SCHEME: &[u8] = b"portway://";
 
 /// A path somewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Place {
+pub enum Place {
     /// On this machine.
     Local(PathBuf),
     /// At a node.
@@ -25,7 +25,10 @@ pub(crate) enum Place {
 type Resolve<'a> = &'a dyn Fn(&str) -> io::Result<Vec<SocketAddr>>;
 
 /// Reads a path of either kind. A colon before the first slash makes it one of a node.
-pub(crate) fn place(text: &OsStr, config: &Config) -> Result<Place, Error> {
+///
+/// # Errors
+/// As [`remote`].
+pub fn place(text: &OsStr, config: &Config) -> Result<Place, Error> {
     match split(text.as_bytes()) {
         Form::Local => Ok(Place::Local(PathBuf::from(text))),
         _ => remote(text, config).map(Place::Remote),
@@ -33,12 +36,18 @@ pub(crate) fn place(text: &OsStr, config: &Config) -> Result<Place, Error> {
 }
 
 /// Reads a path that must be at a node.
-pub(crate) fn remote(text: &OsStr, config: &Config) -> Result<Remote, Error> {
+///
+/// # Errors
+/// It names no known node, no address that resolves, or no path below a root.
+pub fn remote(text: &OsStr, config: &Config) -> Result<Remote, Error> {
     remote_with(text, config, &|host| host.to_socket_addrs().map(Iterator::collect))
 }
 
 /// Reads a path that must be on this machine.
-pub(crate) fn local(text: &OsStr) -> Result<PathBuf, Error> {
+///
+/// # Errors
+/// It names a path of a node.
+pub fn local(text: &OsStr) -> Result<PathBuf, Error> {
     if matches!(split(text.as_bytes()), Form::Local) {
         return Ok(PathBuf::from(text));
     }
@@ -48,7 +57,10 @@ pub(crate) fn local(text: &OsStr) -> Result<PathBuf, Error> {
 }
 
 /// Reads a node without a path: a known name, `ADDR:PORT` or `portway://ADDR:PORT`.
-pub(crate) fn node(text: &str, config: &Config) -> Result<NodeAddress, Error> {
+///
+/// # Errors
+/// No such node is known, or the address does not resolve.
+pub fn node(text: &str, config: &Config) -> Result<NodeAddress, Error> {
     let bare = text.strip_prefix("portway://").map(|rest| rest.trim_end_matches('/'));
     match bare {
         Some(address) => endpoint(address, &|host| host.to_socket_addrs().map(Iterator::collect)),
@@ -59,13 +71,15 @@ pub(crate) fn node(text: &str, config: &Config) -> Result<NodeAddress, Error> {
     }
 }
 
-/// A path of a node as it is typed.
-pub(crate) fn display(remote: &Remote) -> String {
-    let path = if remote.path.is_root() { String::new() } else { remote.path.to_string() };
-    let slash = if remote.into && !path.is_empty() { "/" } else { "" };
-    match &remote.node {
-        NodeAddress::Name(name) => format!("{name}:{path}{slash}"),
-        NodeAddress::Address(address) => format!("portway://{address}/{path}{slash}"),
+/// As it is typed.
+impl std::fmt::Display for Remote {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let path = if self.path.is_root() { String::new() } else { self.path.to_string() };
+        let slash = if self.into && !path.is_empty() { "/" } else { "" };
+        match &self.node {
+            NodeAddress::Name(name) => write!(f, "{name}:{path}{slash}"),
+            NodeAddress::Address(address) => write!(f, "portway://{address}/{path}{slash}"),
+        }
     }
 }
 

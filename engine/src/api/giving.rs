@@ -1,0 +1,133 @@
+//! Answers to questions for parts of files.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::calls::{Answer, asked, asked_path, json, off_thread, path_of};
+use super::ranges::{FileReply, FileStamp, ReadRequest};
+use super::server::Shared;
+use crate::base::RelPath;
+use crate::manifest::{ChunkRef, encode_list};
+use crate::protocol::Failure;
+use crate::runtime::fatal;
+use crate::runtime::manifest_file::{Listed, ManifestReader};
+use crate::runtime::target::Layout;
+use crate::storage::{Kind, Tree};
+use crate::transport::Link;
+use crate::wire::Frame;
+
+/// Chunks in one part of an answer; a frame has room for them.
+const LIST_PART: usize = 4000;
+/// Content in one part of an answer, in bytes; a frame has room for it.
+const CONTENT_PART: usize = 240 << 10;
+/// Parts that are read ahead of the link.
+const AHEAD: usize = 2;
+
+/// Answers `file`.
+pub(super) async fn file(shared: &Arc<Shared>, body: &[u8]) -> Answer {
+    let path = asked_path(body)?;
+    let root = Arc::clone(&shared.root);
+    off_thread(move || {
+        let stamp = stamp(&*root.tree, &path)?;
+        let listed = listed(&*root.tree, &path)?;
+        let object = listed.as_ref().and_then(|listed| listed.object);
+        let object = object.map(|object| object.digest.to_string());
+        let chunks: Vec<ChunkRef> = listed.map_or_else(Vec::new, |listed| listed.chunks);
+        let mut parts = json(&FileReply { stamp, object })?;
+        parts.extend(chunks.chunks(LIST_PART).map(|part| Bytes::from(encode_list(part))));
+        Ok(parts)
+    })
+    .await
+}
+
+fn stamp(tree: &dyn Tree, path: &RelPath) -> Result<FileStamp, Failure> {
+    let meta = tree.meta(path).map_err(|e| missing(path, &e))?;
+    match meta.kind {
+        Kind::File => Ok(FileStamp::from(&meta)),
+        kind => Err(Failure::new("not-a-file", format!("{path} is a {kind}"))),
+    }
+}
+
+fn missing(path: &RelPath, error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::NotFound => Failure::new("not-found", format!("there is no {path}")),
+        _ => fatal("read", path, error),
+    }
+}
+
+/// What a manifest says of the file: its own, or that of a directory above it.
+fn listed(tree: &dyn Tree, path: &RelPath) -> Result<Option<Listed>, Failure> {
+    let mut base = Some(path.clone());
+    while let Some(at) = base {
+        let manifest = Layout::of(&at).published;
+        let opened = ManifestReader::open(tree, &manifest);
+        if let Some(mut reader) = opened.map_err(|e| fatal("read", &manifest, &e))? {
+            let within = path.strip(&at).unwrap_or_default();
+            while let Some(listed) = reader.read().map_err(|e| fatal("read", &manifest, &e))? {
+                if listed.entry.path == within {
+                    return Ok(Some(listed));
+                }
+            }
+        }
+        base = at.parent();
+    }
+    Ok(None)
+}
+
+/// Answers `read`: the content of the ranges, back to back.
+pub(super) async fn read(shared: &Arc<Shared>, link: &impl Link, body: &[u8]) {
+    let (parts, mut ready) = mpsc::channel::<Result<Bytes, Failure>>(AHEAD);
+    let (shared, body) = (Arc::clone(shared), body.to_vec());
+    tokio::task::spawn_blocking(move || {
+        if let Err(failure) = content(&shared, &body, &|part| parts.blocking_send(Ok(part)).is_ok())
+        {
+            let _ = parts.blocking_send(Err(failure));
+        }
+    });
+    loop {
+        let frame = match ready.recv().await {
+            Some(Ok(body)) => Frame::Reply { body, last: false },
+            Some(Err(Failure { code, detail })) => Frame::Refuse { code, detail, retry: false },
+            None => Frame::Reply { body: Bytes::new(), last: true },
+        };
+        let ended = !matches!(frame, Frame::Reply { last: false, .. });
+        if link.send(frame.encode()).await.is_err() || ended {
+            return;
+        }
+    }
+}
+
+/// Reads the ranges and gives them to `give` in parts, until that says no.
+fn content(shared: &Shared, body: &[u8], give: &dyn Fn(Bytes) -> bool) -> Result<(), Failure> {
+    let request: ReadRequest = asked(body)?;
+    let path = path_of(&request.path)?;
+    if !request.is_in_bounds() {
+        return Err(Failure::new("protocol", "ranges that are not in the file, or too many"));
+    }
+    let mut reading = shared.root.readers.begin(&path);
+    // The next question comes soon, and counts on the file.
+    reading.comes_back();
+    let file = shared.root.tree.open(&path).map_err(|e| missing(&path, &e))?;
+    let meta = file.meta().map_err(|e| fatal("read", &path, &e))?;
+    if FileStamp::from(&meta) != request.stamp {
+        return Err(Failure::new("changed", format!("{path} is another file now")));
+    }
+    for (mut at, len) in request.ranges {
+        let end = at + len;
+        while at < end {
+            let mut part = vec![0; CONTENT_PART.min((end - at) as usize)];
+            let read = file.read_at(&mut part, at).map_err(|e| fatal("read", &path, &e))?;
+            if read != part.len() {
+                return Err(Failure::new("changed", format!("{path} became shorter")));
+            }
+            at += read as u64;
+            if !give(part.into()) {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}

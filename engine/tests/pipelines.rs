@@ -1,0 +1,219 @@
+//! What training jobs use, between two real nodes: the examples, checkpoints and staging.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up its scene fails")]
+
+mod common;
+#[path = "../examples/push.rs"]
+mod push;
+#[path = "../examples/resume.rs"]
+mod resume;
+#[path = "../examples/stage.rs"]
+mod stage;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use common::{Pair, engine, fingerprint, noise, remote, write};
+use portway::api::{Advice, Engine, Keep, StageOptions, TransferOptions};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_examples_push_and_resume_checkpoints() {
+    let pair = Pair::new().await;
+    let engine = Engine::at_home(Some(pair.onprem.home.config_dir())).expect("an engine");
+    let back = pair.path("back");
+    fs::create_dir(&back).unwrap();
+    fs::create_dir(pair.cloud.root.join("runs")).unwrap();
+    assert!(resume::resume(&engine, "cloud:runs", &back).await.expect("asked").is_none());
+    let step = |n: u64| pair.path(&format!("step-{n}"));
+    for n in [9, 10] {
+        write(&step(n).join("model"), &noise(n, 3_000_000));
+        let target = format!("cloud:runs/step-{n}");
+        let outcome = push::push(&engine, step(n), &target).await.expect("a push");
+        assert_eq!(outcome.bytes_total, 3_000_000);
+    }
+    let found = resume::resume(&engine, "cloud:runs", &back).await.expect("a pull");
+    let (newest, local) = found.expect("there are two");
+    assert_eq!((newest.step, newest.files, newest.bytes), (Some(10), 1, 3_000_000));
+    assert_eq!(fingerprint(&local), fingerprint(&step(10)));
+    let none = engine.latest(&remote("cloud", "runs"), Some(&newest)).await.expect("asked");
+    assert_eq!(none, None, "there is nothing newer");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_keeps_what_it_was_told_and_what_others_pushed() {
+    let pair = Pair::new().await;
+    let third = engine(&pair.third("edge").await);
+    write(&pair.path("ckpt/model"), &noise(1, 100_000));
+    let push = async |engine: &Engine, path: &str, keep| {
+        let options = TransferOptions { keep, ..TransferOptions::default() };
+        let sources = vec![pair.path("ckpt")];
+        engine.push(sources, remote("cloud", path), options).wait().await.expect("a push")
+    };
+    let ours = engine(&pair.onprem.home);
+    for n in 1..=3 {
+        push(&ours, &format!("runs/step-{n}"), None).await;
+    }
+    push(&third, "runs/edge-1", None).await;
+    let keep = Some(Keep { last: 1, every: Some(2) });
+    let removed = push(&ours, "runs/step-5", keep).await.removed;
+    assert_eq!(removed, ["step-3", "step-1"]);
+    let mut left: Vec<_> = fs::read_dir(pair.cloud.root.join("runs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort();
+    assert_eq!(left, ["edge-1", "step-2", "step-5"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_whole_push_publishes_nothing_if_an_object_cannot_be_read() {
+    let pair = Pair::new().await;
+    let source = pair.path("source");
+    write(&source.join("good"), b"good");
+    let restless = source.join("restless");
+    write(&restless, &noise(1, 8_000_000));
+    let options = TransferOptions { whole: true, ..TransferOptions::default() };
+    let node = engine(&pair.onprem.home);
+    let transfer = node.push(vec![source.clone()], remote("cloud", "x"), options.clone());
+    let mut ended = Box::pin(transfer.wait());
+    let error = loop {
+        tokio::select! {
+            result = &mut ended => break result.expect_err("it changes all the time"),
+            () = tokio::time::sleep(Duration::from_micros(100)) => {
+                use std::io::Write;
+                let mut file = fs::File::options().append(true).open(&restless).unwrap();
+                file.write_all(b"more").unwrap();
+            }
+        }
+    };
+    assert_eq!((error.code, error.advice()), ("incomplete", Advice::Resume));
+    assert!(error.message.contains("restless"), "{error}");
+    assert!(!pair.cloud.root.join("x").exists());
+    let again = pair.push_with(&source, "x", options).await.expect("it is quiet now");
+    assert_eq!((again.files, again.failed.len()), (2, 0));
+}
+
+fn shards(pair: &Pair, count: u64) -> Vec<String> {
+    let name = |n| format!("deep/shard-{n}");
+    for n in 0..count {
+        write(&pair.cloud.root.join("tokens").join(name(n)), &noise(n, 2_000_000));
+    }
+    (0..count).map(name).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shards_arrive_in_order_and_one_that_is_needed_overtakes() {
+    let pair = Pair::new().await;
+    let mut names = shards(&pair, 24);
+    names.reverse();
+    let (node, target) = (engine(&pair.onprem.home), pair.path("nvme/tokens"));
+    let options =
+        StageOptions { order: Some(names.clone()), at_once: 1, ..StageOptions::default() };
+    let stage =
+        node.stage(remote("cloud", "tokens"), target.clone(), options).await.expect("begun");
+    let needed = stage.path("deep/shard-0").await.expect("the last in the order");
+    assert_eq!(fs::read(&needed).unwrap(), noise(0, 2_000_000));
+    assert!(stage.progress().files_done < 24, "it overtook: {:?}", stage.progress());
+    let done = stage.wait().await.expect("all of it");
+    assert_eq!((done.files_done, done.bytes_sent), (24, 48_000_000));
+    let at = |name: &String| fs::metadata(target.join(name)).unwrap();
+    let ctime = |name| {
+        std::os::unix::fs::MetadataExt::ctime_nsec(&at(name))
+            + 1_000_000_000 * std::os::unix::fs::MetadataExt::ctime(&at(name))
+    };
+    let times: Vec<i64> = names[..23].iter().map(ctime).collect();
+    assert!(times.is_sorted(), "in the order given: {times:?}");
+
+    let none = stage.path("deep/shard-99").await.expect_err("there is none");
+    assert_eq!(none.code, "not-found");
+    assert_eq!(stage.path("../x").await.expect_err("outside").advice(), Advice::Reconfigure);
+    let again = stage::count(&node, "cloud:tokens", &target, names).await.expect("a second job");
+    assert_eq!(again, 48_000_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_jobs_stage_one_directory_and_each_byte_moves_once() {
+    let pair = Pair::new().await;
+    let names = shards(&pair, 12);
+    let (node, target) = (engine(&pair.onprem.home), pair.path("tokens"));
+    let begin = || {
+        let options = StageOptions { order: Some(names.clone()), ..StageOptions::default() };
+        node.stage(remote("cloud", "tokens"), target.clone(), options)
+    };
+    let (one, two) = tokio::try_join!(begin(), begin()).expect("begun");
+    let (one, two) = tokio::try_join!(one.wait(), two.wait()).expect("staged");
+    assert_eq!(one.bytes_sent + two.bytes_sent, 24_000_000);
+    assert_eq!((one.files_done, two.files_done), (12, 12));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_an_order_the_files_come_by_name_and_closing_stops_them() {
+    let pair = Pair::new().await;
+    for n in 0..3 {
+        write(&pair.cloud.root.join(format!("flat/s{n}")), &noise(n, 100_000));
+    }
+    let node = engine(&pair.onprem.home);
+    let all = |target| node.stage(remote("cloud", "flat"), target, StageOptions::default());
+    let stage = all(pair.path("a")).await.expect("begun");
+    assert_eq!(stage.wait().await.expect("staged").files_done, 3);
+
+    let stage = all(pair.path("b")).await.expect("begun");
+    let begun = Instant::now();
+    stage.close().await;
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert_eq!(stage.path("s2").await.expect_err("it is closed").code, "interrupted");
+    let missing = node.stage(remote("cloud", "none"), pair.path("c"), StageOptions::default());
+    assert_eq!(missing.await.err().expect("there is none").code, "not-found");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ranges_of_a_file_are_read_and_verified() {
+    let pair = Pair::new().await;
+    let source = pair.path("source");
+    let content = noise(1, 30_000_000);
+    write(&source.join("model"), &content);
+    write(&source.join("empty"), b"");
+    pair.push(&source, "x").await.expect("a push");
+    let node = engine(&pair.onprem.home);
+    let file = node.open_file(remote("cloud", "x/model"), true).await.expect("open");
+    assert_eq!((file.len(), file.is_verified()), (30_000_000, true));
+    let ranges = [(29_999_990, 100), (5, 10), (0, 0), (7, 20_000_000), (40_000_000, 1)];
+    let read = file.read(&ranges).await.expect("read");
+    let expected = |(at, len): (usize, usize)| {
+        content[at.min(content.len())..(at + len).min(content.len())].to_vec()
+    };
+    for (range, read) in ranges.iter().zip(&read) {
+        assert_eq!(*read, expected((range.0 as usize, range.1 as usize)), "{range:?}");
+    }
+    let fetched = file.bytes_fetched();
+    assert!(fetched < 20_000_000 + 3 * (2 << 20), "each chunk once: {fetched}");
+
+    // The session ends when nobody asks for long, or the node comes back; reading goes on.
+    file.close().await;
+    assert_eq!(file.read(&[(3, 4)]).await.expect("read")[0], expected((3, 4)));
+    let empty = node.open_file(remote("cloud", "x/empty"), true).await.expect("open");
+    assert!(empty.is_empty() && empty.read(&[(0, 10)]).await.expect("read")[0].is_empty());
+
+    let at = pair.cloud.root.join("x/model");
+    let mut rotten = content.clone();
+    rotten[10_000_000] ^= 1;
+    fs::write(&at, &rotten).unwrap();
+    let error = file.read(&[(0, 1)]).await.expect_err("it was written");
+    assert_eq!((error.code, error.advice()), ("changed", Advice::Retry));
+    let file = node.open_file(remote("cloud", "x/model"), true).await.expect("open");
+    let error = file.read(&[(10_000_000, 1)]).await.expect_err("it is not what was published");
+    assert_eq!(error.code, "wrong-content");
+
+    write(&pair.cloud.root.join("plain"), &content[..5_000_000]);
+    let plain = || remote("cloud", "plain");
+    let error = node.open_file(plain(), true).await.err().expect("nobody published it");
+    assert_eq!(error.code, "no-manifest");
+    let file = node.open_file(plain(), false).await.expect("open");
+    assert!(!file.is_verified());
+    assert_eq!(
+        file.read(&[(4_000_000, 2_000_000)]).await.expect("read")[0],
+        content[4_000_000..5_000_000]
+    );
+    assert_eq!(file.bytes_fetched(), 1_000_000, "no chunks are known, so nothing more");
+    let error = node.open_file(remote("cloud", "x"), false).await.err().expect("a directory");
+    assert_eq!(error.code, "not-a-file");
+}

@@ -1,0 +1,352 @@
+"""The engine of one home."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import weakref
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from . import _log, _native
+from ._file import RemoteFile
+from ._reports import Checkpoint, Entry, Plan, Verification, of, read
+from ._saves import Buffer, Hold, Saves
+from ._stage import Stage
+from ._transfer import Transfer, Work
+
+StrPath = str | PathLike[str]
+
+_open: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+class Engine:
+    """Everything that this process does as one node.
+
+    `home` is a directory that `portway init` or `portway join` made; None takes `PORTWAY_HOME`,
+    else the platform's directory.
+
+    An engine has threads of its own, which end with `close()`, with the `with` block, or when the
+    interpreter exits; what runs then is interrupted and can be resumed. Its methods may be called
+    from any thread. After a fork the child must make its own: a call on the parent's raises
+    `ForkedError`. With `multiprocessing`, make the engine in the worker.
+
+    Paths of nodes are written `NODE:PATH` or `portway://ADDR:PORT/PATH`, as on the command line.
+
+    Raises:
+        HomeError: There is no home, or no identity in it.
+        ConfigError: Its configuration has mistakes.
+    """
+
+    def __init__(self, home: StrPath | None = None) -> None:
+        self._native = _native.Engine(home)
+        self._process = os.getpid()
+        self._closed = False
+        _log.start()
+        _open.add(self)
+
+    def push(
+        self,
+        source: StrPath | Sequence[StrPath],
+        target: str,
+        *,
+        checksum: bool = False,
+        retry_s: int | None = None,
+        transport: str = "auto",
+        compress: str | None = None,
+        whole: bool = False,
+        keep: int | None = None,
+        keep_every: int | None = None,
+    ) -> Transfer:
+        """Starts to send files or directories to a node, and returns at once.
+
+        Readers at the node see nothing of it until all of it is there; to a path that exists
+        already, each file is replaced as a whole. What the node has already does not travel.
+
+        Args:
+            source: One path, which becomes `target`; or several, which land in it.
+            target: `NODE:PATH`; with a slash at its end the source lands below it.
+            checksum: Read and compare content even where size and times say nothing changed.
+            retry_s: Give up reconnecting after so many seconds; None takes the configured value.
+            transport: `auto`, `rdma` or `quic`.
+            compress: `auto`, `always` or `never`; None takes the configured value.
+            whole: All or nothing: if an object cannot be moved, nothing is published
+                (`IncompleteError`). Without it the others are (`PartialError`).
+            keep: Afterwards keep so many checkpoints of the highest steps beside the target, and
+                remove older ones that this node pushed. What has no step in its name, or is being
+                read, stays.
+            keep_every: Keep as well those whose step is a multiple of this.
+
+        Raises:
+            UnknownNodeError, ConfigError: At once. All else comes from `Transfer.wait`.
+        """
+        sources = [source] if isinstance(source, (str, PathLike)) else list(source)
+        options = _options(
+            checksum=checksum,
+            retry_s=retry_s,
+            transport=transport,
+            compress=compress,
+            whole=whole,
+            keep=keep,
+            keep_every=keep_every,
+        )
+        return Transfer(self._native.push(sources, target, options, None))
+
+    def pull(
+        self,
+        source: str,
+        target: StrPath,
+        *,
+        checksum: bool = False,
+        retry_s: int | None = None,
+        transport: str = "auto",
+        compress: str | None = None,
+    ) -> Transfer:
+        """Starts to fetch a file or directory from a node, and returns at once.
+
+        Args:
+            source: `NODE:PATH`.
+            target: What it becomes here; with a slash at its end it lands below it.
+
+        The other arguments, and what is raised, are those of `push`.
+        """
+        options = _options(
+            checksum=checksum, retry_s=retry_s, transport=transport, compress=compress
+        )
+        return Transfer(self._native.pull(source, target, options))
+
+    def plan(
+        self,
+        source: StrPath | Sequence[StrPath],
+        target: str,
+        *,
+        checksum: bool = False,
+        transport: str = "auto",
+    ) -> Plan:
+        """Finds out what a push would move and how long it would take; changes nothing."""
+        return self._plan(source, target, checksum, transport).wait()
+
+    def save(
+        self,
+        source: StrPath | Mapping[str, Buffer],
+        target: str,
+        *,
+        staging: StrPath | None = None,
+        keep: int | None = None,
+        keep_every: int | None = None,
+    ) -> Transfer:
+        """Saves a checkpoint beside training: returns as soon as its bytes are in a local staging
+        area, and pushes them from there, all or nothing.
+
+        The staged copy is durable before this returns, and goes once it is published. After a
+        crash `resume_saves` pushes what was left.
+
+        Args:
+            source: A file or directory, which is cloned where the file system can and copied where
+                it cannot; or names and their bytes (`bytes`, NumPy arrays, anything with a
+                buffer), which are written.
+            target: `NODE:PATH`, which becomes the checkpoint.
+            staging: The staging area; None takes one below the home's state directory. On the file
+                system of `source` a clone costs no time.
+            keep, keep_every: See `push`.
+
+        Raises:
+            OSError: The staging area cannot be written; it is left as it was.
+            UnknownNodeError, ConfigError: At once. All else comes from `Transfer.wait`.
+        """
+        self._native.check_target(target)
+        return self._saves(staging).save(source, target, keep, keep_every)
+
+    def resume_saves(self, *, staging: StrPath | None = None) -> list[Transfer]:
+        """Pushes what earlier processes saved and did not get to publish, oldest first."""
+        return self._saves(staging).resume()
+
+    def latest(self, remote: str) -> Checkpoint | None:
+        """The newest complete checkpoint of a directory; None if none is complete.
+
+        Complete is what was published as a whole. The newest has the highest step, which is the
+        last decimal number of its name, up to the name's first dot.
+
+        Raises:
+            NotFoundError: There is no such directory.
+        """
+        return self._latest(remote).wait()
+
+    def open(self, remote: str, *, published: bool = False) -> RemoteFile:
+        """Opens a file at a node for reading parts of it.
+
+        What was published is verified chunk by chunk. The node reads its manifest for that, up to
+        this file.
+
+        Args:
+            remote: `NODE:PATH`.
+            published: Refuse a file that was not published, and so cannot be verified
+                (`NotPublishedError`).
+        """
+        file, opening = self._native.open_file(remote, published)
+        Work(opening, lambda _: None).wait()
+        return RemoteFile(self._native, file, remote)
+
+    def hold(self, path: StrPath) -> Hold:
+        """A `with` block in which retention of a node of this machine does not remove the
+        checkpoint `path` below its root. Others read by `pull`, which needs none of this."""
+        return Hold(path)
+
+    def stage(
+        self,
+        source: str,
+        target: StrPath,
+        *,
+        order: Sequence[str] | None = None,
+        at_once: int = 4,
+        checksum: bool = False,
+        retry_s: int | None = None,
+        transport: str = "auto",
+        compress: str | None = None,
+    ) -> Stage:
+        """Begins to fetch the files of a directory one by one, in the order in which they will be
+        needed; for a `with` block.
+
+        Args:
+            source: `NODE:PATH`.
+            target: The local directory. Several jobs may stage to the same one: each file moves
+                once.
+            order: Paths below `source`; None takes the files directly in it, by name.
+            at_once: So many files move at once, 1 to 16. More hide the round trips of a long way.
+
+        The other arguments are those of `push`.
+        """
+        options = _options(
+            checksum=checksum, retry_s=retry_s, transport=transport, compress=compress
+        )
+        names = None if order is None else list(order)
+        if names is None:
+            names = [entry.name for entry in self.ls(source) if entry.kind == "file"]
+        stage, begun = self._native.stage(source, target, names, at_once, options)
+        Work(begun, lambda _: None).wait()
+        return Stage(self._native, stage, Path(target), names)
+
+    def ls(self, remote: str) -> list[Entry]:
+        """What is at a path of a node.
+
+        Raises:
+            NotFoundError: Nothing is.
+        """
+        return self._ls(remote).wait()
+
+    def verify(self, path: StrPath) -> Verification:
+        """Has a published path, here or at a node, read from the medium and every digest compared.
+
+        Raises:
+            IncompleteError: It was not published by Portway, so there is nothing to compare with.
+        """
+        return self._verify(path).wait()
+
+    @property
+    def aio(self) -> AsyncFace:
+        """The same questions for asyncio. Transfers are awaitable as they are."""
+        return AsyncFace(self)
+
+    def close(self) -> None:
+        """Interrupts what runs, waits until it can be resumed (25 s at most), ends the threads."""
+        if self._closed or self._process != os.getpid():
+            return
+        self._closed = True
+        self._native.close()
+        _log.stop()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _plan(
+        self, source: StrPath | Sequence[StrPath], target: str, checksum: bool, transport: str
+    ) -> Work[Plan]:
+        sources = [source] if isinstance(source, (str, PathLike)) else list(source)
+        options = _options(checksum=checksum, transport=transport)
+        return Work(self._native.plan(sources, target, options), lambda r: read(Plan, r))
+
+    def _saves(self, staging: StrPath | None) -> Saves:
+        place = Path(staging) if staging else Path(self._native.state_dir()) / "saves"
+
+        def push(data: Path, target: str, save: Path, **keep: int | None) -> Transfer:
+            options = _options(whole=True, **keep)  # type: ignore[arg-type]
+            return Transfer(self._native.push([data], target, options, save))
+
+        return Saves(push, place)
+
+    def _latest(self, remote: str) -> Work[Checkpoint | None]:
+        def finish(report: str) -> Checkpoint | None:
+            fields = json.loads(report)
+            return None if fields is None else of(Checkpoint, fields)
+
+        return Work(self._native.latest(remote), finish)
+
+    def _ls(self, remote: str) -> Work[list[Entry]]:
+        return Work(self._native.list_at(remote), lambda r: [of(Entry, e) for e in json.loads(r)])
+
+    def _verify(self, path: StrPath) -> Work[Verification]:
+        return Work(self._native.verify(os.fspath(path)), lambda r: read(Verification, r))
+
+
+class AsyncFace:
+    """What an `Engine` can be asked, as coroutines. Cancelling the task drops the question."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def plan(
+        self,
+        source: StrPath | Sequence[StrPath],
+        target: str,
+        *,
+        checksum: bool = False,
+        transport: str = "auto",
+    ) -> Plan:
+        """See `Engine.plan`."""
+        return await self._engine._plan(source, target, checksum, transport)
+
+    async def latest(self, remote: str) -> Checkpoint | None:
+        """See `Engine.latest`."""
+        return await self._engine._latest(remote)
+
+    async def ls(self, remote: str) -> list[Entry]:
+        """See `Engine.ls`."""
+        return await self._engine._ls(remote)
+
+    async def verify(self, path: StrPath) -> Verification:
+        """See `Engine.verify`."""
+        return await self._engine._verify(path)
+
+
+def _options(
+    *,
+    checksum: bool = False,
+    retry_s: int | None = None,
+    transport: str = "auto",
+    compress: str | None = None,
+    whole: bool = False,
+    keep: int | None = None,
+    keep_every: int | None = None,
+) -> dict[str, Any]:
+    return locals()
+
+
+@atexit.register
+def _close_all() -> None:
+    for engine in list(_open):
+        engine.close()
+
+
+os.register_at_fork(after_in_child=_log.forget)

@@ -1,0 +1,59 @@
+//! Words of Python as options of a transfer.
+
+use portway::api::{Compress, Error, Exit, Keep, TransferOptions, TransportChoice};
+use pyo3::prelude::*;
+
+/// What the keyword arguments of a transfer say.
+#[derive(FromPyObject)]
+pub(crate) struct Options {
+    #[pyo3(item)]
+    checksum: bool,
+    #[pyo3(item)]
+    retry_s: Option<u64>,
+    #[pyo3(item)]
+    transport: String,
+    #[pyo3(item)]
+    compress: Option<String>,
+    #[pyo3(item)]
+    whole: bool,
+    #[pyo3(item)]
+    keep: Option<u32>,
+    #[pyo3(item)]
+    keep_every: Option<u64>,
+}
+
+fn unknown(field: &'static str, word: &str, known: &str) -> Error {
+    Error::new("usage", Exit::Usage, format!("{field} cannot be {word:?}"))
+        .hint(format!("one of {known}"))
+}
+
+impl Options {
+    pub(crate) fn read(self) -> Result<TransferOptions, Error> {
+        let transport = match self.transport.as_str() {
+            "auto" => TransportChoice::Auto,
+            "rdma" => TransportChoice::Rdma,
+            "quic" => TransportChoice::Quic,
+            other => return Err(unknown("transport", other, "auto, rdma, quic")),
+        };
+        let compress = match self.compress.as_deref() {
+            None => None,
+            Some("auto") => Some(Compress::Auto),
+            Some("always") => Some(Compress::Always),
+            Some("never") => Some(Compress::Never),
+            Some(other) => return Err(unknown("compress", other, "auto, always, never")),
+        };
+        let keep = match (self.keep, self.keep_every) {
+            (None, None) => None,
+            (Some(last), every) if last > 0 && every != Some(0) => Some(Keep { last, every }),
+            _ => {
+                let message = "keep and keep_every cannot be 0, nor keep_every be alone";
+                return Err(Error::new("usage", Exit::Usage, message)
+                    .hint("keep says how many checkpoints of the highest steps stay"));
+            }
+        };
+        let Self { checksum, retry_s, whole, .. } = self;
+        let dry_run = false;
+        let limit = None;
+        Ok(TransferOptions { checksum, dry_run, retry_s, transport, compress, limit, whole, keep })
+    }
+}
