@@ -6,6 +6,8 @@ mod events;
 mod kill;
 mod nodes;
 mod peers;
+#[allow(dead_code, reason = "until the first command writes results")]
+mod result;
 mod rng;
 mod size;
 mod system;
