@@ -4,6 +4,7 @@ mod compare;
 mod data;
 mod events;
 mod kill;
+mod measure;
 mod nodes;
 mod peers;
 #[allow(dead_code, reason = "until the first command writes results")]
@@ -39,6 +40,8 @@ enum Command {
     Peers(peers::PeersArgs),
     /// Measure pushes over an emulated link; prints Markdown
     Wan(wan::WanArgs),
+    /// Measure what this machine does with bytes alone, stage by stage
+    Local(measure::local::LocalArgs),
     /// Print the last value of a field in the JSON lines of standard input
     Field(events::FieldArgs),
     /// Wait until a running `--json` transfer has moved a share of its bytes
@@ -79,6 +82,7 @@ fn run(command: Command) -> Result<bool> {
         Command::KillLoop(args) => kill::run(&args),
         Command::Peers(args) => peers::run(&args),
         Command::Wan(args) => wan::run(&args),
+        Command::Local(args) => measure::local::run(&args),
         Command::Field(args) => events::field(&args),
         Command::WaitProgress(args) => events::wait_progress(&args),
         Command::DigestRate => {

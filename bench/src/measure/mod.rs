@@ -1,0 +1,4 @@
+//! Measurements of each stage that a byte passes, on this machine and to another node.
+
+pub(crate) mod local;
+mod rows;
