@@ -42,6 +42,12 @@ enum Command {
     Wan(wan::WanArgs),
     /// Measure what this machine does with bytes alone, stage by stage
     Local(measure::local::LocalArgs),
+    /// Let other nodes measure the way to this one
+    Serve(measure::net::ServeArgs),
+    /// Measure QUIC to a node that runs `portway-bench serve`
+    Quic(measure::net::QuicArgs),
+    /// Measure what lies between this node and one that runs `portway-bench serve`
+    Path(measure::net::PathArgs),
     /// Print the last value of a field in the JSON lines of standard input
     Field(events::FieldArgs),
     /// Wait until a running `--json` transfer has moved a share of its bytes
@@ -83,6 +89,9 @@ fn run(command: Command) -> Result<bool> {
         Command::Peers(args) => peers::run(&args),
         Command::Wan(args) => wan::run(&args),
         Command::Local(args) => measure::local::run(&args),
+        Command::Serve(args) => measure::net::serve(&args),
+        Command::Quic(args) => measure::net::quic(&args),
+        Command::Path(args) => measure::net::path(&args),
         Command::Field(args) => events::field(&args),
         Command::WaitProgress(args) => events::wait_progress(&args),
         Command::DigestRate => {

@@ -13,6 +13,7 @@ mod path;
 mod pull;
 mod push;
 mod rates;
+mod raw;
 mod retry;
 mod server;
 mod serving;
