@@ -48,6 +48,10 @@ enum Command {
     Quic(measure::net::QuicArgs),
     /// Measure what lies between this node and one that runs `portway-bench serve`
     Path(measure::net::PathArgs),
+    /// Push with the engine as it is, stage by stage, and name what limits
+    Transfer(measure::transfer::TransferArgs),
+    /// Make one thing scarce in many transfers, and count how often `transfer` names it
+    Bottlenecks(measure::transfer::cases::BottlenecksArgs),
     /// Print the last value of a field in the JSON lines of standard input
     Field(events::FieldArgs),
     /// Wait until a running `--json` transfer has moved a share of its bytes
@@ -92,6 +96,8 @@ fn run(command: Command) -> Result<bool> {
         Command::Serve(args) => measure::net::serve(&args),
         Command::Quic(args) => measure::net::quic(&args),
         Command::Path(args) => measure::net::path(&args),
+        Command::Transfer(args) => measure::transfer::transfer(&args),
+        Command::Bottlenecks(args) => measure::transfer::cases::run(&args),
         Command::Field(args) => events::field(&args),
         Command::WaitProgress(args) => events::wait_progress(&args),
         Command::DigestRate => {

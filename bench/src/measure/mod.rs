@@ -3,3 +3,4 @@
 pub(crate) mod local;
 pub(crate) mod net;
 mod rows;
+pub(crate) mod transfer;

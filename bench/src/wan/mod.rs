@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use self::line::{Counters, Link};
-use self::relay::Relay;
+use self::line::Counters;
+pub(crate) use self::line::Link;
+pub(crate) use self::relay::Relay;
 use crate::compare::{self, Options};
 use crate::nodes::{self, Node, Pair, Transfer};
 use crate::peers::{Work, make_work};

@@ -73,7 +73,7 @@ pub(crate) fn node(text: &str) -> Result<NodeAddress> {
 }
 
 /// Runs a measurement on threads of its own.
-fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(Box::pin(work));
     runtime.shutdown_background();

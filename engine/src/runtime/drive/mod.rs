@@ -6,7 +6,7 @@ mod source;
 mod target;
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant as Clock};
 
 use bytes::Bytes;
@@ -16,12 +16,13 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::base::Instant;
 use crate::buf::Slab;
 use crate::encode::Compress;
-use crate::metrics::{RailStatus, TransferMeter, add_rails};
+use crate::metrics::{LinkTime, RailStatus, Stages, TransferMeter, Work, add_rails};
 use crate::protocol::Failure;
 use crate::transport::{Link, LinkError};
 use crate::wire::{Frame, Numbers};
 
 use super::codecs::Codecs;
+use super::effort::{HostClock, now_ns};
 
 pub use source::run_source;
 pub use target::run_target;
@@ -223,35 +224,79 @@ fn update_meter(meter: &TransferMeter, found: (u64, u64, bool), numbers: Numbers
     meter.files_failed.set(failed);
 }
 
-/// What earlier sessions of a transfer moved over the wire.
+/// What earlier sessions of a transfer moved over the wire, and took.
 #[derive(Clone)]
 struct Before {
     bytes: u64,
     rails: Vec<RailStatus>,
+    work: Work,
 }
 
 impl Before {
     fn of(meter: &TransferMeter) -> Self {
-        Self { bytes: meter.bytes_wire.value(), rails: meter.rails() }
+        Self { bytes: meter.bytes_wire.value(), rails: meter.rails(), work: meter.work() }
     }
 }
 
-/// Keeps the meter's view of the wire fresh.
-fn spawn_wire_meter<L: Link>(context: &Context<L>, before: Before, tasks: &mut JoinSet<()>) {
-    let (link, meter) = (context.link.clone(), Arc::clone(&context.meter));
-    tasks.spawn(async move {
-        loop {
-            read_wire(&link, &meter, &before);
-            tokio::time::sleep(METER).await;
-        }
-    });
+/// Keeps the meter's view of the wire and of the machine fresh, for one session.
+struct Watch<L> {
+    link: L,
+    meter: Arc<TransferMeter>,
+    stages: Arc<Stages>,
+    before: Before,
+    host: HostClock,
+    rtt: LinkTime,
 }
 
-fn read_wire<L: Link>(link: &L, meter: &TransferMeter, before: &Before) {
-    let wire = link.meter();
-    meter.bytes_wire.set(before.bytes + wire.sent + wire.received);
-    meter.rtt_us.set(wire.rtt_us);
-    meter.set_rails(add_rails(link.rails(), &before.rails));
+impl<L: Link> Watch<L> {
+    /// Begins to look, in a task of its own.
+    fn spawn(
+        context: &Context<L>,
+        stages: &Arc<Stages>,
+        tasks: &mut JoinSet<()>,
+    ) -> Arc<Mutex<Self>> {
+        let watch = Arc::new(Mutex::new(Self {
+            link: context.link.clone(),
+            meter: Arc::clone(&context.meter),
+            stages: Arc::clone(stages),
+            before: Before::of(&context.meter),
+            host: HostClock::start(),
+            rtt: LinkTime::default(),
+        }));
+        let looking = Arc::clone(&watch);
+        tasks.spawn(async move {
+            loop {
+                look(&looking);
+                tokio::time::sleep(METER).await;
+            }
+        });
+        watch
+    }
+
+    fn look(&mut self) {
+        let wire = self.link.meter();
+        self.meter.bytes_wire.set(self.before.bytes + wire.sent + wire.received);
+        self.meter.rtt_us.set(wire.rtt_us);
+        self.meter.set_rails(add_rails(self.link.rails(), &self.before.rails));
+        let rtt = &mut self.rtt;
+        rtt.rtt_sum_us += wire.rtt_us;
+        rtt.rtt_count += 1;
+        if rtt.rtt_count == 1 || wire.rtt_us < rtt.rtt_least_us {
+            rtt.rtt_least_us = wire.rtt_us;
+        }
+        let link = LinkTime {
+            lost_packets: wire.lost_packets,
+            sent_bytes: wire.sent,
+            mtu: wire.mtu.into(),
+            ..*rtt
+        };
+        let (stages, host) = (self.stages.times(now_ns()), self.host.look());
+        self.meter.set_work(Work { stages, host, link }.plus(&self.before.work));
+    }
+}
+
+fn look<L: Link>(watch: &Mutex<Watch<L>>) {
+    watch.lock().unwrap_or_else(PoisonError::into_inner).look();
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Driving a source: scan, read, offer and send, side by side.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,12 +10,13 @@ use tokio::task::JoinSet;
 
 use super::coding::{Coding, FAR_US};
 use super::{
-    Before, Broken, Context, FrameSender, Lost, Ordered, cancelled, panicked, read_wire,
-    spawn_input, spawn_receiver, spawn_wire_meter, update_meter,
+    Broken, Context, FrameSender, Lost, Ordered, Watch, cancelled, look, panicked, spawn_input,
+    spawn_receiver, update_meter,
 };
 use crate::base::limits::{LEASE_BYTES, RUNS_MAX};
-use crate::metrics::Phase;
+use crate::metrics::{Phase, Stage};
 use crate::protocol::{Failure, ReadDone, Source, SourceAction, SourceEnd, SourceInput};
+use crate::runtime::effort::Effort;
 use crate::runtime::source::SourceFiles;
 use crate::transport::{Link, LinkError};
 use crate::wire::{DataHeader, Frame};
@@ -102,8 +103,8 @@ pub async fn run_source<L: Link>(
     let (mut work, mut net) = (JoinSet::new(), JoinSet::new());
     let frames = FrameSender::spawn(&context.link);
     spawn_receiver(&context.link, inputs.clone(), &mut net, Input::Frame);
-    let before = Before::of(&context.meter);
-    spawn_wire_meter(&context, before.clone(), &mut net);
+    let stages = Arc::clone(files.stages());
+    let watch = Watch::spawn(&context, &stages, &mut net);
     let scanned = Arc::clone(&files);
     let scans = Ordered::spawn(inputs.clone(), &mut work, move |max| {
         Some(Input::Machine(match scanned.scan(max) {
@@ -121,7 +122,7 @@ pub async fn run_source<L: Link>(
     let runs_max = if near { RUNS_AHEAD_NEAR + sends_max } else { RUNS_MAX };
     let machine = Source::new(runs_max.min(context.slab.leases() / 2).max(2), dry_run);
     context.meter.set_phase(Phase::Moving, "");
-    let coding = Arc::new(Coding::new(Arc::clone(&context.codecs), context.compress));
+    let coding = Arc::new(Coding::new(Arc::clone(&context.codecs), context.compress, stages));
     let mut driver = Driver {
         context,
         files,
@@ -150,7 +151,7 @@ pub async fn run_source<L: Link>(
         }
     };
     drop(arrived);
-    driver.finish(before).await;
+    driver.finish(&watch).await;
     result
 }
 
@@ -164,7 +165,9 @@ impl<L: Link> Driver<L> {
                 SourceAction::Read { run, job } => {
                     let (files, slab) = (Arc::clone(&self.files), self.context.slab.clone());
                     spawn_input(&mut self.work, &self.inputs, async move {
+                        let waiting = Effort::wait(files.stages(), Stage::Memory);
                         let mut lease = slab.lease().await;
+                        drop(waiting);
                         let work = move || {
                             let done = files.read(run, job, &mut lease);
                             let bytes: usize = done.pieces.iter().map(|p| p.len as usize).sum();
@@ -201,12 +204,17 @@ impl<L: Link> Driver<L> {
         let Some(held) = self.held.remove(&run) else { return };
         let (link, sends) = (self.context.link.clone(), Arc::clone(&self.sends));
         let (inputs, coding) = (self.inputs.clone(), Arc::clone(&self.coding));
+        let stages = Arc::clone(self.files.stages());
         self.net.spawn(async move {
             let content = held.slices(&header);
             drop(held);
             let (header, content, _sending) = coding.ready(&link, header, content).await;
             let _turn = sends.acquire_owned().await;
-            let input = match link.send_data(header.encode(), content).await {
+            let sending = Effort::wait(&stages, Stage::Send);
+            let bytes = content.iter().map(Bytes::len).sum();
+            let sent = link.send_data(header.encode(), content).await;
+            sending.done(bytes);
+            let input = match sent {
                 Ok(()) => Input::Sent(run),
                 Err(error) => {
                     // The control channel mostly knows better why, and says so by itself.
@@ -248,9 +256,9 @@ impl<L: Link> Driver<L> {
         Ok(())
     }
 
-    async fn finish(mut self, before: Before) {
+    async fn finish(mut self, watch: &Mutex<Watch<L>>) {
         self.frames.flush().await;
-        read_wire(&self.context.link, &self.context.meter, &before);
+        look(watch);
         self.net.abort_all();
         self.work.abort_all();
         while self.work.join_next().await.is_some() {}

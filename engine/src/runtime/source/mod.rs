@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{Trouble, trouble};
 use crate::base::{RelPath, Seq};
 use crate::manifest::{Entry, EntryKind, stamp_of};
+use crate::metrics::Stages;
 use crate::protocol::{Changed, Failure, ReadDone, ReadJob};
 use crate::storage::{Kind, Meta, Tree};
 use crate::wire::Piece;
@@ -69,6 +70,7 @@ pub struct SourceFiles {
     readers: Mutex<HashMap<(Seq, u32), ObjectReader>>,
     /// Files that were read at least partly.
     needed: AtomicU64,
+    stages: Arc<Stages>,
 }
 
 impl SourceFiles {
@@ -76,7 +78,13 @@ impl SourceFiles {
     pub fn new(mut roots: Vec<SourceRoot>) -> Self {
         roots.sort_by(|a, b| a.place.cmp(&b.place));
         let scan = Scan::new(&roots);
-        Self { roots, scan: Mutex::new(scan), readers: Mutex::default(), needed: AtomicU64::new(0) }
+        Self {
+            roots,
+            scan: Mutex::new(scan),
+            readers: Mutex::default(),
+            needed: AtomicU64::new(0),
+            stages: Arc::default(),
+        }
     }
 
     fn scan_state(&self) -> MutexGuard<'_, Scan> {
@@ -91,6 +99,11 @@ impl SourceFiles {
     /// How many files had to be read, wholly or in part.
     pub fn needed(&self) -> u64 {
         self.needed.load(Relaxed)
+    }
+
+    /// Where the time of reading and digesting goes.
+    pub fn stages(&self) -> &Arc<Stages> {
+        &self.stages
     }
 
     /// How many entries were left out so far.
@@ -149,7 +162,7 @@ impl SourceFiles {
             return Err(ReadTrouble::Failed(Failure::new("vanished", detail)));
         };
         self.needed.fetch_add(1, Relaxed);
-        ObjectReader::open(&**tree, &path, entry)
+        ObjectReader::open(&**tree, &path, entry, &self.stages)
     }
 
     /// Reads a small file to its end; returns the bytes that it takes in the lease. A file that

@@ -9,6 +9,8 @@ use crate::base::limits::RUN_PIECES_MAX;
 use crate::base::{Digest, Extent, FileTime, RelPath, Seq};
 use crate::chunk::{Cuts, Cutter};
 use crate::manifest::{ChunkRef, Entry, ListHasher, Object};
+use crate::metrics::{Stage, Stages};
+use crate::runtime::effort::Effort;
 use crate::storage::{File, Tree};
 use crate::wire::Piece;
 
@@ -52,6 +54,7 @@ pub(super) struct ObjectReader {
     tail: Vec<u8>,
     cuts: Option<(Cutter, Cuts)>,
     list: ListHasher,
+    stages: Arc<Stages>,
 }
 
 impl ObjectReader {
@@ -60,7 +63,9 @@ impl ObjectReader {
         tree: &dyn Tree,
         path: &RelPath,
         entry: &Entry,
+        stages: &Arc<Stages>,
     ) -> Result<Self, ReadTrouble> {
+        let _reading = Effort::work(stages, Stage::Read);
         let failed = |e| ReadTrouble::of("open", &entry.path, &e);
         let file = tree.open(path).map_err(failed)?;
         let meta = file.meta().map_err(failed)?;
@@ -80,6 +85,7 @@ impl ObjectReader {
             tail: Vec::new(),
             cuts: None,
             list: ListHasher::default(),
+            stages: Arc::clone(stages),
         })
     }
 
@@ -134,7 +140,9 @@ impl ObjectReader {
         if kept == self.tail.len() {
             let want = (extent_end - self.at).min((room.len() - kept) as u64) as usize;
             let failed = |e| ReadTrouble::of("read", &self.path, &e);
+            let reading = Effort::work(&self.stages, Stage::Read);
             let read = self.file.read_at(&mut room[kept..kept + want], self.at).map_err(failed)?;
+            reading.done(read);
             if read < want {
                 return Err(ReadTrouble::Changed);
             }
@@ -144,6 +152,7 @@ impl ObjectReader {
         } else {
             self.tail.drain(..kept);
         }
+        let digesting = Effort::work(&self.stages, Stage::Digest);
         let last = self.at == extent_end && self.tail.is_empty();
         let len = self.entry.len();
         let (_, cuts) = self.cuts.get_or_insert_with(|| {
@@ -163,6 +172,7 @@ impl ObjectReader {
             pieces.push(Piece { seq, round, offset, len: chunk.len, digest });
             cut += bytes;
         }
+        digesting.done(cut);
         // What is left goes first into the next lease.
         self.tail.splice(..0, room[cut..have].iter().copied());
         Ok(cut)
@@ -183,6 +193,7 @@ impl ObjectReader {
 
     /// The object is read: it must be the same file, untouched since it was announced.
     fn finish(&self) -> Result<Object, ReadTrouble> {
+        let _reading = Effort::work(&self.stages, Stage::Read);
         let failed = |e| ReadTrouble::of("look at", &self.path, &e);
         let meta = self.file.meta().map_err(failed)?;
         if entry_of(self.entry.path.clone(), &meta, None) != self.entry {

@@ -26,6 +26,7 @@ use crate::base::{Digest, RelPath, Seq, TransferId};
 use crate::index::{BaseId, Index};
 use crate::journal::{Head, Inode, Journal, JournalError, Replay};
 use crate::manifest::ChunkRef;
+use crate::metrics::Stages;
 use crate::protocol::Failure;
 use crate::storage::{self, Tree};
 
@@ -168,6 +169,7 @@ pub struct TargetStore {
     base: Option<BaseId>,
     inner: Mutex<Inner>,
     ledger: Mutex<Ledger>,
+    stages: Arc<Stages>,
 }
 
 impl TargetStore {
@@ -229,12 +231,30 @@ impl TargetStore {
         };
         let ledger = Mutex::new(Ledger { journal, manifest });
         let (target, inner) = (target.clone(), Mutex::new(inner));
-        Ok(Self { tree, index, target, layout, options, transfer_id, resumed, base, inner, ledger })
+        let stages = Arc::default();
+        Ok(Self {
+            tree,
+            index,
+            target,
+            layout,
+            options,
+            transfer_id,
+            resumed,
+            base,
+            inner,
+            ledger,
+            stages,
+        })
     }
 
     /// The transfer's name: the one that its journal has.
     pub fn transfer_id(&self) -> TransferId {
         self.transfer_id
+    }
+
+    /// Where the time of verifying, writing and syncing goes.
+    pub fn stages(&self) -> &Arc<Stages> {
+        &self.stages
     }
 
     /// Bytes that can still be written.

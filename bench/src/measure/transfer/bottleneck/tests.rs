@@ -1,0 +1,1 @@
+//! Each limit is named by evidence of its shape.
