@@ -127,7 +127,8 @@ fn shown(value: f64, unit: Unit) -> String {
         Unit::PerSecond => format!("{value:.0} /s"),
         Unit::Share if value < 0.01 && value > 0.0 => format!("{:.3} %", value * 100.0),
         Unit::Share => format!("{:.1} %", value * 100.0),
-        Unit::Count => format!("{value:.0}"),
+        Unit::Count if value.fract() == 0.0 => format!("{value:.0}"),
+        Unit::Count => format!("{value:.2}"),
         Unit::UsdPerMonth => format!("{value:.0} USD"),
     }
 }

@@ -110,6 +110,11 @@ pub struct LinkTime {
     pub rtt_sum_us: u64,
     /// See `rtt_sum_us`.
     pub rtt_count: u64,
+    /// Times that was looked whether the link could have had more content under way than it was
+    /// given, and times that it could not.
+    pub looks: u64,
+    /// See `looks`.
+    pub full: u64,
     /// Payload bytes of the largest datagram.
     pub mtu: u64,
 }
@@ -152,6 +157,8 @@ impl Work {
         link.rtt_least_us = least.into_iter().filter(|us| *us > 0).min().unwrap_or(0);
         link.rtt_sum_us += other.link.rtt_sum_us;
         link.rtt_count += other.link.rtt_count;
+        link.looks += other.link.looks;
+        link.full += other.link.full;
         link.mtu = link.mtu.max(other.link.mtu);
         self
     }
@@ -211,6 +218,7 @@ impl Stages {
     /// A piece of work that entered at `since_ns` is done, with so much CPU time and content.
     pub fn leave(&self, stage: Stage, since_ns: u64, now_ns: u64, cpu_ns: u64, bytes: u64) {
         let mut live = self.live(stage);
+        debug_assert!(live.inside > 0, "{stage:?} is left more often than entered");
         live.inside = live.inside.saturating_sub(1);
         if live.inside == 0 {
             live.active_ns += now_ns.saturating_sub(live.since_ns);
@@ -252,7 +260,8 @@ mod tests {
         stages.leave(Stage::Read, 1_000, 5_000, 2_000, 7);
         stages.leave(Stage::Read, 3_000, 9_000, 1_000, 8);
         stages.enter(Stage::Read, 20_000);
-        let read = StageTime { active_us: 10, busy_us: 10, cpu_us: 3, bytes: 15, times: 2, ..none() };
+        let read =
+            StageTime { active_us: 10, busy_us: 10, cpu_us: 3, bytes: 15, times: 2, ..none() };
         assert_eq!(stages.times(22_000), [read]);
     }
 

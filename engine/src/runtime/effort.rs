@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::thread;
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -32,7 +31,9 @@ pub(crate) struct Effort<'a> {
 impl<'a> Effort<'a> {
     /// Work of this thread begins.
     pub(crate) fn work(stages: &'a Stages, stage: Stage) -> Self {
-        Self { cpu_ns: Some(clock_ns(ClockId::ThreadCPUTime)), ..Self::wait(stages, stage) }
+        let mut effort = Self::wait(stages, stage);
+        effort.cpu_ns = Some(clock_ns(ClockId::ThreadCPUTime));
+        effort
     }
 
     /// A wait begins, or work that a task does.
@@ -89,13 +90,23 @@ impl HostClock {
             cpu_us: (clock_ns(ClockId::ProcessCPUTime) - self.cpu_ns) / 1000,
             delay_us: self.delay_ns / 1000,
             idle_us: ticks * 1_000_000 / rustix::param::clock_ticks_per_second(),
-            processors: thread::available_parallelism().map_or(1, usize::from) as u64,
+            processors: processors(),
         }
     }
 }
 
 fn machine_idle() -> u64 {
     fs::read_to_string("/proc/stat").ok().and_then(|stat| idle_ticks(&stat)).unwrap_or(0)
+}
+
+/// Processors of the machine, those included that this process may not use.
+fn processors() -> u64 {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let numbered = |line: &&str| {
+        let number = line.strip_prefix("cpu");
+        number.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    stat.lines().filter(numbered).count().max(1) as u64
 }
 
 /// How long each thread of the process was ready and had no processor, in nanoseconds: the second
@@ -112,6 +123,7 @@ fn delays() -> HashMap<u64, u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
     use std::time::Duration;
 
     use super::*;

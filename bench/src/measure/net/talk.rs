@@ -106,9 +106,8 @@ pub(super) async fn say<L: Link>(link: &L, words: &impl Serialize) -> Result<(),
 
 /// Reads a question or an answer.
 pub(super) fn heard<T: for<'a> Deserialize<'a>>(frame: &[u8]) -> Result<T, LinkError> {
-    serde_json::from_slice(frame).map_err(|e| LinkError::Protocol {
-        detail: format!("not the words of portway-bench: {e}"),
-    })
+    serde_json::from_slice(frame)
+        .map_err(|e| LinkError::Protocol { detail: format!("not the words of portway-bench: {e}") })
 }
 
 /// The first words of the end that measures; returns what the other one runs on.

@@ -6,7 +6,7 @@
 //! sender that waits for its link is told apart by what limits a link: the window, loss, the rate.
 
 use portway::base::human;
-use portway::metrics::{Stage, StageTime, Work};
+use portway::metrics::{LinkTime, Stage, StageTime, Work};
 
 use crate::measure::rows::bits;
 
@@ -149,6 +149,13 @@ impl Evidence {
         self.used(side) - stages as f64 / 1e6 / self.wall_s()
     }
 
+    /// Share of the time in which content waited for the link: to be taken by the transport, or in
+    /// its buffers.
+    fn linked(&self) -> f64 {
+        let LinkTime { looks, full, .. } = self.source.link;
+        self.active(Side::Source, Stage::Send).max(full as f64 / looks.max(1) as f64)
+    }
+
     fn rate_bps(&self) -> f64 {
         self.sent_bytes * 8.0 / self.wall_s()
     }
@@ -190,7 +197,7 @@ fn limit(e: &Evidence) -> Limit {
     if e.waiting(short) >= WAITING {
         return if small { Limit::SmallFiles } else { Limit::Cpu(short) };
     }
-    if e.active(Source, Stage::Send) >= ACTIVE {
+    if e.linked() >= ACTIVE {
         return link(e);
     }
     if small {
@@ -243,13 +250,13 @@ fn one(time: &StageTime) -> String {
 }
 
 fn words(e: &Evidence, limit: Limit) -> (String, String) {
-    let sending = percent(e.active(Side::Source, Stage::Send));
+    let sending = percent(e.linked());
     let rate = bits(e.rate_bps());
     match limit {
         Limit::Cpu(side) => (
             format!(
                 "{:.1} threads of the {} waited for a processor on average, while it used {:.1} of \
-                 {}; the sender waited for the link {sending} of the time",
+                 {}; content waited for the link {sending} of the time",
                 e.waiting(side),
                 side.words(),
                 e.used(side),
@@ -262,7 +269,7 @@ fn words(e: &Evidence, limit: Limit) -> (String, String) {
         Limit::Connection => (
             format!(
                 "{:.1} processors of the {} worked for {} connection(s) of content, one core each \
-                 at most; the sender waited for them {sending} of the time",
+                 at most; content waited for them {sending} of the time",
                 e.transport(Side::Source).max(e.transport(Side::Target)),
                 if e.transport(Side::Source) >= e.transport(Side::Target) {
                     Side::Source.words()
@@ -275,7 +282,7 @@ fn words(e: &Evidence, limit: Limit) -> (String, String) {
         ),
         Limit::LinkRate => (
             format!(
-                "the sender waited for the link {sending} of the time, which carried {rate}; \
+                "content waited for the link {sending} of the time, which carried {rate}; \
                  processors idled {} at the sender and {} at the receiver",
                 percent(e.idle(Side::Source)),
                 percent(e.idle(Side::Target))
@@ -294,7 +301,7 @@ fn words(e: &Evidence, limit: Limit) -> (String, String) {
         Limit::Loss => (
             format!(
                 "{:.2} % of packets were lost while no queue stood before the link (round trip \
-                 {:.1} ms, {:.1} at the least); the sender waited {sending} of the time",
+                 {:.1} ms, {:.1} at the least); content waited {sending} of the time",
                 e.lost() * 100.0,
                 e.rtt_s() * 1e3,
                 e.source.link.rtt_least_us as f64 / 1e3
@@ -307,7 +314,7 @@ fn words(e: &Evidence, limit: Limit) -> (String, String) {
                 e.files,
                 human::bytes((e.bytes / e.files.max(1.0)) as u64),
                 e.files / e.wall_s(),
-                percent(1.0 - e.active(Side::Source, Stage::Send))
+                percent(1.0 - e.linked())
             ),
             "keep them in larger files (tar, webdataset shards); more processors help a little"
                 .to_owned(),
@@ -320,7 +327,7 @@ fn words(e: &Evidence, limit: Limit) -> (String, String) {
 }
 
 fn disk(e: &Evidence, side: Side) -> (String, String) {
-    let link = percent(1.0 - e.active(Side::Source, Stage::Send));
+    let link = percent(1.0 - e.linked());
     let share = |stage| e.active(side, stage);
     match side {
         Side::Source => (
@@ -361,7 +368,7 @@ fn core(e: &Evidence, side: Side) -> (String, String) {
             percent(e.active(side, stage)),
             one(&e.of(side).stage(stage)),
             percent(e.idle(side)),
-            percent(1.0 - e.active(Side::Source, Stage::Send))
+            percent(1.0 - e.linked())
         ),
         "one file is worked on by one core: move several files at once, or use faster cores"
             .to_owned(),

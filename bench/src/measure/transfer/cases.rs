@@ -136,7 +136,7 @@ impl Case {
                 mbit * 1e6 / 8.0
             }
             Kind::Window => {
-                let (window_mib, rtt_ms) = (between(7.0, 10.0) as u64, between(80.0, 200.0));
+                let (window_mib, rtt_ms) = (between(8.0, 11.0) as u64, between(80.0, 200.0));
                 case.link = Some(wire(1000.0, rtt_ms, 0.0));
                 case.config = format!("[limits]\nwindow_mib = {window_mib}\n");
                 (window_mib - 4) as f64 * 1_048_576.0 / (rtt_ms / 1e3)

@@ -6,7 +6,7 @@ mod source;
 mod target;
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant as Clock};
 
 use bytes::Bytes;
@@ -31,6 +31,8 @@ pub use target::run_target;
 const INPUTS_MAX: usize = 1024;
 /// How often the meter looks at the link.
 const METER: Duration = Duration::from_millis(200);
+/// How often in that time the link is looked at for room.
+const ROOM_LOOKS: u32 = 5;
 /// Longest that the last frames of a session may take to leave.
 const FLUSH: Duration = Duration::from_secs(2);
 
@@ -245,7 +247,7 @@ struct Watch<L> {
     stages: Arc<Stages>,
     before: Before,
     host: HostClock,
-    rtt: LinkTime,
+    seen: LinkTime,
 }
 
 impl<L: Link> Watch<L> {
@@ -261,16 +263,24 @@ impl<L: Link> Watch<L> {
             stages: Arc::clone(stages),
             before: Before::of(&context.meter),
             host: HostClock::start(),
-            rtt: LinkTime::default(),
+            seen: LinkTime::default(),
         }));
         let looking = Arc::clone(&watch);
         tasks.spawn(async move {
             loop {
                 look(&looking);
-                tokio::time::sleep(METER).await;
+                for _ in 0..ROOM_LOOKS {
+                    tokio::time::sleep(METER / ROOM_LOOKS).await;
+                    lock(&looking).look_for_room();
+                }
             }
         });
         watch
+    }
+
+    fn look_for_room(&mut self) {
+        self.seen.looks += 1;
+        self.seen.full += u64::from(!self.link.has_room());
     }
 
     fn look(&mut self) {
@@ -278,7 +288,7 @@ impl<L: Link> Watch<L> {
         self.meter.bytes_wire.set(self.before.bytes + wire.sent + wire.received);
         self.meter.rtt_us.set(wire.rtt_us);
         self.meter.set_rails(add_rails(self.link.rails(), &self.before.rails));
-        let rtt = &mut self.rtt;
+        let rtt = &mut self.seen;
         rtt.rtt_sum_us += wire.rtt_us;
         rtt.rtt_count += 1;
         if rtt.rtt_count == 1 || wire.rtt_us < rtt.rtt_least_us {
@@ -295,8 +305,12 @@ impl<L: Link> Watch<L> {
     }
 }
 
+fn lock<L>(watch: &Mutex<Watch<L>>) -> MutexGuard<'_, Watch<L>> {
+    watch.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn look<L: Link>(watch: &Mutex<Watch<L>>) {
-    watch.lock().unwrap_or_else(PoisonError::into_inner).look();
+    lock(watch).look();
 }
 
 #[cfg(test)]
