@@ -5,6 +5,7 @@
 //! (cubic) and stream length are those that the engine uses, so that only its own work differs.
 
 use std::error::Error;
+use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -65,7 +66,10 @@ async fn serve() -> Outcome<()> {
     let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()])?;
     let certificate: CertificateDer<'static> = params.self_signed(&key)?.der().clone();
     let secret = PrivateKeyDer::try_from(key.serialize_der())?;
-    let shown: String = certificate.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut shown = String::new();
+    for byte in certificate.iter() {
+        write!(shown, "{byte:02x}")?;
+    }
     let tls = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()

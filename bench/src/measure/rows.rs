@@ -1,5 +1,6 @@
 //! From samples to rows of a result, and where results go: a table, JSON, a file.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -96,7 +97,11 @@ fn text(document: &Document) -> String {
         let mut cells = String::new();
         for (i, (cell, width)) in line.iter().zip(&widths).enumerate() {
             // Words to the left, numbers to the right.
-            cells += &if i < 2 { format!("{cell:<width$}  ") } else { format!("{cell:>width$}  ") };
+            let _ = if i < 2 {
+                write!(cells, "{cell:<width$}  ")
+            } else {
+                write!(cells, "{cell:>width$}  ")
+            };
         }
         out += cells.trim_end();
         out.push('\n');
@@ -104,14 +109,15 @@ fn text(document: &Document) -> String {
     for row in document.results.iter().filter(|row| row.latency_s.is_some()) {
         if let Some(l) = row.latency_s {
             let [p50, p90, p99, p999] = [l.p50, l.p90, l.p99, l.p999].map(|s| s * 1e3);
-            out += &format!(
+            let _ = write!(
+                out,
                 "\n{} {}: 50 % within {p50:.3} ms, 90 % {p90:.3}, 99 % {p99:.3}, 99.9 % {p999:.3}\n",
                 row.stage, row.case
             );
         }
     }
     for note in &document.notes {
-        out += &format!("\n{note}\n");
+        let _ = write!(out, "\n{note}\n");
     }
     out
 }

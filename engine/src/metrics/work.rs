@@ -84,6 +84,7 @@ pub struct StageTime {
 
 /// What the process and the machine did meanwhile. Other transfers of the process are in it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct HostTime {
     /// Wall microseconds of all sessions of the transfer.
     pub wall_us: u64,
@@ -99,6 +100,7 @@ pub struct HostTime {
 
 /// What the link of a transfer did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct LinkTime {
     /// Packets declared lost that this end sent.
     pub lost_packets: u64,
@@ -121,6 +123,7 @@ pub struct LinkTime {
 
 /// Where the time of a transfer goes at one end.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Work {
     /// Stages that something was in.
     pub stages: Vec<StageTime>,

@@ -203,7 +203,7 @@ impl Shared {
         match way {
             Way::Buffered => {}
             Way::Direct => {
-                options.custom_flags(OFlags::DIRECT.bits() as i32);
+                options.custom_flags(OFlags::DIRECT.bits().cast_signed());
             }
             Way::Uring => {
                 let method = Method { backend: Backend::Uring, direct: false };

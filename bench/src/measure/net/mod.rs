@@ -8,7 +8,7 @@ mod quic;
 mod serve;
 mod talk;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::future::Future;
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -46,13 +46,13 @@ impl HomeArgs {
             .context("hint: give --home DIR")?;
         let config = Config::load(&home, std::env::vars_os(), &self.set)
             .context("hint: `portway config --defaults` prints every field and what is allowed")?;
-        let engine = Engine::open(home, config.clone()).map_err(told)?;
+        let engine = Engine::open(home, config.clone()).map_err(|error| told(&error))?;
         Ok((engine, config))
     }
 }
 
 /// An error of the engine with its hint.
-pub(crate) fn told(error: Error) -> anyhow::Error {
+pub(crate) fn told(error: &Error) -> anyhow::Error {
     if error.hint.is_empty() {
         anyhow!("{}", error.message)
     } else {

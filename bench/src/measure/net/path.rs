@@ -67,7 +67,7 @@ pub(super) async fn run(args: &PathArgs) -> Result<()> {
     let time = Duration::from_secs_f64(args.seconds);
     let load = Load { streams: STREAMS, runs: RUNS, time };
     let loaded = async |options: &QuicOptions| -> Result<(Measuring, Loaded, Vec<Row>, f64)> {
-        let link = engine.bare_session(&to, options.clone()).await.map_err(told)?;
+        let link = engine.bare_session(&to, options.clone()).await.map_err(|error| told(&error))?;
         let mut measuring = Measuring::begin(link, &args.node).await?;
         measuring.attached(options.connections).await?;
         let probe = measuring.probe(args.rate, time, 1).await?;

@@ -67,7 +67,7 @@ pub(super) fn rate(text: &str) -> Result<f64, String> {
 }
 
 impl QuicArgs {
-    fn options(&self, configured: QuicOptions) -> QuicOptions {
+    fn options(&self, configured: &QuicOptions) -> QuicOptions {
         QuicOptions {
             connections: self.connections.unwrap_or(configured.connections),
             mtu_max: self.mtu.unwrap_or(configured.mtu_max),
@@ -77,7 +77,7 @@ impl QuicArgs {
                 Some(Control::Cubic) => Congestion::Cubic,
                 Some(Control::Bbr) => Congestion::Bbr,
             },
-            ..configured
+            ..configured.clone()
         }
     }
 }
@@ -86,8 +86,11 @@ impl QuicArgs {
 pub(super) async fn run(args: &QuicArgs) -> Result<()> {
     let when = rows::now();
     let (engine, _) = args.home.engine()?;
-    let options = args.options(engine.quic_options());
-    let link = engine.bare_session(&node(&args.node)?, options.clone()).await.map_err(told)?;
+    let options = args.options(&engine.quic_options());
+    let link = engine
+        .bare_session(&node(&args.node)?, options.clone())
+        .await
+        .map_err(|error| told(&error))?;
     let mut measuring = Measuring::begin(link, &args.node).await?;
     measuring.attached(options.connections).await?;
     let case = format!(

@@ -37,7 +37,7 @@ const COMPARED_OF: u64 = 8;
 pub(super) async fn run(args: &ServeArgs) -> Result<()> {
     let (engine, config) = args.home.engine()?;
     let listen = args.listen.unwrap_or(config.settings.serve.listen);
-    let listener = engine.bare_listener(listen).map_err(told)?;
+    let listener = engine.bare_listener(listen).map_err(|error| told(&error))?;
     println!("listening on {}", listener.local_addr());
     serve(listener).await;
     Ok(())

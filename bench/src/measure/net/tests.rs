@@ -11,7 +11,7 @@ use super::load::{Load, Measuring};
 use super::{node, serve, told};
 
 /// A node of a trust domain of its own.
-fn engine(dir: &std::path::Path) -> Engine {
+pub(crate) fn engine(dir: &std::path::Path) -> Engine {
     let home = Home::at(dir);
     let name = |text: &str| text.parse().expect("a name");
     Engine::init(&home, name("one"), "lab".parse().expect("a name"), portway::base::Tier::Private)
@@ -52,7 +52,7 @@ async fn nobody_there_and_nobody_known_are_told_with_a_hint() {
     let engine = engine(dir.path());
     let says = async |address: NodeAddress| {
         let error = engine.bare_session(&address, engine.quic_options()).await;
-        told(error.err().expect("an error")).to_string()
+        told(&error.err().expect("an error")).to_string()
     };
     let unknown = says(node("nobody").expect("a name")).await;
     assert!(unknown.starts_with("no node is called nobody\nhint: "), "{unknown}");

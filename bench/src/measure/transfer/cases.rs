@@ -122,7 +122,7 @@ impl Case {
             Kind::SourceDisk | Kind::TargetDisk => {
                 case.disk = between(20e6, 60e6) as u64;
                 if kind == Kind::TargetDisk {
-                    case.config = "[storage]\ndirect = true\n".to_owned();
+                    "[storage]\ndirect = true\n".clone_into(&mut case.config);
                 }
                 case.disk as f64
             }
@@ -144,7 +144,7 @@ impl Case {
             Kind::Loss => {
                 let (rtt_ms, loss) = (between(10.0, 25.0), between(0.003, 0.02));
                 case.link = Some(wire(1000.0, rtt_ms, loss));
-                case.config = "[quic]\ncongestion = \"cubic\"\n".to_owned();
+                "[quic]\ncongestion = \"cubic\"\n".clone_into(&mut case.config);
                 // Mathis, Semke, Mahdavi, Ott (1997): MSS / RTT * sqrt(3 / 2p).
                 1452.0 / (rtt_ms / 1e3) * (1.5 / loss).sqrt()
             }

@@ -4,7 +4,7 @@ mod bottleneck;
 pub(crate) mod cases;
 mod throttle;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
@@ -68,16 +68,7 @@ async fn run(args: &TransferArgs) -> Result<()> {
         }),
         ..TransferOptions::default()
     };
-    let transfer = engine.push(vec![args.source.clone()], target.clone(), options);
-    let outcome = transfer.clone().wait().await.map_err(told)?;
-    let ours = transfer.progress().work;
-    ensure!(
-        outcome.bytes_sent > 0,
-        "nothing was sent: {} has all of it\nhint: push to a path that holds nothing of it yet",
-        args.target
-    );
-    let theirs = work_of(&engine, &target, &outcome.transfer_id).await?;
-    let evidence = evidence(&config, &outcome, ours, theirs);
+    let (outcome, evidence) = measure(&engine, &config, &args.source, &target, options).await?;
     let verdict = judge(&evidence);
     let rows = rows_of(&outcome, &evidence);
     let notes = vec![
@@ -86,6 +77,27 @@ async fn run(args: &TransferArgs) -> Result<()> {
         format!("What would move it: {}.", verdict.remedy),
     ];
     args.output.give(Kind::Transfer, when, notes, rows)
+}
+
+/// Pushes, and asks both ends where their time went.
+async fn measure(
+    engine: &Engine,
+    config: &Config,
+    source: &Path,
+    target: &Remote,
+    options: TransferOptions,
+) -> Result<(Outcome, Evidence)> {
+    let transfer = engine.push(vec![source.to_owned()], target.clone(), options);
+    let outcome = transfer.clone().wait().await.map_err(|error| told(&error))?;
+    let ours = transfer.progress().work;
+    ensure!(
+        outcome.bytes_sent > 0,
+        "nothing was sent: the receiver has all of it\nhint: push to a path that holds nothing of \
+         it yet"
+    );
+    let theirs = work_of(engine, target, &outcome.transfer_id).await?;
+    let evidence = evidence(config, &outcome, ours, theirs);
+    Ok((outcome, evidence))
 }
 
 /// `NODE:PATH`, or `HOST:PORT:PATH`.
@@ -105,7 +117,8 @@ fn remote(text: &str) -> Result<Remote> {
 async fn work_of(engine: &Engine, target: &Remote, id: &str) -> Result<Work> {
     let end = std::time::Instant::now() + PATIENCE;
     loop {
-        let status: NodeStatus = engine.status(Some(target.node.clone())).await.map_err(told)?;
+        let status: NodeStatus =
+            engine.status(Some(target.node.clone())).await.map_err(|error| told(&error))?;
         let mut ended = status.recent.into_iter().map(|(snapshot, _)| snapshot);
         let found: Option<Snapshot> = ended.find(|snapshot| snapshot.transfer_id == id);
         match found {
@@ -185,7 +198,53 @@ fn rows_of(outcome: &Outcome, evidence: &Evidence) -> Vec<Row> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use portway::api::NodeAddress;
+    use portway::api::{NodeAddress, ServeOptions};
+    use portway::metrics::Stage;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn both_ends_tell_where_the_time_of_a_push_went() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let engine = crate::measure::net::tests::engine(dir.path());
+        let (source, root) = (dir.path().join("source"), dir.path().join("root"));
+        for path in [&source, &root] {
+            std::fs::create_dir(path).expect("a directory");
+        }
+        let mut content = vec![0; 5 << 20];
+        crate::rng::Rng::new(1).fill(&mut content);
+        std::fs::write(source.join("one"), &content).expect("written");
+        std::fs::write(source.join("two"), &content[..1000]).expect("written");
+        let listen = (std::net::Ipv4Addr::LOCALHOST, 0).into();
+        let server = engine.serve(ServeOptions { root, listen, admin: None }).await;
+        let server = server.expect("a server");
+        let target = remote(&format!("{}:set", server.listen())).expect("a target");
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let serving = tokio::spawn(server.run(async move { drop(stopped.await) }));
+        let config = Config::default();
+        let push = || measure(&engine, &config, &source, &target, TransferOptions::default());
+        let (outcome, evidence) = push().await.expect("a push");
+        let all = content.len() as u64 + 1000;
+        assert_eq!((outcome.bytes_total, outcome.files), (all, 2));
+        for (side, stage) in [
+            (Side::Source, Stage::Read),
+            (Side::Source, Stage::Digest),
+            (Side::Target, Stage::Verify),
+            (Side::Target, Stage::Write),
+        ] {
+            let time = evidence.of(side).stage(stage);
+            assert_eq!(time.bytes, all, "{stage:?}");
+            assert!(0 < time.active_us && time.active_us <= time.busy_us + 1, "{time:?}");
+            assert!(evidence.active(side, stage) <= 1.0, "{time:?}");
+        }
+        assert!(evidence.target.stage(Stage::Sync).times > 0);
+        let link = evidence.source.link;
+        assert!(link.sent_bytes > all && link.looks > 0 && link.rtt_least_us > 0, "{link:?}");
+        let rows = rows_of(&outcome, &evidence);
+        assert!(rows.iter().any(|row| row.stage == "verify" && row.unit == Unit::BytesPerSecond));
+        let again = push().await.expect_err("nothing is sent");
+        assert!(again.to_string().contains("hint: push to a path that holds nothing"), "{again}");
+        drop(stop);
+        serving.await.expect("no panic").expect("stopped");
+    }
 
     #[test]
     fn a_target_is_a_node_and_a_path() {

@@ -16,7 +16,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::base::Instant;
 use crate::buf::Slab;
 use crate::encode::Compress;
-use crate::metrics::{LinkTime, RailStatus, Stages, TransferMeter, Work, add_rails};
+use crate::metrics::{HostTime, LinkTime, RailStatus, Stages, TransferMeter, Work, add_rails};
 use crate::protocol::Failure;
 use crate::transport::{Link, LinkError};
 use crate::wire::{Frame, Numbers};
@@ -33,6 +33,8 @@ const INPUTS_MAX: usize = 1024;
 const METER: Duration = Duration::from_millis(200);
 /// How often in that time the link is looked at for room.
 const ROOM_LOOKS: u32 = 5;
+/// Of so many looks at the meter one is at the machine too: that reads a file for each thread.
+const HOST_METERS: u32 = 5;
 /// Longest that the last frames of a session may take to leave.
 const FLUSH: Duration = Duration::from_secs(2);
 
@@ -247,6 +249,7 @@ struct Watch<L> {
     stages: Arc<Stages>,
     before: Before,
     host: HostClock,
+    host_time: HostTime,
     seen: LinkTime,
 }
 
@@ -263,19 +266,27 @@ impl<L: Link> Watch<L> {
             stages: Arc::clone(stages),
             before: Before::of(&context.meter),
             host: HostClock::start(),
+            host_time: HostTime::default(),
             seen: LinkTime::default(),
         }));
         let looking = Arc::clone(&watch);
         tasks.spawn(async move {
             loop {
-                look(&looking);
-                for _ in 0..ROOM_LOOKS {
-                    tokio::time::sleep(METER / ROOM_LOOKS).await;
-                    lock(&looking).look_for_room();
+                for _ in 0..HOST_METERS {
+                    lock(&looking).look();
+                    for _ in 0..ROOM_LOOKS {
+                        tokio::time::sleep(METER / ROOM_LOOKS).await;
+                        lock(&looking).look_for_room();
+                    }
                 }
+                lock(&looking).look_at_host();
             }
         });
         watch
+    }
+
+    fn look_at_host(&mut self) {
+        self.host_time = self.host.look();
     }
 
     fn look_for_room(&mut self) {
@@ -300,7 +311,7 @@ impl<L: Link> Watch<L> {
             mtu: wire.mtu.into(),
             ..*rtt
         };
-        let (stages, host) = (self.stages.times(now_ns()), self.host.look());
+        let (stages, host) = (self.stages.times(now_ns()), self.host_time);
         self.meter.set_work(Work { stages, host, link }.plus(&self.before.work));
     }
 }
@@ -309,8 +320,11 @@ fn lock<L>(watch: &Mutex<Watch<L>>) -> MutexGuard<'_, Watch<L>> {
     watch.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Looks at everything at the end of a session.
 fn look<L: Link>(watch: &Mutex<Watch<L>>) {
-    lock(watch).look();
+    let mut watch = lock(watch);
+    watch.look_at_host();
+    watch.look();
 }
 
 #[cfg(test)]
