@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
+use portway::base::limits::LEASE_BYTES;
 use portway::transport::quic::QuicLink;
 use portway::transport::{Link as _, LinkError, WireMeter};
 use tokio::sync::mpsc;
@@ -136,8 +137,22 @@ impl Measuring {
         Ok(Look { count, cpu_s: system::own_cpu_s(), wire: self.link.meter() })
     }
 
+    /// Waits until so much content has arrived in all.
+    async fn arrived(&mut self, bytes: u64) -> Result<Look> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let look = self.look().await?;
+            if look.count.bytes >= bytes {
+                return Ok(look);
+            }
+            ensure!(Instant::now() < end, "content was sent and did not arrive");
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// Sends content for the time of a load; the rate has its warm-up first.
     pub(super) async fn load(&mut self, load: Load) -> Result<Loaded> {
+        let begun = self.look().await?;
         let sending = self.sending(load.streams);
         let each = load.time / load.runs as u32;
         tokio::time::sleep(each.max(WARM_UP_MIN)).await;
@@ -154,19 +169,20 @@ impl Measuring {
             samples.push(Sample { bytes, wall_s: last.at_s - before.at_s, cpu_s });
             (before, cpu_before) = (last, look.cpu_s);
         }
-        let end = self.look().await?;
-        sending.stop().await?;
+        let messages = sending.stop().await?;
+        let end = self.arrived(begun.count.bytes + messages * LEASE_BYTES as u64).await?;
         ensure!(last.compared > 0 && last.bytes > first.count.bytes, "no content arrived");
         ensure!(last.wrong == 0, "{} of {} messages arrived altered", last.wrong, last.compared);
-        let gigabytes = (end.count.bytes - first.count.bytes) as f64 / 1e9;
-        let sent = (end.wire.sent - first.wire.sent) as f64;
+        // Over the whole load, so that what was under way at a look does not count.
+        let gigabytes = (end.count.bytes - begun.count.bytes) as f64 / 1e9;
+        let sent = (end.wire.sent - begun.wire.sent) as f64;
         let packets = sent / f64::from(end.wire.mtu.max(1));
-        let lost = end.wire.lost_packets.saturating_sub(first.wire.lost_packets) as f64;
+        let lost = end.wire.lost_packets.saturating_sub(begun.wire.lost_packets) as f64;
         Ok(Loaded {
             samples,
             cpu_s_per_gb: [
-                (end.cpu_s - first.cpu_s) / gigabytes,
-                (end.count.cpu_s - first.count.cpu_s) / gigabytes,
+                (end.cpu_s - begun.cpu_s) / gigabytes,
+                (end.count.cpu_s - begun.count.cpu_s) / gigabytes,
             ],
             sent_per_byte: sent / 1e9 / gigabytes,
             lost_share: (lost / packets).min(1.0),
@@ -205,24 +221,27 @@ impl Measuring {
 /// Content that is sent until this is stopped or dropped.
 pub(super) struct Sending {
     stop: Arc<AtomicBool>,
-    senders: JoinSet<Result<(), LinkError>>,
+    senders: JoinSet<Result<u64, LinkError>>,
 }
 
 impl Sending {
-    /// Sends what was begun, and no more.
-    pub(super) async fn stop(mut self) -> Result<()> {
+    /// Sends what was begun, and no more; returns how many messages were sent.
+    pub(super) async fn stop(mut self) -> Result<u64> {
         self.stop.store(true, Relaxed);
+        let mut messages = 0;
         while let Some(sent) = self.senders.join_next().await {
-            sent?.context("the session ended while content was sent")?;
+            messages += sent?.context("the session ended while content was sent")?;
         }
-        Ok(())
+        Ok(messages)
     }
 }
 
 /// Sends one message after the other.
-async fn send(link: QuicLink, content: Bytes, stop: Arc<AtomicBool>) -> Result<(), LinkError> {
+async fn send(link: QuicLink, content: Bytes, stop: Arc<AtomicBool>) -> Result<u64, LinkError> {
+    let mut messages = 0;
     while !stop.load(Relaxed) {
         link.send_data(Bytes::from_static(b"bench"), vec![content.clone()]).await?;
+        messages += 1;
     }
-    Ok(())
+    Ok(messages)
 }

@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use portway::api::{Compress, Engine, Outcome, Remote, TransferOptions};
 use portway::base::RelPath;
 use portway::config::{Config, Congestion};
-use portway::metrics::{NodeStatus, Snapshot, Work};
+use portway::metrics::{NodeStatus, Snapshot, Stage, Work};
 
 use self::bottleneck::{Evidence, Side, judge};
 use super::net::{HomeArgs, block_on, node, told};
@@ -119,19 +119,18 @@ async fn work_of(engine: &Engine, target: &Remote, id: &str) -> Result<Work> {
     loop {
         let status: NodeStatus =
             engine.status(Some(target.node.clone())).await.map_err(|error| told(&error))?;
-        let mut ended = status.recent.into_iter().map(|(snapshot, _)| snapshot);
-        let found: Option<Snapshot> = ended.find(|snapshot| snapshot.transfer_id == id);
-        match found {
-            Some(snapshot) if !snapshot.work.stages.is_empty() => return Ok(snapshot.work),
-            Some(_) => bail!(
-                "the receiver does not tell where its time went\nhint: it must run a `portway \
-                 serve` of this version"
-            ),
-            None if std::time::Instant::now() >= end => {
-                bail!("the receiver does not know of the transfer any more")
-            }
-            None => tokio::time::sleep(Duration::from_millis(50)).await,
+        let ended = status.recent.into_iter().map(|(snapshot, _): (Snapshot, String)| snapshot);
+        // A node that pushes to itself has both ends of the transfer; the receiver syncs.
+        let mut ours = ended.filter(|it| it.transfer_id == id).map(|it| it.work);
+        if let Some(work) = ours.find(|work| work.stage(Stage::Sync).times > 0) {
+            return Ok(work);
         }
+        ensure!(
+            std::time::Instant::now() < end,
+            "the receiver does not tell where the time of this transfer went\nhint: it must run a \
+             `portway serve` of this version"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -199,7 +198,6 @@ fn rows_of(outcome: &Outcome, evidence: &Evidence) -> Vec<Row> {
 mod tests {
     use super::*;
     use portway::api::{NodeAddress, ServeOptions};
-    use portway::metrics::Stage;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn both_ends_tell_where_the_time_of_a_push_went() {
