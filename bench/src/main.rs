@@ -5,6 +5,7 @@ mod compare;
 mod data;
 mod events;
 mod kill;
+mod measure;
 mod model;
 mod nodes;
 mod peers;
@@ -47,6 +48,18 @@ enum Command {
     Replay(model::ReplayArgs),
     /// Show results as tables, and as a page with pictures
     Report(report::ReportArgs),
+    /// Measure what this machine does with bytes alone, stage by stage
+    Local(measure::local::LocalArgs),
+    /// Let other nodes measure the way to this one
+    Serve(measure::net::ServeArgs),
+    /// Measure QUIC to a node that runs `portway-bench serve`
+    Quic(measure::net::QuicArgs),
+    /// Measure what lies between this node and one that runs `portway-bench serve`
+    Path(measure::net::PathArgs),
+    /// Push with the engine as it is, stage by stage, and name what limits
+    Transfer(measure::transfer::TransferArgs),
+    /// Make one thing scarce in many transfers, and count how often `transfer` names it
+    Bottlenecks(measure::transfer::cases::BottlenecksArgs),
     /// Print the last value of a field in the JSON lines of standard input
     Field(events::FieldArgs),
     /// Wait until a running `--json` transfer has moved a share of its bytes
@@ -90,6 +103,12 @@ fn run(command: Command) -> Result<bool> {
         Command::Size(args) => model::run(&args),
         Command::Replay(args) => model::replay(&args),
         Command::Report(args) => report::run(&args),
+        Command::Local(args) => measure::local::run(&args),
+        Command::Serve(args) => measure::net::serve(&args),
+        Command::Quic(args) => measure::net::quic(&args),
+        Command::Path(args) => measure::net::path(&args),
+        Command::Transfer(args) => measure::transfer::transfer(&args),
+        Command::Bottlenecks(args) => measure::transfer::cases::run(&args),
         Command::Field(args) => events::field(&args),
         Command::WaitProgress(args) => events::wait_progress(&args),
         Command::DigestRate => {

@@ -87,6 +87,21 @@ impl Pair {
         copy(&self.work.join("homes-fresh"), &self.work.join("homes"))
     }
 
+    /// Adds lines to the configuration of both, until the next reset.
+    pub(crate) fn configure(&self, lines: &str) -> Result<()> {
+        for node in [Node::Onprem, Node::Cloud] {
+            let path = self.home(node).join("portway.toml");
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            std::fs::write(&path, format!("{lines}\n{text}"))?;
+        }
+        Ok(())
+    }
+
+    /// The home of a node.
+    pub(crate) fn home(&self, node: Node) -> PathBuf {
+        self.work.join("homes").join(node.name())
+    }
+
     /// Starts `serve` on a root and waits until it is bound to its port.
     pub(crate) fn serve(&self, node: Node, root: &Path) -> Result<Running> {
         let log = self.work.join(format!("serve-{}.log", node.name()));
@@ -152,7 +167,7 @@ impl Pair {
 
     fn command(&self, node: Node) -> Command {
         let mut command = Command::new(&self.portway);
-        command.env("PORTWAY_HOME", self.work.join("homes").join(node.name()));
+        command.env("PORTWAY_HOME", self.home(node));
         command.current_dir(&self.work).stdin(Stdio::null());
         command
     }

@@ -89,6 +89,12 @@ pub(crate) fn cpu_s(pid: u32) -> Option<f64> {
     Some(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
+/// CPU seconds of this process so far, all its threads together.
+pub(crate) fn own_cpu_s() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
 /// CPU seconds that all processors together were busy since the machine started.
 pub(crate) fn busy_s() -> Option<f64> {
     let stat = std::fs::read_to_string("/proc/stat").ok()?;

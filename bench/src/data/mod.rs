@@ -3,7 +3,7 @@
 mod checkpoint;
 mod files;
 mod tree;
-mod values;
+pub(crate) mod values;
 mod write;
 
 use std::path::PathBuf;

@@ -6,7 +6,7 @@ use crate::rng::Rng;
 const HEADER_BYTES: usize = 20 + 8;
 
 /// What a link is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Link {
     /// Rate in bits of IP packets per second, of each direction.
     pub(crate) rate_bps: f64,

@@ -3,9 +3,6 @@
 mod line;
 mod relay;
 
-pub(crate) use self::line::Link;
-pub(crate) use self::relay::Relay;
-
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -13,6 +10,8 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use self::line::Counters;
+pub(crate) use self::line::Link;
+pub(crate) use self::relay::Relay;
 use crate::compare::{self, Options};
 use crate::nodes::{self, Node, Pair, Transfer};
 use crate::peers::{Work, make_work};

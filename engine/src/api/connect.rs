@@ -12,7 +12,7 @@ use super::{Error, Exit};
 use crate::base::human;
 use crate::config::Endpoint;
 use crate::identity::{SpiffeId, peer_of, refusal_text};
-use crate::transport::quic::{QuicLink, QuicTls, dial as quic_dial};
+use crate::transport::quic::{QuicConfig, QuicLink, QuicTls, dial as quic_dial};
 use crate::transport::rdma::{Ports, RdmaLink, RdmaOptions};
 use crate::transport::{Link, LinkError};
 use crate::wire::{Frame, Hello, VERSIONS, negotiate};
@@ -115,14 +115,13 @@ async fn resolve(endpoints: &[Endpoint]) -> Result<Vec<SocketAddr>, Error> {
     }
 }
 
-/// Dials a node, called `label` in messages, and greets it; `us` is who this node is, if it is one.
-pub(super) async fn dial(
-    inner: &Arc<Inner>,
+/// Dials a node, called `label` in messages, and says nothing.
+pub(super) async fn dial_link(
+    quic: &QuicConfig,
     endpoints: &[Endpoint],
     tls: Arc<rustls::ClientConfig>,
-    us: Option<&SpiffeId>,
     label: &str,
-) -> Result<Session, Error> {
+) -> Result<QuicLink, Error> {
     let addresses = resolve(endpoints).await?;
     let tls = QuicTls {
         client: Some(tls),
@@ -133,8 +132,19 @@ pub(super) async fn dial(
         }),
         reset_key: None,
     };
+    quic_dial(&addresses, &tls, quic).await.map_err(|error| link_error(&error, label))
+}
+
+/// Dials a node, called `label` in messages, and greets it; `us` is who this node is, if it is one.
+pub(super) async fn dial(
+    inner: &Arc<Inner>,
+    endpoints: &[Endpoint],
+    tls: Arc<rustls::ClientConfig>,
+    us: Option<&SpiffeId>,
+    label: &str,
+) -> Result<Session, Error> {
     let failed = |error: LinkError| link_error(&error, label);
-    let link = quic_dial(&addresses, &tls, &inner.quic).await.map_err(failed)?;
+    let link = dial_link(&inner.quic, endpoints, tls, label).await?;
     let told = us.map_or(Ports::none(""), |us| inner.offer(us, link.peer()));
     link.send(our_hello(&told).encode()).await.map_err(failed)?;
     let rails = Ports::heard(&expect_hello(&link).await.map_err(failed)?);

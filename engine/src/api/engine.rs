@@ -76,7 +76,7 @@ impl From<config::Compress> for Compress {
     }
 }
 
-fn quic_options(config: &Config) -> QuicOptions {
+pub(super) fn quic_options(config: &Config) -> QuicOptions {
     let (quic, limits) = (&config.settings.quic, &config.settings.limits);
     QuicOptions {
         connections: quic.connections as usize,
@@ -215,19 +215,30 @@ impl Engine {
 
     /// A session with a node.
     pub(super) async fn connect(&self, node: &NodeAddress) -> Result<Session, Error> {
+        let (endpoints, expect) = self.locate(node)?;
+        self.connect_to(&endpoints, expect, &node.to_string()).await
+    }
+
+    /// Where a node listens, and who must answer there.
+    pub(super) fn locate(&self, node: &NodeAddress) -> Result<(Vec<Endpoint>, Expect), Error> {
         match node {
-            NodeAddress::Address(address) => {
-                let endpoint = Endpoint::Address(*address);
-                self.connect_to(&[endpoint], Expect::Any, &address.to_string()).await
-            }
-            NodeAddress::Name(name) => {
-                let Some(known) = self.0.config.nodes.get(name) else {
-                    return Err(unknown_node(&self.0.config, name));
-                };
-                let expect = Expect::Node(name.clone());
-                self.connect_to(&known.addresses, expect, name.as_str()).await
-            }
+            NodeAddress::Address(address) => Ok((vec![Endpoint::Address(*address)], Expect::Any)),
+            NodeAddress::Name(name) => match self.0.config.nodes.get(name) {
+                Some(known) => Ok((known.addresses.clone(), Expect::Node(name.clone()))),
+                None => Err(unknown_node(&self.0.config, name)),
+            },
         }
+    }
+
+    /// How this node dials, and who it is.
+    pub(super) fn dialling(
+        &self,
+        expect: Expect,
+    ) -> Result<(Arc<rustls::ClientConfig>, Identity), Error> {
+        let identity = self.identity()?;
+        identity.check(unix_now()).map_err(|e| identity_error(&e))?;
+        let tls = crate::identity::client_config(&identity, expect);
+        Ok((tls.map_err(|e| identity_error(&e))?, identity))
     }
 
     async fn connect_to(
@@ -236,10 +247,7 @@ impl Engine {
         expect: Expect,
         label: &str,
     ) -> Result<Session, Error> {
-        let identity = self.identity()?;
-        identity.check(unix_now()).map_err(|e| identity_error(&e))?;
-        let tls = crate::identity::client_config(&identity, expect);
-        let tls = tls.map_err(|e| identity_error(&e))?;
+        let (tls, identity) = self.dialling(expect)?;
         connect::dial(&self.0, endpoints, tls, Some(identity.id()), label).await
     }
 }

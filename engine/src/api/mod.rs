@@ -22,6 +22,7 @@ mod pull;
 mod push;
 mod ranges;
 mod rates;
+mod raw;
 mod retry;
 mod server;
 mod serving;

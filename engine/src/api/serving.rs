@@ -345,7 +345,7 @@ impl Shared {
             leases_out: (slab.leases_out() as u64, slab.leases() as u64),
             disk_free_bytes: self.root.tree.free_bytes().unwrap_or(0),
         };
-        status.bound_rails();
+        status.bound();
         status
     }
 }

@@ -77,6 +77,9 @@ pub struct Snapshot {
     /// Rails that carry content or did, at most 16; empty without RDMA.
     #[serde(default)]
     pub rails: Vec<RailStatus>,
+    /// Where the time goes at this end.
+    #[serde(default)]
+    pub work: Work,
 }
 
 impl Snapshot {
@@ -95,6 +98,7 @@ macro_rules! meters {
             phase: AtomicU8,
             text: Mutex<Texts>,
             rails: Mutex<Vec<RailStatus>>,
+            work: Mutex<Work>,
         }
     };
 }
@@ -213,6 +217,16 @@ impl TransferMeter {
         self.rails.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Sets where the time goes.
+    pub fn set_work(&self, work: Work) {
+        *self.work.lock().unwrap_or_else(PoisonError::into_inner) = work;
+    }
+
+    /// Where the time goes.
+    pub fn work(&self) -> Work {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Everything at this moment.
     pub fn snapshot(&self) -> Snapshot {
         let texts = self.texts(|t| t.clone());
@@ -239,11 +253,14 @@ impl TransferMeter {
             reconnects: self.reconnects.value(),
             rtt_us: self.rtt_us.value(),
             rails: self.rails(),
+            work: self.work(),
         }
     }
 }
 
 mod rail;
 mod registry;
+mod work;
 pub use rail::{RailState, RailStatus, add_rails};
 pub use registry::{NodeStatus, Registry};
+pub use work::{HostTime, LinkTime, Stage, StageTime, Stages, Work};

@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Counter, RailStatus, Snapshot, TransferMeter};
+use super::{Counter, RailStatus, Snapshot, TransferMeter, Work};
 
 /// Ended transfers that a node remembers.
 const RECENT_MAX: usize = 64;
 /// Rails that one answer to `status` tells of: an answer has to fit a frame.
 const RAILS_TOLD_MAX: usize = 256;
+/// Transfers of which one answer tells where their time goes, the running and the newest ones.
+const WORK_TOLD_MAX: usize = 16;
 /// Rails whose ended transfers are added up; further ones are not counted.
 const RAILS_COUNTED_MAX: usize = 1024;
 
@@ -37,13 +39,17 @@ pub struct NodeStatus {
 }
 
 impl NodeStatus {
-    /// Leaves rails out beyond a bound, those of the oldest transfers first.
-    pub fn bound_rails(&mut self) {
+    /// Leaves details out beyond a bound, those of the oldest transfers first: an answer has to fit
+    /// a frame.
+    pub fn bound(&mut self) {
         let mut left = RAILS_TOLD_MAX;
         let ended = self.recent.iter_mut().map(|(snapshot, _)| snapshot);
-        for snapshot in self.running.iter_mut().chain(ended) {
+        for (place, snapshot) in self.running.iter_mut().chain(ended).enumerate() {
             snapshot.rails.truncate(left);
             left -= snapshot.rails.len();
+            if place >= WORK_TOLD_MAX {
+                snapshot.work = Work::default();
+            }
         }
     }
 }
@@ -279,7 +285,7 @@ mod tests {
             leases_out: (0, 0),
             disk_free_bytes: 0,
         };
-        status.bound_rails();
+        status.bound();
         assert_eq!(status.running[0].rails.len(), 16);
         let told: usize = status.recent.iter().map(|(one, _)| one.rails.len()).sum();
         assert_eq!(told, RAILS_TOLD_MAX - 16);

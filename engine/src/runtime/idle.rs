@@ -32,7 +32,7 @@ impl IdleClock {
 
 /// Ticks that processors did nothing since the system began, or waited for a disk, by the text of
 /// `/proc/stat` (proc(5)).
-fn idle_ticks(stat: &str) -> Option<u64> {
+pub(super) fn idle_ticks(stat: &str) -> Option<u64> {
     let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
     let mut ticks = line.split_ascii_whitespace().map(str::parse::<u64>).skip(3);
     Some(ticks.next()?.ok()? + ticks.next()?.ok()?)

@@ -5,6 +5,7 @@
 
 pub mod codecs;
 pub mod drive;
+mod effort;
 mod idle;
 pub mod manifest_file;
 pub mod readers;

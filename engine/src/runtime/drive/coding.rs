@@ -11,7 +11,9 @@ use bytes::Bytes;
 
 use crate::buf::Lease;
 use crate::encode::Compress;
+use crate::metrics::{Stage, Stages};
 use crate::runtime::codecs::{Asked, Codecs};
+use crate::runtime::effort::Effort;
 use crate::transport::{Link, LinkError};
 use crate::wire::{Coded, DataHeader};
 
@@ -26,6 +28,7 @@ pub(super) struct Coding {
     sending: AtomicUsize,
     /// Messages that were ready so far.
     ready: AtomicUsize,
+    stages: Arc<Stages>,
 }
 
 /// A message on its way.
@@ -48,8 +51,9 @@ impl Drop for Lent {
 }
 
 impl Coding {
-    pub(super) fn new(codecs: Arc<Codecs>, compress: Compress) -> Self {
-        Self { codecs, compress, sending: AtomicUsize::new(0), ready: AtomicUsize::new(0) }
+    pub(super) fn new(codecs: Arc<Codecs>, compress: Compress, stages: Arc<Stages>) -> Self {
+        let (sending, ready) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { codecs, compress, sending, ready, stages }
     }
 
     /// Makes a message ready: encodes its content, or leaves it as it is. It is on its way until
@@ -65,7 +69,13 @@ impl Coding {
             None => content,
             Some(lent) => {
                 let plain = content.clone();
-                let work = move || lent.0.encode(&content);
+                let stages = Arc::clone(&self.stages);
+                let work = move || {
+                    let encoding = Effort::work(&stages, Stage::Encode);
+                    let encoded = lent.0.encode(&content);
+                    encoding.done(content.iter().map(Bytes::len).sum());
+                    encoded
+                };
                 // Without an encoded form, for whatever reason, it goes as it is.
                 match tokio::task::spawn_blocking(work).await.ok().flatten() {
                     None => plain,
@@ -114,7 +124,7 @@ impl Coding {
 
 /// Content as it was before it was encoded, in the lease that it came in.
 pub(super) async fn decoded(
-    codecs: Arc<Codecs>,
+    (codecs, stages): (Arc<Codecs>, Arc<Stages>),
     mut lease: Lease,
     len: usize,
     coded: Option<Coded>,
@@ -123,7 +133,9 @@ pub(super) async fn decoded(
     let permit = codecs.may_decode().await;
     let work = move || {
         let _permit = permit;
+        let decoding = Effort::work(&stages, Stage::Decode);
         let done = codecs.decode(&mut lease, len, coded);
+        decoding.done(coded.len as usize);
         done.map(|bytes| (lease, bytes))
     };
     let done = tokio::task::spawn_blocking(work).await;

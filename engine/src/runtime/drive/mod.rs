@@ -6,7 +6,7 @@ mod source;
 mod target;
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant as Clock};
 
 use bytes::Bytes;
@@ -17,13 +17,14 @@ use crate::base::Instant;
 use crate::border::Way;
 use crate::buf::Slab;
 use crate::encode::Compress;
-use crate::metrics::{RailStatus, TransferMeter, add_rails};
+use crate::metrics::{HostTime, LinkTime, RailStatus, Stages, TransferMeter, Work, add_rails};
 use crate::protocol::Failure;
 use crate::transport::{Link, LinkError};
 use crate::wire::{Frame, Numbers};
 
 use super::codecs::Codecs;
 use super::denial;
+use super::effort::{HostClock, now_ns};
 
 pub use source::run_source;
 pub use target::run_target;
@@ -32,6 +33,10 @@ pub use target::run_target;
 const INPUTS_MAX: usize = 1024;
 /// How often the meter looks at the link.
 const METER: Duration = Duration::from_millis(200);
+/// How often in that time the link is looked at for room.
+const ROOM_LOOKS: u32 = 5;
+/// Of so many looks at the meter one is at the machine too: that reads a file for each thread.
+const HOST_METERS: u32 = 5;
 /// Longest that the last frames of a session may take to leave.
 const FLUSH: Duration = Duration::from_secs(2);
 
@@ -227,35 +232,103 @@ fn update_meter(meter: &TransferMeter, found: (u64, u64, bool), numbers: Numbers
     meter.files_failed.set(failed);
 }
 
-/// What earlier sessions of a transfer moved over the wire.
+/// What earlier sessions of a transfer moved over the wire, and took.
 #[derive(Clone)]
 struct Before {
     bytes: u64,
     rails: Vec<RailStatus>,
+    work: Work,
 }
 
 impl Before {
     fn of(meter: &TransferMeter) -> Self {
-        Self { bytes: meter.bytes_wire.value(), rails: meter.rails() }
+        Self { bytes: meter.bytes_wire.value(), rails: meter.rails(), work: meter.work() }
     }
 }
 
-/// Keeps the meter's view of the wire fresh.
-fn spawn_wire_meter<L: Link>(context: &Context<L>, before: Before, tasks: &mut JoinSet<()>) {
-    let (link, meter) = (context.link.clone(), Arc::clone(&context.meter));
-    tasks.spawn(async move {
-        loop {
-            read_wire(&link, &meter, &before);
-            tokio::time::sleep(METER).await;
-        }
-    });
+/// Keeps the meter's view of the wire and of the machine fresh, for one session.
+struct Watch<L> {
+    link: L,
+    meter: Arc<TransferMeter>,
+    stages: Arc<Stages>,
+    before: Before,
+    host: HostClock,
+    host_time: HostTime,
+    seen: LinkTime,
 }
 
-fn read_wire<L: Link>(link: &L, meter: &TransferMeter, before: &Before) {
-    let wire = link.meter();
-    meter.bytes_wire.set(before.bytes + wire.sent + wire.received);
-    meter.rtt_us.set(wire.rtt_us);
-    meter.set_rails(add_rails(link.rails(), &before.rails));
+impl<L: Link> Watch<L> {
+    /// Begins to look, in a task of its own.
+    fn spawn(
+        context: &Context<L>,
+        stages: &Arc<Stages>,
+        tasks: &mut JoinSet<()>,
+    ) -> Arc<Mutex<Self>> {
+        let watch = Arc::new(Mutex::new(Self {
+            link: context.link.clone(),
+            meter: Arc::clone(&context.meter),
+            stages: Arc::clone(stages),
+            before: Before::of(&context.meter),
+            host: HostClock::start(),
+            host_time: HostTime::default(),
+            seen: LinkTime::default(),
+        }));
+        let looking = Arc::clone(&watch);
+        tasks.spawn(async move {
+            loop {
+                for _ in 0..HOST_METERS {
+                    lock(&looking).look();
+                    for _ in 0..ROOM_LOOKS {
+                        tokio::time::sleep(METER / ROOM_LOOKS).await;
+                        lock(&looking).look_for_room();
+                    }
+                }
+                lock(&looking).look_at_host();
+            }
+        });
+        watch
+    }
+
+    fn look_at_host(&mut self) {
+        self.host_time = self.host.look();
+    }
+
+    fn look_for_room(&mut self) {
+        self.seen.looks += 1;
+        self.seen.full += u64::from(!self.link.has_room());
+    }
+
+    fn look(&mut self) {
+        let wire = self.link.meter();
+        self.meter.bytes_wire.set(self.before.bytes + wire.sent + wire.received);
+        self.meter.rtt_us.set(wire.rtt_us);
+        self.meter.set_rails(add_rails(self.link.rails(), &self.before.rails));
+        let rtt = &mut self.seen;
+        rtt.rtt_sum_us += wire.rtt_us;
+        rtt.rtt_count += 1;
+        if rtt.rtt_count == 1 || wire.rtt_us < rtt.rtt_least_us {
+            rtt.rtt_least_us = wire.rtt_us;
+        }
+        let link = LinkTime {
+            lost_packets: wire.lost_packets,
+            sent_bytes: wire.sent,
+            mtu: wire.mtu.into(),
+            ..*rtt
+        };
+        let (stages, host) = (self.stages.times(now_ns()), self.host_time);
+        self.meter.set_work(Work { stages, host, link }.plus(&self.before.work));
+    }
+}
+
+fn lock<L>(watch: &Mutex<Watch<L>>) -> MutexGuard<'_, Watch<L>> {
+    watch.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Looks at everything at the end of a session.
+fn look<L: Link>(watch: &Mutex<Watch<L>>) {
+    let mut watch = lock(watch);
+    watch.look_at_host();
+    watch.look();
 }
 
 #[cfg(test)]

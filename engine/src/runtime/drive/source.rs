@@ -1,7 +1,7 @@
 //! Driving a source: scan, read, offer and send, side by side.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,15 +10,16 @@ use tokio::task::JoinSet;
 
 use super::coding::{Coding, FAR_US};
 use super::{
-    Before, Broken, Context, FrameSender, Lost, Ordered, cancelled, denial, panicked, read_wire,
-    spawn_input, spawn_receiver, spawn_wire_meter, update_meter,
+    Broken, Context, FrameSender, Lost, Ordered, Watch, cancelled, denial, look, panicked,
+    spawn_input, spawn_receiver, update_meter,
 };
 use crate::base::limits::{LEASE_BYTES, RUNS_MAX};
 use crate::base::{Extent, RelPath, Seq};
 use crate::border::SendError;
 use crate::manifest::Entry;
-use crate::metrics::Phase;
+use crate::metrics::{Phase, Stage};
 use crate::protocol::{Failure, ReadDone, ReadJob, Source, SourceAction, SourceEnd, SourceInput};
+use crate::runtime::effort::Effort;
 use crate::runtime::source::SourceFiles;
 use crate::transport::{Link, LinkError};
 use crate::wire::{DataHeader, Frame, Piece};
@@ -121,8 +122,8 @@ pub async fn run_source<L: Link>(
     let (mut work, mut net) = (JoinSet::new(), JoinSet::new());
     let frames = FrameSender::spawn(&context.link);
     spawn_receiver(&context.link, inputs.clone(), &mut net, Input::Frame);
-    let before = Before::of(&context.meter);
-    spawn_wire_meter(&context, before.clone(), &mut net);
+    let stages = Arc::clone(files.stages());
+    let watch = Watch::spawn(&context, &stages, &mut net);
     let scanned = Arc::clone(&files);
     let scans = Ordered::spawn(inputs.clone(), &mut work, move |max| {
         Some(Input::Machine(match scanned.scan(max) {
@@ -141,7 +142,7 @@ pub async fn run_source<L: Link>(
     let machine = Source::new(runs_max.min(context.slab.leases() / 2).max(2), dry_run);
     let machine = if files.is_whole() { machine.publish_whole() } else { machine };
     context.meter.set_phase(Phase::Moving, "");
-    let coding = Arc::new(Coding::new(Arc::clone(&context.codecs), context.compress));
+    let coding = Arc::new(Coding::new(Arc::clone(&context.codecs), context.compress, stages));
     let mut driver = Driver {
         context,
         files,
@@ -170,7 +171,7 @@ pub async fn run_source<L: Link>(
         }
     };
     drop(arrived);
-    driver.finish(before).await;
+    driver.finish(&watch).await;
     result
 }
 
@@ -185,7 +186,9 @@ impl<L: Link> Driver<L> {
                     let (files, slab) = (Arc::clone(&self.files), self.context.slab.clone());
                     let paths = self.paths(&job);
                     spawn_input(&mut self.work, &self.inputs, async move {
+                        let waiting = Effort::wait(files.stages(), Stage::Memory);
                         let mut lease = slab.lease().await;
+                        drop(waiting);
                         let work = move || {
                             let done = files.read(run, job, &mut lease);
                             let bytes: usize = done.pieces.iter().map(|p| p.len as usize).sum();
@@ -234,12 +237,17 @@ impl<L: Link> Driver<L> {
         let (link, sends) = (self.context.link.clone(), Arc::clone(&self.sends));
         let way = Arc::clone(&self.context.way);
         let (inputs, coding) = (self.inputs.clone(), Arc::clone(&self.coding));
+        let stages = Arc::clone(self.files.stages());
         self.net.spawn(async move {
             let (content, extents) = (held.slices(&header), held.extents(&header));
             drop(held);
             let (header, content, _sending) = coding.ready(&link, header, content).await;
             let _turn = sends.acquire_owned().await;
-            let input = match way.send(&link, (header.encode(), content), &extents).await {
+            let sending = Effort::wait(&stages, Stage::Send);
+            let bytes = content.iter().map(Bytes::len).sum();
+            let sent = way.send(&link, (header.encode(), content), &extents).await;
+            sending.done(bytes);
+            let input = match sent {
                 Ok(()) => Input::Sent(run),
                 Err(SendError::Denied(denied)) => Input::broken(denial(&denied)),
                 Err(SendError::Link(error)) => {
@@ -281,9 +289,9 @@ impl<L: Link> Driver<L> {
         Ok(())
     }
 
-    async fn finish(mut self, before: Before) {
+    async fn finish(mut self, watch: &Mutex<Watch<L>>) {
         self.frames.flush().await;
-        read_wire(&self.context.link, &self.context.meter, &before);
+        look(watch);
         self.net.abort_all();
         self.work.abort_all();
         while self.work.join_next().await.is_some() {}

@@ -1,7 +1,7 @@
 //! Driving a target: receive, verify, place, commit and publish.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -10,14 +10,14 @@ use tokio::task::JoinSet;
 use super::coding::decoded;
 use super::landing::Landing;
 use super::{
-    Before, Broken, Context, FrameSender, Lost, MachineClock, Ordered, cancelled, denial,
-    read_wire, spawn_input, spawn_receiver, spawn_wire_meter, spawn_work, update_meter,
+    Broken, Context, FrameSender, Lost, MachineClock, Ordered, Watch, cancelled, denial, look,
+    spawn_input, spawn_receiver, spawn_work, update_meter,
 };
 use crate::base::limits::COMMIT_MS;
 use crate::base::{Digest, Extent, RelPath, Seq};
 use crate::buf::Lease;
 use crate::manifest::Entry;
-use crate::metrics::Phase;
+use crate::metrics::{Phase, Stages};
 use crate::protocol::{
     CommitJob, Failure, PlacePiece, PlaceResult, SettledObject, Target, TargetAction, TargetEnd,
     TargetInput, Task,
@@ -106,9 +106,8 @@ pub(super) async fn run_with_credit<L: Link>(
     let frames = FrameSender::spawn(&context.link);
     spawn_receiver(&context.link, inputs.clone(), &mut net, Input::Frame);
     let landing = Landing::default();
-    spawn_data_receiver(&context, &landing, &inputs, &mut net);
-    let before = Before::of(&context.meter);
-    spawn_wire_meter(&context, before.clone(), &mut net);
+    spawn_data_receiver(&context, (&landing, store.stages()), &inputs, &mut net);
+    let watch = Watch::spawn(&context, store.stages(), &mut net);
     let checked = Arc::clone(&store);
     let checks = Ordered::spawn(inputs.clone(), &mut work, move |(first, entries): (_, Vec<_>)| {
         Some(Input::Machine(TargetInput::Checked(checked.check(first, &entries))))
@@ -152,7 +151,7 @@ pub(super) async fn run_with_credit<L: Link>(
         driver.drain(&mut arrived).await;
     }
     drop(arrived);
-    driver.finish(before).await;
+    driver.finish(&watch).await;
     result
 }
 
@@ -166,12 +165,13 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
 /// Reads each data message into a lease of its own; without a free lease the link waits.
 fn spawn_data_receiver<L: Link>(
     context: &Context<L>,
-    landing: &Landing,
+    (landing, stages): (&Landing, &Arc<Stages>),
     inputs: &mpsc::Sender<Input>,
     tasks: &mut JoinSet<()>,
 ) {
     let (link, slab, inputs) = (context.link.clone(), context.slab.clone(), inputs.clone());
     let (landing, codecs) = (landing.clone(), Arc::clone(&context.codecs));
+    let stages = Arc::clone(stages);
     tasks.spawn(async move {
         let mut reads = JoinSet::new();
         loop {
@@ -180,7 +180,7 @@ fn spawn_data_receiver<L: Link>(
             let mut lease = slab.lease().await;
             while reads.try_join_next().is_some() {}
             let (path, landing) = (incoming.path(), landing.clone());
-            let codecs = Arc::clone(&codecs);
+            let (codecs, stages) = (Arc::clone(&codecs), Arc::clone(&stages));
             spawn_input(&mut reads, &inputs, async move {
                 match DataHeader::decode(incoming.header()) {
                     Err(error) => Input::Lost(LinkError::Protocol { detail: error.to_string() }),
@@ -189,7 +189,7 @@ fn spawn_data_receiver<L: Link>(
                         let Ok((lease, bytes)) = incoming.read(lease).await else {
                             return Input::Cut;
                         };
-                        match decoded(codecs, lease, bytes, header.coded).await {
+                        match decoded((codecs, stages), lease, bytes, header.coded).await {
                             Ok((lease, bytes)) => {
                                 Input::Data(header, Content { lease, bytes, path })
                             }
@@ -366,10 +366,10 @@ impl<L: Link> Driver<L> {
     }
 
     /// Waits until the files are left alone: someone else may open the staging area next.
-    async fn finish(self, before: Before) {
-        let Self { context, frames, checks, ledger, inputs, mut work, mut net, .. } = self;
+    async fn finish(self, watch: &Mutex<Watch<L>>) {
+        let Self { frames, checks, ledger, inputs, mut work, mut net, .. } = self;
         frames.flush().await;
-        read_wire(&context.link, &context.meter, &before);
+        look(watch);
         net.abort_all();
         // Queues end when nobody can add to them; what was begun is finished.
         drop((checks, ledger, inputs));

@@ -13,7 +13,9 @@ use super::{Trouble, trouble};
 use crate::base::{RelPath, Seq};
 use crate::border::Way;
 use crate::manifest::{Entry, EntryKind, stamp_of};
+use crate::metrics::{Stage, Stages};
 use crate::protocol::{Changed, Failure, ReadDone, ReadJob};
+use crate::runtime::effort::Effort;
 use crate::storage::{File, Kind, Meta, Tree};
 use crate::wire::Piece;
 
@@ -74,6 +76,7 @@ pub struct SourceFiles {
     needed: AtomicU64,
     /// What is told of the labels of files that are read.
     way: OnceLock<Arc<Way>>,
+    stages: Arc<Stages>,
 }
 
 impl SourceFiles {
@@ -82,8 +85,8 @@ impl SourceFiles {
         roots.sort_by(|a, b| a.place.cmp(&b.place));
         let scan = Scan::new(&roots);
         let (scan, readers, needed) = (Mutex::new(scan), Mutex::default(), AtomicU64::new(0));
-        let way = OnceLock::new();
-        Self { roots, whole: false, scan, readers, needed, way }
+        let (way, stages) = (OnceLock::new(), Arc::default());
+        Self { roots, whole: false, scan, readers, needed, way, stages }
     }
 
     /// The same, to be published all or nothing: what cannot be scanned ends the transfer.
@@ -128,6 +131,11 @@ impl SourceFiles {
     /// How many files had to be read, wholly or in part.
     pub fn needed(&self) -> u64 {
         self.needed.load(Relaxed)
+    }
+
+    /// Where the time of reading and digesting goes.
+    pub fn stages(&self) -> &Arc<Stages> {
+        &self.stages
     }
 
     /// How many entries were left out so far.
@@ -189,11 +197,12 @@ impl SourceFiles {
             return Err(ReadTrouble::Failed(Failure::new("vanished", detail)));
         };
         self.needed.fetch_add(1, Relaxed);
+        let _reading = Effort::work(&self.stages, Stage::Read);
         let file = self
             .open_to_send(&**tree, &path)
             .map_err(|error| ReadTrouble::of("open", &entry.path, &error))?
             .map_err(ReadTrouble::Failed)?;
-        ObjectReader::open(file, entry)
+        ObjectReader::open(file, entry, &self.stages)
     }
 
     /// Reads a small file to its end; returns the bytes that it takes in the lease. A file that

@@ -9,6 +9,8 @@ use crate::base::limits::RUN_PIECES_MAX;
 use crate::base::{Digest, Extent, FileTime, RelPath, Seq};
 use crate::chunk::{Cuts, Cutter};
 use crate::manifest::{ChunkRef, Entry, ListHasher, Object};
+use crate::metrics::{Stage, Stages};
+use crate::runtime::effort::Effort;
 use crate::storage::File;
 use crate::wire::Piece;
 
@@ -52,11 +54,16 @@ pub(super) struct ObjectReader {
     tail: Vec<u8>,
     cuts: Option<(Cutter, Cuts)>,
     list: ListHasher,
+    stages: Arc<Stages>,
 }
 
 impl ObjectReader {
     /// Begins to read an announced file; it must still be what was announced.
-    pub(super) fn open(file: Arc<dyn File>, entry: &Entry) -> Result<Self, ReadTrouble> {
+    pub(super) fn open(
+        file: Arc<dyn File>,
+        entry: &Entry,
+        stages: &Arc<Stages>,
+    ) -> Result<Self, ReadTrouble> {
         let failed = |e| ReadTrouble::of("open", &entry.path, &e);
         let meta = file.meta().map_err(failed)?;
         if entry_of(entry.path.clone(), &meta, None) != *entry {
@@ -75,6 +82,7 @@ impl ObjectReader {
             tail: Vec::new(),
             cuts: None,
             list: ListHasher::default(),
+            stages: Arc::clone(stages),
         })
     }
 
@@ -129,7 +137,9 @@ impl ObjectReader {
         if kept == self.tail.len() {
             let want = (extent_end - self.at).min((room.len() - kept) as u64) as usize;
             let failed = |e| ReadTrouble::of("read", &self.path, &e);
+            let reading = Effort::work(&self.stages, Stage::Read);
             let read = self.file.read_at(&mut room[kept..kept + want], self.at).map_err(failed)?;
+            reading.done(read);
             if read < want {
                 return Err(ReadTrouble::Changed);
             }
@@ -139,6 +149,7 @@ impl ObjectReader {
         } else {
             self.tail.drain(..kept);
         }
+        let digesting = Effort::work(&self.stages, Stage::Digest);
         let last = self.at == extent_end && self.tail.is_empty();
         let len = self.entry.len();
         let (_, cuts) = self.cuts.get_or_insert_with(|| {
@@ -158,6 +169,7 @@ impl ObjectReader {
             pieces.push(Piece { seq, round, offset, len: chunk.len, digest });
             cut += bytes;
         }
+        digesting.done(cut);
         // What is left goes first into the next lease.
         self.tail.splice(..0, room[cut..have].iter().copied());
         Ok(cut)
@@ -178,6 +190,7 @@ impl ObjectReader {
 
     /// The object is read: it must be the same file, untouched since it was announced.
     fn finish(&self) -> Result<Object, ReadTrouble> {
+        let _reading = Effort::work(&self.stages, Stage::Read);
         let failed = |e| ReadTrouble::of("look at", &self.path, &e);
         let meta = self.file.meta().map_err(failed)?;
         if entry_of(self.entry.path.clone(), &meta, None) != self.entry {

@@ -9,7 +9,9 @@ use crate::base::{Digest, Seq};
 use crate::index::FileChunks;
 use crate::journal::{Inode, Record, done_records};
 use crate::manifest::{ChunkRef, LIST_CHUNKS_MAX};
+use crate::metrics::Stage;
 use crate::protocol::{CommitJob, CommitObject, Failure, SettledObject};
+use crate::runtime::effort::Effort;
 use crate::runtime::{OWN_DIR, Trouble, fatal, lacks_descriptors, trouble};
 use crate::storage::File;
 
@@ -22,6 +24,7 @@ type Committed = Vec<(Seq, u32, Result<(), Failure>)>;
 impl TargetStore {
     /// Makes the job's objects durable. An error means that nothing more can become durable.
     pub fn commit(&self, job: &CommitJob) -> Result<Committed, Failure> {
+        let _syncing = Effort::work(&self.stages, Stage::Sync);
         let mut outcome: Committed = Vec::with_capacity(job.objects.len());
         let mut files = Vec::new();
         for object in &job.objects {

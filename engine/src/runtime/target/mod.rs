@@ -27,6 +27,7 @@ use crate::base::{Digest, RelPath, Seq, TransferId};
 use crate::index::{BaseId, Index};
 use crate::journal::{Head, Inode, Journal, JournalError, Replay};
 use crate::manifest::ChunkRef;
+use crate::metrics::Stages;
 use crate::protocol::Failure;
 use crate::storage::{self, Tree};
 
@@ -176,6 +177,7 @@ pub struct TargetStore {
     label: OnceLock<KeptLabel>,
     inner: Mutex<Inner>,
     ledger: Mutex<Ledger>,
+    stages: Arc<Stages>,
 }
 
 impl TargetStore {
@@ -237,7 +239,7 @@ impl TargetStore {
         };
         let ledger = Mutex::new(Ledger { journal, manifest });
         let (target, inner) = (target.clone(), Mutex::new(inner));
-        let label = OnceLock::new();
+        let (label, stages) = (OnceLock::new(), Arc::default());
         Ok(Self {
             tree,
             index,
@@ -250,12 +252,18 @@ impl TargetStore {
             label,
             inner,
             ledger,
+            stages,
         })
     }
 
     /// The transfer's name: the one that its journal has.
     pub fn transfer_id(&self) -> TransferId {
         self.transfer_id
+    }
+
+    /// Where the time of verifying, writing and syncing goes.
+    pub fn stages(&self) -> &Arc<Stages> {
+        &self.stages
     }
 
     /// Bytes that can still be written.

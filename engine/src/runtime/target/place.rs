@@ -8,7 +8,9 @@ use super::TargetStore;
 use crate::base::{RelPath, Seq};
 use crate::index::Place;
 use crate::journal::Inode;
+use crate::metrics::Stage;
 use crate::protocol::{Failure, Finding, PlacePiece, PlaceResult};
+use crate::runtime::effort::Effort;
 use crate::runtime::{Trouble, trouble};
 use crate::storage::File;
 use crate::wire::Piece;
@@ -51,6 +53,7 @@ impl TargetStore {
         let mut results: Vec<(usize, PlaceResult)> = Vec::with_capacity(pieces.len());
         let mut stretches: Vec<Stretch> = Vec::new();
         let mut at = 0;
+        let verifying = Effort::work(&self.stages, Stage::Verify);
         for PlacePiece { index, piece, skip } in pieces {
             let range = at..at + piece.len as usize;
             at = range.end;
@@ -84,6 +87,8 @@ impl TargetStore {
                 }),
             }
         }
+        verifying.done(at);
+        let writing = Effort::work(&self.stages, Stage::Write);
         for stretch in stretches {
             match self.write_stretch(&stretch, content) {
                 Ok(()) => {}
@@ -95,6 +100,7 @@ impl TargetStore {
                 }
             }
         }
+        writing.done(at);
         Ok(results)
     }
 
@@ -119,6 +125,7 @@ impl TargetStore {
 
     /// Looks for pieces here; what is found is verified and written to its object.
     pub fn resolve(&self, pieces: &[(usize, Piece)]) -> Result<Found, Failure> {
+        let _finding = Effort::work(&self.stages, Stage::Find);
         let mut found = Vec::with_capacity(pieces.len());
         let mut unknown = Vec::new();
         let mut scratch = Vec::new();

@@ -11,7 +11,9 @@ use super::{Layout, TargetStore, key_of, manifests_path, staging_path};
 use crate::base::{Digest, RelPath};
 use crate::index::Index;
 use crate::journal::{Journal, Record};
+use crate::metrics::Stage;
 use crate::protocol::Failure;
+use crate::runtime::effort::Effort;
 use crate::runtime::fatal;
 use crate::runtime::manifest_file::ManifestReader;
 use crate::storage::{self, Tree};
@@ -19,6 +21,7 @@ use crate::storage::{self, Tree};
 impl TargetStore {
     /// Makes the settled snapshot visible.
     pub fn publish(&self, root: Digest, entries: u64) -> Result<(), Failure> {
+        let _syncing = Effort::work(&self.stages, Stage::Sync);
         let mut ledger = self.ledger();
         let Some(manifest) = ledger.manifest.as_mut() else { return Ok(()) };
         if self.is_published_already(entries) {

@@ -202,14 +202,18 @@ impl Session {
         Ok(Load::new(least.unwrap_or(control), bytes))
     }
 
-    /// Whether a connection for data messages may have more under way than it has.
+    /// Whether a connection that carries data messages may have more under way than it has.
     pub(super) fn has_room(&self) -> bool {
         if self.caps.holds() {
             return false;
         }
         let members = locked(&self.members);
-        let mut live = members.iter().skip(1).filter(|member| member.is_live());
-        live.any(|member| member.load.load(Ordering::Relaxed) < member.connection.stats().path.cwnd)
+        let Some((control, rest)) = members.split_first() else { return false };
+        let room = |member: &Arc<Member>| {
+            member.load.load(Ordering::Relaxed) < member.connection.stats().path.cwnd
+        };
+        let mut live = rest.iter().filter(|member| member.is_live()).peekable();
+        if live.peek().is_none() { room(control) } else { live.any(room) }
     }
 
     /// Ends the session because the peer broke a rule, and tells it.

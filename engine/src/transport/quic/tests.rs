@@ -14,6 +14,7 @@ use super::preamble::{Preamble, introduce};
 use super::testing::{Authority, HOME, Relay, Site, anonymous};
 use super::{BindError, Congestion, QuicListener, QuicOptions, QuicTls, dial};
 use crate::base::limits::LEASE_BYTES;
+use crate::transport::rdma::RdmaLink;
 use crate::transport::tests::{content, read};
 use crate::transport::{Incoming, Link, LinkError};
 
@@ -133,6 +134,29 @@ async fn an_attach_with_a_known_token_but_another_key_or_place_is_refused() {
             // Kept open: its place stays taken.
             std::mem::forget((streams, connection));
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_has_room_until_more_was_handed_to_it_than_can_be_under_way() {
+    for connections in [1, 2] {
+        let site = Site::new(QuicOptions { connections, ..QuicOptions::default() });
+        let (client, server) = site.pair().await;
+        // As transfers see it: with rails possible, and none there.
+        let link = RdmaLink::plain(client);
+        assert!(link.has_room(), "nothing was sent over {connections} connections");
+        // Twice the window, and nobody reads.
+        let sends: Vec<_> = (0..2 * site.config.options().window_bytes / LEASE_BYTES)
+            .map(|_| {
+                let (link, content) = (link.clone(), Bytes::from(vec![7; LEASE_BYTES]));
+                tokio::spawn(async move { link.send_data(Bytes::new(), vec![content]).await })
+            })
+            .collect();
+        while link.has_room() {
+            in_time(sleep(Duration::from_millis(1))).await;
+        }
+        sends.iter().for_each(tokio::task::JoinHandle::abort);
+        drop(server);
     }
 }
 

@@ -279,6 +279,10 @@ impl<L: Link> Link for RdmaLink<L> {
         self.fabric.is_none() && self.inner.wants_encoding()
     }
 
+    fn has_room(&self) -> bool {
+        self.fabric.is_some() || self.inner.has_room()
+    }
+
     fn blame(&self, path: u8) {
         if let Some(fabric) = &self.fabric {
             fabric.shared.commands.push(Command::Blame { rail: path });

@@ -1,0 +1,160 @@
+//! Throughput of quinn with nothing of Portway around it, for `scripts/bench-agree.sh`.
+//!
+//! `raw_quinn serve` prints its address and certificate; `raw_quinn send ADDR CERTIFICATE SECONDS
+//! MTU` prints GB/s over one connection, a stream after the other. Windows, socket buffers, cipher, congestion control
+//! (cubic) and stream length are those that the engine uses, so that only its own work differs.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{Connection, Endpoint, EndpointConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use socket2::{Domain, Protocol, Socket, Type};
+
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Bytes of one stream: a data message of the engine.
+const STREAM_BYTES: usize = 2 << 20;
+/// The engine's windows and socket buffers, in bytes.
+const WINDOW_BYTES: u32 = 28 << 20;
+const SOCKET_BYTES: usize = 4 << 20;
+
+fn main() -> Outcome<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match words[..] {
+        ["serve"] => runtime.block_on(serve()),
+        ["send", address, certificate, seconds, mtu] => {
+            let certificate = from_hex(certificate)?;
+            runtime.block_on(send(address.parse()?, certificate, seconds.parse()?, mtu.parse()?))
+        }
+        _ => Err("raw_quinn serve | raw_quinn send ADDR CERTIFICATE SECONDS MTU".into()),
+    }
+}
+
+fn transport(mtu: u16) -> Arc<TransportConfig> {
+    let mut transport = TransportConfig::default();
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(mtu);
+    transport
+        .receive_window(WINDOW_BYTES.into())
+        .send_window(WINDOW_BYTES.into())
+        .stream_receive_window(VarInt::from_u32(STREAM_BYTES as u32 + 4096))
+        .max_concurrent_uni_streams(256_u32.into())
+        .mtu_discovery_config(Some(discovery));
+    Arc::new(transport)
+}
+
+fn endpoint(address: SocketAddr, server: Option<quinn::ServerConfig>) -> Outcome<Endpoint> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    let _ = socket.set_recv_buffer_size(SOCKET_BYTES);
+    let _ = socket.set_send_buffer_size(SOCKET_BYTES);
+    socket.bind(&address.into())?;
+    let mut config = EndpointConfig::default();
+    config.max_udp_payload_size(65_507)?;
+    Ok(Endpoint::new(config, server, socket.into(), Arc::new(quinn::TokioRuntime))?)
+}
+
+async fn serve() -> Outcome<()> {
+    let key = rcgen::KeyPair::generate()?;
+    let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()])?;
+    let certificate: CertificateDer<'static> = params.self_signed(&key)?.der().clone();
+    let secret = PrivateKeyDer::try_from(key.serialize_der())?;
+    let mut shown = String::new();
+    for byte in certificate.iter() {
+        write!(shown, "{byte:02x}")?;
+    }
+    let tls = rustls::ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], secret)?;
+    let crypto = Arc::new(QuicServerConfig::try_from(tls)?);
+    let mut config = quinn::ServerConfig::with_crypto(crypto);
+    config.transport_config(transport(65_507));
+    let endpoint = endpoint((Ipv4Addr::LOCALHOST, 0).into(), Some(config))?;
+    println!("{} {shown}", endpoint.local_addr()?);
+    while let Some(incoming) = endpoint.accept().await {
+        let connection = incoming.await?;
+        tokio::spawn(receive(connection));
+    }
+    Ok(())
+}
+
+/// Reads streams into memory, as a receiver must, and does nothing with them.
+async fn receive(connection: Connection) {
+    let buffers: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
+    while let Ok(mut stream) = connection.accept_uni().await {
+        let buffers = Arc::clone(&buffers);
+        tokio::spawn(async move {
+            let kept = buffers.lock().map_or(None, |mut kept| kept.pop());
+            let mut memory = kept.unwrap_or_else(|| vec![0; STREAM_BYTES]);
+            while let Ok(Some(chunk)) = stream.read_chunk(usize::MAX, false).await {
+                let place = chunk.offset as usize;
+                memory[place..place + chunk.bytes.len()].copy_from_slice(&chunk.bytes);
+            }
+            if let Ok(mut kept) = buffers.lock() {
+                kept.push(memory);
+            }
+        });
+    }
+}
+
+fn from_hex(text: &str) -> Outcome<CertificateDer<'static>> {
+    let pairs = (0..text.len()).step_by(2).map(|at| text.get(at..at + 2).ok_or("odd digits"));
+    let bytes: Outcome<Vec<u8>> = pairs.map(|pair| Ok(u8::from_str_radix(pair?, 16)?)).collect();
+    Ok(bytes?.into())
+}
+
+async fn send(
+    address: SocketAddr,
+    certificate: CertificateDer<'static>,
+    seconds: f64,
+    mtu: u16,
+) -> Outcome<()> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate)?;
+    let tls = rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+    config.transport_config(transport(mtu));
+    let endpoint = endpoint((Ipv4Addr::UNSPECIFIED, 0).into(), None)?;
+    let connection = endpoint.connect_with(config, address, "localhost")?.await?;
+    let content = Bytes::from((0..STREAM_BYTES).map(|i| (i * 31) as u8).collect::<Vec<_>>());
+    let stream = async || -> Outcome<()> {
+        let mut stream = connection.open_uni().await?;
+        stream.write_chunk(content.clone()).await?;
+        stream.finish()?;
+        Ok(())
+    };
+    // The rate grows from nothing, and the MTU is found.
+    let warm = Instant::now();
+    while warm.elapsed() < Duration::from_secs(1) {
+        stream().await?;
+    }
+    let (began, mut bytes) = (Instant::now(), 0.0);
+    while began.elapsed().as_secs_f64() < seconds {
+        stream().await?;
+        bytes += STREAM_BYTES as f64;
+    }
+    println!("{:.4}", bytes / began.elapsed().as_secs_f64() / 1e9);
+    connection.close(0_u32.into(), b"done");
+    endpoint.wait_idle().await;
+    Ok(())
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    let mut provider = rustls::crypto::ring::default_provider();
+    // What two nodes agree on, as both prefer it.
+    provider
+        .cipher_suites
+        .retain(|suite| suite.suite() == rustls::CipherSuite::TLS13_AES_128_GCM_SHA256);
+    Arc::new(provider)
+}

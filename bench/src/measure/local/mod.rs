@@ -1,0 +1,177 @@
+//! `local`: what this machine does with bytes alone, stage by stage, on one thread and on all.
+
+mod disk;
+mod memory;
+
+use std::path::{Path, PathBuf};
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
+
+use super::rows::{self, OutputArgs, Sample};
+use crate::result::{Kind, Row};
+use crate::system;
+
+/// Arguments of `local`.
+#[derive(Debug, Args)]
+pub(crate) struct LocalArgs {
+    /// Directory on the file system whose reads and writes are measured
+    #[arg(long, default_value = ".")]
+    dir: PathBuf,
+    /// Time for all runs of one case, in seconds
+    #[arg(long, default_value_t = 2.0, value_parser = seconds)]
+    seconds: f64,
+    /// Runs of each case; median, lowest and highest are printed
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(3..=99))]
+    runs: u64,
+    /// Size of the file that is read and written
+    #[arg(long, value_parser = crate::size::parse, default_value = "512MiB")]
+    file: u64,
+    /// Only these stages: copy, digest, cut, encode, decode, aead, read, write
+    #[arg(long, value_delimiter = ',')]
+    stages: Vec<String>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// The stages, in the order in which a byte passes them.
+const STAGES: [&str; 8] = ["copy", "digest", "cut", "encode", "decode", "aead", "read", "write"];
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(s) if (0.05..=600.0).contains(&s) => Ok(s),
+        _ => Err("a time is 0.05 to 600 seconds".to_owned()),
+    }
+}
+
+/// Work that a thread repeats: each call returns the bytes that it worked on.
+type Step = Box<dyn FnMut() -> Result<u64> + Send>;
+
+/// One thing to measure.
+struct Case {
+    stage: &'static str,
+    name: String,
+    /// Bytes of one operation.
+    size: u64,
+    /// Makes the work of one thread, of so many; it is validated before it is measured.
+    work: Box<dyn Fn(usize, usize) -> Result<Step>>,
+    /// Done before each run, unmeasured.
+    before: Box<dyn Fn() -> Result<()>>,
+    /// Done at the end of each run, measured: a sync, say.
+    after: Box<dyn Fn() -> Result<()>>,
+    /// One call of each thread's work is a run, however long it takes.
+    once: bool,
+}
+
+impl Case {
+    fn new(
+        stage: &'static str,
+        name: impl Into<String>,
+        size: u64,
+        work: impl Fn(usize, usize) -> Result<Step> + 'static,
+    ) -> Self {
+        Self {
+            stage,
+            name: name.into(),
+            size,
+            work: Box::new(work),
+            before: Box::new(|| Ok(())),
+            after: Box::new(|| Ok(())),
+            once: false,
+        }
+    }
+}
+
+/// Measures everything and prints it.
+pub(crate) fn run(args: &LocalArgs) -> Result<bool> {
+    for stage in &args.stages {
+        let known = STAGES.join(", ");
+        ensure!(STAGES.contains(&&**stage), "no stage is called `{stage}`; hint: one of {known}");
+    }
+    let wanted = |stage: &str| args.stages.is_empty() || args.stages.iter().any(|s| s == stage);
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let threads = if processors > 1 { vec![1, processors] } else { vec![1] };
+    let mut cases = memory::cases();
+    let bed = if wanted("read") || wanted("write") {
+        Some(disk::Bed::new(&args.dir, args.file, processors)?)
+    } else {
+        None
+    };
+    cases.extend(bed.iter().flat_map(disk::Bed::cases));
+    let (when, mut rows) = (rows::now(), Vec::new());
+    for case in cases.iter().filter(|case| wanted(case.stage)) {
+        for &threads in &threads {
+            let name = format!("{}, {}", case.name, threads_word(threads));
+            eprintln!("{} {name}", case.stage);
+            let measured = measure(case, threads, args);
+            let samples = match measured {
+                Ok(samples) => samples,
+                // What a kernel or file system does not offer is told, and the rest goes on.
+                Err(error) if matches!(case.stage, "read" | "write") => {
+                    eprintln!("    not measured: {error:#}");
+                    continue;
+                }
+                Err(error) => return Err(error.context(name)),
+            };
+            let row = rows::rate(case.stage, &name, &samples);
+            rows.push(Row { size: Some(case.size), ..row });
+        }
+    }
+    args.output.give(Kind::Local, when, Vec::new(), rows)?;
+    Ok(true)
+}
+
+fn threads_word(threads: usize) -> String {
+    if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") }
+}
+
+/// A warm-up, then the runs of one case.
+fn measure(case: &Case, threads: usize, args: &LocalArgs) -> Result<Vec<Sample>> {
+    let work: Result<Vec<Step>> = (0..threads).map(|index| (case.work)(index, threads)).collect();
+    let mut work = work?;
+    let each = Duration::from_secs_f64(args.seconds / (args.runs + 1) as f64);
+    once(case, &mut work, each)?;
+    (0..args.runs).map(|_| once(case, &mut work, each)).collect()
+}
+
+/// One run: all threads begin together; the time ends when the last one is done.
+fn once(case: &Case, work: &mut [Step], time: Duration) -> Result<Sample> {
+    (case.before)()?;
+    let (start, single) = (Barrier::new(work.len() + 1), case.once);
+    thread::scope(|scope| {
+        let threads: Vec<_> = work
+            .iter_mut()
+            .map(|step| {
+                let start = &start;
+                scope.spawn(move || -> Result<u64> {
+                    start.wait();
+                    let (began, mut bytes) = (Instant::now(), 0);
+                    loop {
+                        bytes += step()?;
+                        if single || began.elapsed() >= time {
+                            return Ok(bytes);
+                        }
+                    }
+                })
+            })
+            .collect();
+        let cpu = system::own_cpu_s();
+        let began = Instant::now();
+        start.wait();
+        let mut bytes = 0;
+        for thread in threads {
+            bytes += thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))??;
+        }
+        (case.after)()?;
+        let wall_s = began.elapsed().as_secs_f64();
+        Ok(Sample { bytes: bytes as f64, wall_s, cpu_s: system::own_cpu_s() - cpu })
+    })
+}
+
+/// An error that says which path it is about.
+fn at<T>(path: &Path, doing: &str, result: std::io::Result<T>) -> Result<T> {
+    result.with_context(|| format!("cannot {doing} {}", path.display()))
+}

@@ -1,0 +1,124 @@
+#!/usr/bin/env bash
+# Holds portway-bench against others on the same machine in the same run: digests against b3sum,
+# the disk against fio, QUIC against quinn with nothing around it.
+#
+#   scripts/bench-agree.sh [digest] [quic] [disk]     digest and quic by default
+#
+# Prints both and the ratio, a line each; exit status 1 if one is off by more than 10 %. Both sides
+# take turns, ROUNDS=5 of each, and medians are compared. SECONDS_EACH=3 is the time of one turn.
+# The disk is for looking at: fio reads into memory of small pages, the engine into huge ones. DIR=.
+# names its file system, FILE_MIB=1024 the size of the file.
+set -euo pipefail
+# shellcheck source=lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+parts=("$@")
+[ $# -gt 0 ] || parts=(digest quic)
+rounds=${ROUNDS:-5} dir=${DIR:-.} mib=${FILE_MIB:-1024} seconds=${SECONDS_EACH:-3}
+need jq=jq
+if [ -z "${SKIP_BUILD:-}" ]; then
+    build
+    (cd "$repo" && cargo build --locked --profile "$profile" -p portway-bench --example raw_quinn)
+fi
+work=$(mktemp -d)
+servers=()
+cleanup() {
+    [ ${#servers[@]} = 0 ] || kill "${servers[@]}" 2>/dev/null || true
+    rm -rf "$work" "$dir/portway-bench-agree.tmp"
+}
+trap cleanup EXIT
+
+median() { sort -g | awk '{ v[NR] = $1 } END { print (NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2) }'; }
+off=0
+# agree NAME OURS THEIRS: files of one number a line, in GB/s.
+agree() {
+    local ours theirs
+    ours=$(median <"$2") theirs=$(median <"$3")
+    awk -v name="$1" -v a="$ours" -v b="$theirs" 'BEGIN {
+        printf "%-44s %8.3f %8.3f %8.3f\n", name, a, b, a / b; exit !(a / b >= 0.9 && a / b <= 1.1) }' || off=1
+}
+# row FILE STAGE CASE: a median of a result in GB/s; rates of links are in bits.
+row() {
+    jq -re --arg stage "$2" --arg case "$3" '.results[] | select(.stage == $stage and .case == $case)
+        | .median / (if .unit == "bits/s" then 8e9 else 1e9 end)' "$1"
+}
+
+digest() {
+    local b3sum=${B3SUM:-b3sum} bytes=$((2 << 30)) name="BLAKE3 of 64 KiB, in cache, 1 thread" user
+    command -v "$b3sum" >/dev/null || die "b3sum is missing" "cargo install b3sum, or B3SUM=its path"
+    # Its user time alone: reading the file, 64 KiB at a time, is the kernel's.
+    head -c "$bytes" /dev/urandom >/dev/shm/portway-bench-agree.tmp
+    for ((i = 0; i < rounds; i++)); do
+        "$bench" local --stages digest --seconds "$seconds" --runs 3 -o "$work/r" >/dev/null 2>&1
+        row "$work/r" digest "$name" >>"$work/digest.ours"
+        user=$( { TIMEFORMAT=%U; time "$b3sum" --num-threads 1 --no-mmap /dev/shm/portway-bench-agree.tmp >/dev/null; } 2>&1)
+        awk -v b="$bytes" -v s="$user" 'BEGIN { print b / s / 1e9 }' >>"$work/digest.theirs"
+    done
+    rm -f /dev/shm/portway-bench-agree.tmp
+    agree "BLAKE3, one thread (b3sum)" "$work/digest.ours" "$work/digest.theirs"
+}
+
+# fio on a file of the same size: OPTIONS...
+fio_rate() {
+    local kind=$1
+    shift
+    fio --name=agree --filename="$dir/portway-bench-agree.tmp" --size="${mib}M" --bs=2M --rw="$kind" \
+        --ioengine=psync --output-format=json "$@" |
+        jq -re --arg kind "$kind" '.jobs[0] | (.[$kind].io_bytes / (.job_runtime / 1e3) / 1e9)'
+}
+
+disk() {
+    need fio=fio
+    local i way
+    # The file is written before, as ours is: both overwrite.
+    fio_rate write --end_fsync=1 >/dev/null
+    for ((i = 0; i < rounds; i++)); do
+        "$bench" local --stages read,write --dir "$dir" --file "${mib}MiB" --runs 3 -o "$work/r" >/dev/null 2>&1
+        row "$work/r" read "O_DIRECT, 1 thread" >>"$work/rd.ours"
+        row "$work/r" read "buffered, cached, 1 thread" >>"$work/rc.ours"
+        row "$work/r" write "O_DIRECT, synced, 1 thread" >>"$work/wd.ours"
+        row "$work/r" write "buffered, synced, 1 thread" >>"$work/wb.ours"
+        fio_rate read --direct=1 --time_based --runtime="$seconds" >>"$work/rd.theirs"
+        cat "$dir/portway-bench-agree.tmp" >/dev/null
+        fio_rate read --invalidate=0 --time_based --runtime="$seconds" >>"$work/rc.theirs"
+        fio_rate write --direct=1 --overwrite=1 --end_fsync=1 >>"$work/wd.theirs"
+        fio_rate write --overwrite=1 --end_fsync=1 --invalidate=0 >>"$work/wb.theirs"
+    done
+    agree "read, O_DIRECT (fio)" "$work/rd.ours" "$work/rd.theirs"
+    agree "read, cached (fio)" "$work/rc.ours" "$work/rc.theirs"
+    agree "write, O_DIRECT (fio)" "$work/wd.ours" "$work/wd.theirs"
+    agree "write, buffered, synced (fio)" "$work/wb.ours" "$work/wb.theirs"
+}
+
+quic() {
+    local i mtu port address certificate raw=$bin/examples/raw_quinn
+    export PORTWAY_HOME=$work/home
+    "$portway" init --name agree --site lab --tier private >/dev/null 2>&1
+    port=$("$bench" free-ports)
+    "$bench" serve --listen "127.0.0.1:$port" >/dev/null &
+    servers+=($!)
+    "$raw" serve >"$work/raw" &
+    servers+=($!)
+    "$bench" wait-udp "$port"
+    until [ -s "$work/raw" ]; do sleep 0.05; done
+    read -r address certificate <"$work/raw"
+    # quinn alone cuts one send into up to ten datagrams, whatever their size: 65,507 bytes at most.
+    for mtu in 1452 6500; do
+        for ((i = 0; i < rounds; i++)); do
+            "$bench" quic "127.0.0.1:$port" --connections 2 --streams 1 --mtu "$mtu" --congestion cubic \
+                --seconds "$seconds" --runs 3 -o "$work/r" >/dev/null
+            row "$work/r" link "2 connections, 1 streams, cubic" >>"$work/q$mtu.ours"
+            "$raw" send "$address" "$certificate" "$seconds" "$mtu" >>"$work/q$mtu.theirs"
+        done
+        agree "QUIC, datagrams of $mtu bytes (quinn)" "$work/q$mtu.ours" "$work/q$mtu.theirs"
+    done
+}
+
+printf '%-44s %8s %8s %8s\n' "GB/s, medians of $rounds" ours theirs ratio
+for part in "${parts[@]}"; do
+    case $part in
+    digest | disk | quic) "$part" ;;
+    *) die "there is nothing called $part" "digest, quic or disk" ;;
+    esac
+done
+exit "$off"
