@@ -7,7 +7,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::connect::PROGRAM;
-use super::engine::{Engine, clock_ms, reachable, unix_now};
+use super::engine::{Engine, clock_ms, unix_now};
+use super::reachable::reachable;
 use super::server::{Shared, blocking};
 use super::{
     Error, Exit, ListEntry, NodeAddress, Remote, VerifyReport, checkpoints, giving, verify,

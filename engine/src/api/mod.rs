@@ -23,6 +23,7 @@ mod push;
 mod ranges;
 mod rates;
 mod raw;
+mod reachable;
 mod retry;
 mod server;
 mod serving;

@@ -148,14 +148,14 @@ impl Shared {
         transfer: TransferId,
         files: Option<&Arc<SourceFiles>>,
     ) -> Result<Arc<Way>, Failure> {
-        let border = self.engine.border().map_err(broken)?;
+        let border = self.engine.border().map_err(|e| broken(&e))?;
         let crosses = link.peer().site != self.us.site;
         let class = match (files, &open.class) {
             (Some(files), _) => {
                 let files = Arc::clone(files);
                 crossing::class(&border, move || files.labels(&[], crosses))
                     .await
-                    .map_err(broken)?
+                    .map_err(|e| broken(&e))?
             }
             (None, Some(class)) => class.clone(),
             (None, None) => border.class([None]).map_err(|denied| refusal(&denied))?,
@@ -218,7 +218,7 @@ impl Shared {
             Ok(way) => way,
             Err(failure) => return refuse(link, failure, false).await,
         };
-        let kept = self.engine.border().map_err(broken).and_then(|border| {
+        let kept = self.engine.border().map_err(|e| broken(&e)).and_then(|border| {
             let place = (&*self.root.tree, &open.path);
             crossing::keep_label(&border, &way, place, &store).map_err(|denied| refusal(&denied))
         });
@@ -357,7 +357,7 @@ async fn keep_time(meter: Arc<TransferMeter>, began: Instant) {
     }
 }
 
-fn broken(error: Error) -> Failure {
+fn broken(error: &Error) -> Failure {
     Failure::new(error.code, error.to_string())
 }
 
