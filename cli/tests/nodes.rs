@@ -51,9 +51,11 @@ fn a_first_transfer_between_two_nodes_and_back() {
     std::fs::write(at("step-1/model"), vec![7; 3 << 20]).expect("written");
     std::fs::write(at("step-1/shards/a:b"), "tokens").expect("written");
 
-    std::fs::create_dir_all(&onprem).expect("made");
     let open = "[border]\ndefault_class = \"public\"\n";
-    std::fs::write(onprem.join("portway.toml"), open).expect("written");
+    for home in [&onprem, &cloud] {
+        std::fs::create_dir_all(home).expect("made");
+        std::fs::write(home.join("portway.toml"), open).expect("written");
+    }
     run(&onprem, &["init", "--name", "onprem", "--site", "dc", "--tier", "private"], 0);
     let mut serve = portway(&onprem, &["serve", "--root", &path("root"), "--json"]);
     serve.args(["--listen", "127.0.0.1:0", "--quiet"]).stdout(Stdio::piped());

@@ -243,3 +243,19 @@ fn nothing_is_left_open_in_the_code() {
     }
     assert!(found.is_empty(), "left open: {found:?}");
 }
+
+/// Content leaves by one function, which asks the border: no other calls what it calls.
+#[test]
+fn only_a_way_sends_content() {
+    // The simulation has a network of its own, in memory.
+    let allowed = ["engine/src/transport/", "engine/src/border/way.rs", "engine/src/sim/"];
+    let callers: Vec<String> = sources()
+        .into_iter()
+        .filter(|(name, text)| {
+            name.starts_with("engine/src/") && !is_test(name) && code(text).contains(".send_data(")
+        })
+        .map(|(name, _)| name)
+        .filter(|name| !allowed.iter().any(|place| name.starts_with(place)))
+        .collect();
+    assert!(callers.is_empty(), "content is sent without asking: {callers:?}");
+}

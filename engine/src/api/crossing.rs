@@ -14,6 +14,7 @@ use crate::identity::SpiffeId;
 use crate::policy::{Action, Transport};
 use crate::protocol::{Failure, Stop};
 use crate::runtime::drive::Lost;
+use crate::runtime::source::{SourceFiles, SourceRoot};
 use crate::runtime::target::{KeptLabel, TargetStore};
 use crate::storage::Tree;
 use crate::transport::{Link, Peer};
@@ -34,8 +35,18 @@ pub(super) struct Wanted<'a> {
 impl Engine {
     /// The question about a transfer over `link`.
     pub(super) fn ask(&self, border: &Border, link: &NodeLink, wanted: Wanted<'_>) -> Ask {
+        let transport = if link.has_rails() { Transport::Rdma } else { Transport::Quic };
+        self.ask_by(border, (link.peer(), transport), wanted)
+    }
+
+    fn ask_by(
+        &self,
+        border: &Border,
+        (peer, transport): (&Peer, Transport),
+        wanted: Wanted<'_>,
+    ) -> Ask {
         let us = border.us().clone();
-        let peer = spiffe_of(&us, link.peer());
+        let peer = spiffe_of(&us, peer);
         let (from, to) = if wanted.outward { (&us, &peer) } else { (&peer, &us) };
         let between = self.0.config.link_between(&from.site, &to.site);
         let unnamed = if from.site == to.site { "site" } else { "internet" };
@@ -50,8 +61,26 @@ impl Engine {
             to: to.clone(),
             // The name of a link may be longer than a word of the log.
             link: name.unwrap_or_else(|_| Word::from(to.site.clone())),
-            transport: if link.has_rails() { Transport::Rdma } else { Transport::Quic },
+            transport,
         }
+    }
+
+    /// The way for parts of a file that `peer` reads: a pull like any other. Blocks.
+    pub(super) fn way_to_read(
+        &self,
+        peer: &Peer,
+        (tree, path): (&Arc<dyn Tree>, &RelPath),
+    ) -> Result<Way, Failure> {
+        let border = self.border().map_err(|e| Failure::new(e.code, e.to_string()))?;
+        let root =
+            SourceRoot { tree: Arc::clone(tree), path: path.clone(), place: RelPath::root() };
+        let labels = SourceFiles::new(vec![root]).labels(&[], true);
+        let labels = labels.map_err(|e| crate::runtime::fatal("look at", path, &e))?;
+        let class = border.class(labels).map_err(|denied| refusal(&denied))?;
+        let (transfer, action) = (super::transfer::random_id(), Action::Pull);
+        let wanted = Wanted { transfer, action, path, class, ours: false, outward: true };
+        let ask = self.ask_by(&border, (peer, Transport::Quic), wanted);
+        border.enter(ask).map_err(|denied| refusal(&denied))
     }
 }
 

@@ -7,16 +7,19 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::calls::{Answer, asked, asked_path, json, off_thread, path_of};
+use super::crossing::refusal;
 use super::ranges::{FileReply, FileStamp, ReadRequest};
 use super::server::Shared;
-use crate::base::RelPath;
+use crate::audit::Ending;
+use crate::base::{Extent, RelPath};
+use crate::border::Way;
 use crate::manifest::{ChunkRef, encode_list};
 use crate::protocol::Failure;
 use crate::runtime::fatal;
 use crate::runtime::manifest_file::{Listed, ManifestReader};
 use crate::runtime::target::Layout;
-use crate::storage::{Kind, Tree};
-use crate::transport::Link;
+use crate::storage::{File, Kind, Tree};
+use crate::transport::{Link, Peer};
 use crate::wire::Frame;
 
 /// Chunks in one part of an answer; a frame has room for them.
@@ -27,10 +30,14 @@ const CONTENT_PART: usize = 240 << 10;
 const AHEAD: usize = 2;
 
 /// Answers `file`.
-pub(super) async fn file(shared: &Arc<Shared>, body: &[u8]) -> Answer {
+pub(super) async fn file(shared: &Arc<Shared>, peer: &Peer, body: &[u8]) -> Answer {
     let path = asked_path(body)?;
-    let root = Arc::clone(&shared.root);
+    let (shared, peer) = (Arc::clone(shared), peer.clone());
     off_thread(move || {
+        let root = &shared.root;
+        // Who may not read it learns nothing of it.
+        let way = shared.engine.way_to_read(&peer, (&root.tree, &path))?;
+        over(&way, "what it is was told");
         let stamp = stamp(&*root.tree, &path)?;
         let listed = listed(&*root.tree, &path)?;
         let object = listed.as_ref().and_then(|listed| listed.object);
@@ -80,9 +87,10 @@ fn listed(tree: &dyn Tree, path: &RelPath) -> Result<Option<Listed>, Failure> {
 /// Answers `read`: the content of the ranges, back to back.
 pub(super) async fn read(shared: &Arc<Shared>, link: &impl Link, body: &[u8]) {
     let (parts, mut ready) = mpsc::channel::<Result<Bytes, Failure>>(AHEAD);
-    let (shared, body) = (Arc::clone(shared), body.to_vec());
+    let (shared, peer, body) = (Arc::clone(shared), link.peer().clone(), body.to_vec());
     tokio::task::spawn_blocking(move || {
-        if let Err(failure) = content(&shared, &body, &|part| parts.blocking_send(Ok(part)).is_ok())
+        if let Err(failure) =
+            content((&shared, &peer), &body, &|part| parts.blocking_send(Ok(part)).is_ok())
         {
             let _ = parts.blocking_send(Err(failure));
         }
@@ -101,7 +109,11 @@ pub(super) async fn read(shared: &Arc<Shared>, link: &impl Link, body: &[u8]) {
 }
 
 /// Reads the ranges and gives them to `give` in parts, until that says no.
-fn content(shared: &Shared, body: &[u8], give: &dyn Fn(Bytes) -> bool) -> Result<(), Failure> {
+fn content(
+    (shared, peer): (&Shared, &Peer),
+    body: &[u8],
+    give: &dyn Fn(Bytes) -> bool,
+) -> Result<(), Failure> {
     let request: ReadRequest = asked(body)?;
     let path = path_of(&request.path)?;
     if !request.is_in_bounds() {
@@ -115,11 +127,33 @@ fn content(shared: &Shared, body: &[u8], give: &dyn Fn(Bytes) -> bool) -> Result
     if FileStamp::from(&meta) != request.stamp {
         return Err(Failure::new("changed", format!("{path} is another file now")));
     }
-    for (mut at, len) in request.ranges {
+    let way = shared.engine.way_to_read(peer, (&shared.root.tree, &path))?;
+    let given = give_ranges(&*file, &path, request.ranges, &way, give);
+    over(&way, "parts were read");
+    given
+}
+
+/// Records the end of a reading.
+fn over(way: &Way, why: &str) {
+    if let Err(error) = way.stop(Ending::Complete, why, None) {
+        tracing::error!(%error, "the end of a reading is not recorded");
+    }
+}
+
+fn give_ranges(
+    file: &dyn File,
+    path: &RelPath,
+    ranges: Vec<(u64, u64)>,
+    way: &Way,
+    give: &dyn Fn(Bytes) -> bool,
+) -> Result<(), Failure> {
+    for (mut at, len) in ranges {
         let end = at + len;
         while at < end {
             let mut part = vec![0; CONTENT_PART.min((end - at) as usize)];
-            let read = file.read_at(&mut part, at).map_err(|e| fatal("read", &path, &e))?;
+            let read = file.read_at(&mut part, at).map_err(|e| fatal("read", path, &e))?;
+            let extent = Extent { offset: at, len: read as u64 };
+            way.leaves(&RelPath::root(), extent).map_err(|denied| refusal(&denied))?;
             if read != part.len() {
                 return Err(Failure::new("changed", format!("{path} became shorter")));
             }

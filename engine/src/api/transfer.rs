@@ -60,7 +60,7 @@ impl Transfer {
     }
 }
 
-fn random_id() -> TransferId {
+pub(super) fn random_id() -> TransferId {
     let mut bytes = [0; 16];
     // Without randomness an id is only less unique.
     let _ = SystemRandom::new().fill(&mut bytes);

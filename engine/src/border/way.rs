@@ -129,6 +129,16 @@ impl Way {
         Ok(sent?)
     }
 
+    /// Notes a part of an object that is about to leave in another form than a data message, if it may.
+    /// Blocks for the disk.
+    ///
+    /// # Errors
+    /// It may not, or could not be recorded.
+    pub fn leaves(&self, object: &RelPath, extent: Extent) -> Result<(), Denied> {
+        self.check()?;
+        if self.note(&[(object.clone(), extent)]) { self.record() } else { Ok(()) }
+    }
+
     /// Notes content that arrived, and asks whether more may come.
     ///
     /// # Errors

@@ -212,7 +212,7 @@ impl<L: Link> Driver<L> {
                         done.unwrap_or_else(|_| Input::broken(panicked()))
                     });
                 }
-                SourceAction::SendData(header) => self.send_data(header),
+                SourceAction::SendData(header) => self.send_content(header),
                 SourceAction::Forget(run) => drop(self.held.remove(&run)),
                 SourceAction::Close { seq, round } => self.files.close(seq, round),
                 SourceAction::End(end) => return Some(end),
@@ -231,7 +231,7 @@ impl<L: Link> Driver<L> {
         }
     }
 
-    fn send_data(&mut self, header: DataHeader) {
+    fn send_content(&mut self, header: DataHeader) {
         let run = header.run;
         let Some(held) = self.held.remove(&run) else { return };
         let (link, sends) = (self.context.link.clone(), Arc::clone(&self.sends));
