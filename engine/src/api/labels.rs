@@ -49,7 +49,12 @@ impl Engine {
         let dataset = RelPath::from_typed(dataset)
             .map_err(|e| Error::new("usage", Exit::Usage, e.to_string()))?;
         border.relabel(&dataset, &now, class).map_err(|denied| crossing::denial(&denied))?;
-        label_all(&border, &path, class)
+        let labelled = label_all(&border, &path, class)?;
+        border.note_relabelling().map_err(|error| {
+            let message = format!("transfers that run were not told of the label: {error}");
+            Error::new("home", Exit::Failed, message).hint("the state directory must be writable")
+        })?;
+        Ok(labelled)
     }
 }
 

@@ -116,7 +116,7 @@ impl Push {
         let accept = open(&session, request, &label).await?;
         let way = enter(Arc::clone(&border), ask(accept.transfer_id)).await;
         let way = way.map_err(|denied| Miss::Final(denial(&denied)))?;
-        sources.files.guard(&way);
+        sources.files.guard(&way, sources.above.clone());
         let _capped = self.engine.0.cap(&session.link, &border.us().site, self.options.limit);
         meter.set_id(accept.transfer_id);
         tracing::info!(transfer = %accept.transfer_id, peer = %label, "pushing");

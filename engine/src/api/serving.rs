@@ -278,7 +278,7 @@ impl Shared {
             Ok(way) => way,
             Err(failure) => return refuse(link, failure, false).await,
         };
-        files.guard(&way);
+        files.guard(&way, Vec::new());
         let (free_bytes, compress, class) = (0, Compress::Never, Some(way.class()));
         let accept = Accept { transfer_id: open.transfer_id, free_bytes, compress, class };
         send(link, Frame::Accept(accept)).await?;

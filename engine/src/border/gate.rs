@@ -1,5 +1,6 @@
 //! The gate of a node: what decides, and the log that has to have it.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -93,6 +94,8 @@ struct Looked {
     at: Instant,
     config: Config,
     stamps: Stamps,
+    /// How often labels were changed.
+    relabelled: u64,
 }
 
 /// When each file changed that decisions come from, and its length.
@@ -106,7 +109,12 @@ impl Border {
             home: home.clone(),
             decider: config::decider(home, config, &identity),
             identity,
-            looked: Mutex::new(Looked { at: Instant::now(), config: config.clone(), stamps }),
+            looked: Mutex::new(Looked {
+                at: Instant::now(),
+                config: config.clone(),
+                stamps,
+                relabelled: 0,
+            }),
             log: Mutex::new(None),
         }
     }
@@ -211,6 +219,22 @@ impl Border {
         self.decider.decide(request, now().secs)
     }
 
+    /// How often labels were changed here, as far as was seen.
+    pub(super) fn relabelled(&self) -> u64 {
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner).relabelled
+    }
+
+    /// Has every transfer of this home look at its labels again.
+    ///
+    /// # Errors
+    /// The note cannot be written.
+    pub fn note_relabelling(&self) -> std::io::Result<()> {
+        // Its length grows, so that two within one tick of the clock are two.
+        let mut options = std::fs::File::options();
+        let mut note = options.create(true).append(true).open(relabelled_file(&self.home))?;
+        note.write_all(b".")
+    }
+
     /// Takes up changes of the files that decisions come from.
     fn refresh(&self) {
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -218,8 +242,16 @@ impl Border {
             return;
         }
         looked.at = Instant::now();
-        let same = |(path, then): &(PathBuf, Option<(SystemTime, u64)>)| stamp(path) == *then;
-        if looked.stamps.iter().all(same) {
+        let fresh = stamps(&self.home, &looked.config);
+        if fresh == looked.stamps {
+            return;
+        }
+        // The last one says when `portway label` changed something.
+        let others = fresh.len().saturating_sub(1);
+        let grounds_same = fresh[..others] == looked.stamps[..others];
+        looked.relabelled += u64::from(fresh.last() != looked.stamps.last());
+        looked.stamps = fresh;
+        if grounds_same {
             return;
         }
         let grounds =
@@ -276,9 +308,14 @@ pub(super) fn now() -> FileTime {
     }
 }
 
+/// Grows by a byte whenever labels are changed.
+fn relabelled_file(home: &Home) -> PathBuf {
+    home.state_dir().join("relabelled")
+}
+
 fn stamps(home: &Home, config: &Config) -> Stamps {
     let policy = config.settings.border.policy.clone().unwrap_or_else(|| home.policy_file());
-    [home.config_file(), policy, home.roles_file()]
+    [home.config_file(), policy, home.roles_file(), relabelled_file(home)]
         .into_iter()
         .map(|path| {
             let stamp = stamp(&path);

@@ -1,5 +1,7 @@
 //! The way of one session's content.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -35,7 +37,14 @@ struct State {
     ledger: Option<Ledger>,
     /// Why nothing more may move.
     denied: Option<Denied>,
+    /// Reads the labels of what is moved, where it is here.
+    labels: Option<ReadLabels>,
+    /// Changes of labels that were taken up.
+    relabelled: u64,
 }
+
+/// Reads the labels of what is moved.
+type ReadLabels = Box<dyn Fn() -> io::Result<BTreeSet<Label>> + Send>;
 
 impl Way {
     pub(super) fn open(border: Arc<Border>, ask: Ask) -> Result<Self, Denied> {
@@ -44,7 +53,9 @@ impl Way {
         let decision = border.decide(&request);
         let ledger =
             if ask.crosses() { Some(Ledger::open(border.log()?, &ask, &decision)?) } else { None };
-        Ok(Self { border, state: Mutex::new(State { ask, request, ledger, denied: None }) })
+        let (denied, labels, relabelled) = (None, None, border.relabelled());
+        let state = State { ask, request, ledger, denied, labels, relabelled };
+        Ok(Self { border, state: Mutex::new(state) })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -61,6 +72,11 @@ impl Way {
         self.lock().ask.class.clone()
     }
 
+    /// From now on the labels that `read` finds are looked at whenever labels are changed here.
+    pub fn watch(&self, read: impl Fn() -> io::Result<BTreeSet<Label>> + Send + 'static) {
+        self.lock().labels = Some(Box::new(read));
+    }
+
     /// Whether content may go on, by policy, roles and class as they are now. To be asked before
     /// each batch. Blocks for the disk where it was decided anew.
     ///
@@ -68,11 +84,33 @@ impl Way {
     /// It may not, from now on.
     pub fn check(&self) -> Result<(), Denied> {
         let mut state = self.lock();
-        let State { ask, request, ledger, denied } = &mut *state;
+        let State { ask, request, ledger, denied, labels, relabelled } = &mut *state;
         if let Some(denied) = denied {
             return Err(denied.clone());
         }
         let decision = self.border.decide(request);
+        let changes = self.border.relabelled();
+        let decision = if changes == *relabelled {
+            decision
+        } else {
+            *relabelled = changes;
+            let class = labels.as_ref().map(|read| {
+                let found = read();
+                let found =
+                    found.map_err(|e| Denied::Policy(format!("labels cannot be read: {e}")));
+                found.and_then(|found| self.border.class(found))
+            });
+            match class {
+                Some(Ok(class)) => ask.class = self.border.join(&ask.class, &class),
+                Some(Err(why)) => {
+                    *denied = Some(why.clone());
+                    return Err(why);
+                }
+                None => {}
+            }
+            *request = ask.request();
+            self.border.decide(request)
+        };
         let granted = decision.verdict == Verdict::Granted;
         let mut result = Ok(());
         if let Some(ledger) = ledger
@@ -166,6 +204,7 @@ impl Way {
         let decision = self.border.decide(&state.request);
         let covers = |ledger: &Ledger| ledger.covers(&state.ask, &decision);
         state.denied.is_none()
+            && state.relabelled == self.border.relabelled()
             && decision.verdict == Verdict::Granted
             && state.ledger.as_ref().is_none_or(covers)
     }

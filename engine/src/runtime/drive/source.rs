@@ -26,6 +26,8 @@ use crate::wire::{DataHeader, Frame, Piece};
 
 /// Runs that are held beyond those that are being sent, where answers come at once.
 const RUNS_AHEAD_NEAR: usize = 12;
+/// The code of a denial by the border.
+const DENIED: &str = "denied";
 /// How long a failed send waits for the control channel to tell why.
 const UNSENDABLE: Duration = Duration::from_secs(2);
 
@@ -274,8 +276,14 @@ impl<L: Link> Driver<L> {
             Some(Input::Machine(input)) => input,
             Some(Input::Sent(run)) => SourceInput::Sent { run },
             Some(Input::Read(done, held)) => {
-                self.held.insert(done.run, held);
-                SourceInput::Read(done)
+                match done.failed.iter().find(|(_, failure)| failure.code == DENIED) {
+                    // One object of a class that may not move is enough: all is of that class.
+                    Some((_, denied)) => SourceInput::Broken(denied.clone()),
+                    None => {
+                        self.held.insert(done.run, held);
+                        SourceInput::Read(done)
+                    }
+                }
             }
             Some(Input::ReadAgain(input, run, held)) => {
                 self.held.insert(run, held);

@@ -4,7 +4,7 @@ mod labels;
 mod object;
 mod scan;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -100,8 +100,13 @@ impl SourceFiles {
         self.whole
     }
 
-    /// Tells `way` of the label of each file that is read, once for all.
-    pub fn guard(&self, way: &Arc<Way>) {
+    /// Tells `way` of the label of each file that is read, and of all of them whenever labels are
+    /// changed; once. `above` are the labels above the sources.
+    pub fn guard(self: &Arc<Self>, way: &Arc<Way>, above: Vec<Vec<u8>>) {
+        let (files, deep) = (Arc::downgrade(self), way.crosses());
+        way.watch(move || {
+            files.upgrade().map_or(Ok(BTreeSet::new()), |it| it.labels(&above, deep))
+        });
         let _ = self.way.set(Arc::clone(way));
     }
 
@@ -112,10 +117,15 @@ impl SourceFiles {
         path: &RelPath,
     ) -> io::Result<Result<Arc<dyn File>, Failure>> {
         let file = tree.open(path)?;
-        let Some(way) = self.way.get() else { return Ok(Ok(file)) };
+        Ok(self.may_be_sent(&*file)?.map(|()| file))
+    }
+
+    /// Whether a file may be sent, by its label as it is now.
+    fn may_be_sent(&self, file: &dyn File) -> io::Result<Result<(), Failure>> {
+        let Some(way) = self.way.get() else { return Ok(Ok(())) };
         Ok(match file.label()? {
-            None => Ok(file),
-            label => way.found(label).map(|()| file).map_err(|denied| super::denial(&denied)),
+            None => Ok(()),
+            label => way.found(label).map_err(|denied| super::denial(&denied)),
         })
     }
 
@@ -253,7 +263,13 @@ impl SourceFiles {
         done: &mut ReadDone,
     ) {
         let kept = self.lock_readers().remove(&(seq, round));
-        let mut reader = match kept.map_or_else(|| self.open(entry), Ok) {
+        let again = |reader: ObjectReader| {
+            let may = self.may_be_sent(reader.file());
+            may.map_err(|e| ReadTrouble::of("look at", &entry.path, &e))?
+                .map_err(ReadTrouble::Failed)?;
+            Ok(reader)
+        };
+        let mut reader = match kept.map_or_else(|| self.open(entry), again) {
             Ok(reader) => reader,
             Err(error) => return self.note(seq, round, entry, error, done),
         };

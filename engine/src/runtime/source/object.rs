@@ -86,6 +86,11 @@ impl ObjectReader {
         })
     }
 
+    /// The file that is read.
+    pub(super) fn file(&self) -> &dyn File {
+        &*self.file
+    }
+
     /// The error for an object that is not what was announced.
     pub(super) fn changed(&self) -> ReadTrouble {
         ReadTrouble::Changed
