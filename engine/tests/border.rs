@@ -83,10 +83,18 @@ async fn what_is_not_public_does_not_leave_whatever_it_is_called() {
     let error = cloud.open_file(remote("onprem", "data/renamed"), false).await.err().unwrap();
     assert_eq!((error.code, error.exit), ("denied", Exit::Refused), "{error}");
     cloud.open_file(remote("onprem", "data/open"), false).await.expect("that is public");
+    // Nor does it learn what is there.
+    label(&pair.onprem.root.join("data"), "restricted");
+    for path in ["data", "data/nothing"] {
+        let error = cloud.list(remote("onprem", path)).await.expect_err("it may not know");
+        assert_eq!(error.code, "denied", "{error}");
+    }
+    let error = cloud.verify_remote(remote("onprem", "data")).await.expect_err("it may not know");
+    assert_eq!(error.code, "denied", "{error}");
 
     let denied =
         |record: &&Record| matches!(record, Record::Decision(it) if it.verdict == Verdict::Denied);
-    assert_eq!(records(&pair.onprem.home).iter().filter(denied).count(), 6);
+    assert_eq!(records(&pair.onprem.home).iter().filter(denied).count(), 9);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -17,11 +17,12 @@ use crate::base::limits::FRAME_BYTES_MAX;
 use crate::base::{NodeName, RelPath, SiteName, Tier, human};
 use crate::identity::INVITE_TTL_S;
 use crate::metrics::NodeStatus;
+use crate::policy::Action;
 use crate::protocol::Failure;
 use crate::runtime::root::Root;
 use crate::runtime::target::Layout;
 use crate::storage::{Kind, Meta, Tree};
-use crate::transport::Link;
+use crate::transport::{Link, Peer};
 use crate::wire::Frame;
 
 /// Longest request for a certificate, in bytes.
@@ -155,10 +156,33 @@ impl Engine {
     }
 }
 
+/// Whether the peer may ask this of the path that the question names.
+async fn may_ask(
+    shared: &Arc<Shared>,
+    peer: &Peer,
+    method: &str,
+    body: &[u8],
+) -> Result<(), Failure> {
+    let action = match method {
+        "list" | "latest" => Action::List,
+        "verify" => Action::Verify,
+        // It removes what only a push may replace.
+        "retain" => Action::Push,
+        _ => return Ok(()),
+    };
+    let (shared, peer, path) = (Arc::clone(shared), peer.clone(), asked_path(body)?);
+    off_thread(move || shared.engine.may_ask(&peer, action, (&shared.root.tree, &path))).await
+}
+
 /// Answers one question.
 pub(super) async fn answer(shared: &Arc<Shared>, link: &impl Link, method: &str, body: &[u8]) {
     let enrolling = link.peer().enrolling;
+    let may = match enrolling {
+        None => may_ask(shared, link.peer(), method, body).await,
+        Some(_) => Ok(()),
+    };
     let answered = match (method, enrolling) {
+        _ if may.is_err() => may.map(|()| Vec::new()),
         ("join", Some(key)) => join(shared, key, body).await,
         (_, Some(_)) | ("join", None) => Err(Failure::new("not-allowed", "not with this identity")),
         ("ping", _) => json(&Pong { program: PROGRAM.to_owned(), clock_ms: clock_ms() }),

@@ -65,6 +65,26 @@ impl Engine {
         }
     }
 
+    /// Whether `peer` may do this with what is below `path`, whose labels below are not looked at.
+    /// Blocks.
+    pub(super) fn may_ask(
+        &self,
+        peer: &Peer,
+        action: Action,
+        (tree, path): (&Arc<dyn Tree>, &RelPath),
+    ) -> Result<(), Failure> {
+        let border = self.border().map_err(|e| Failure::new(e.code, e.to_string()))?;
+        let root =
+            SourceRoot { tree: Arc::clone(tree), path: path.clone(), place: RelPath::root() };
+        let labels = SourceFiles::new(vec![root]).labels(&[], false);
+        let labels = labels.map_err(|e| crate::runtime::fatal("look at", path, &e))?;
+        let class = border.class(labels).map_err(|denied| refusal(&denied))?;
+        let outward = action != Action::Push;
+        let wanted = Wanted { transfer: TransferId(0), action, path, class, ours: false, outward };
+        let ask = self.ask_by(&border, (peer, Transport::Quic), wanted);
+        border.would(&ask).map_err(|denied| refusal(&denied))
+    }
+
     /// The way for parts of a file that `peer` reads: a pull like any other. Blocks.
     pub(super) fn way_to_read(
         &self,

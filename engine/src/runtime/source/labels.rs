@@ -35,13 +35,22 @@ impl SourceFiles {
 fn labels_down_to(root: &SourceRoot, found: &mut BTreeSet<Label>) -> io::Result<bool> {
     let (mut covered, mut at) = (false, Some(root.path.clone()));
     while let Some(path) = at {
-        if let Some(label) = root.tree.label(&path)? {
+        let label = match root.tree.label(&path) {
+            // What is not there has the class of what is above it.
+            Err(error) if is_absent(&error) => None,
+            label => label?,
+        };
+        if let Some(label) = label {
             covered = true;
             found.insert(Some(label));
         }
         at = path.parent();
     }
     Ok(covered)
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn labels_below(root: &SourceRoot, covered: bool, found: &mut BTreeSet<Label>) -> io::Result<()> {
