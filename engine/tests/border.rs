@@ -83,6 +83,8 @@ async fn what_is_not_public_does_not_leave_whatever_it_is_called() {
     let error = cloud.open_file(remote("onprem", "data/renamed"), false).await.err().unwrap();
     assert_eq!((error.code, error.exit), ("denied", Exit::Refused), "{error}");
     cloud.open_file(remote("onprem", "data/open"), false).await.expect("that is public");
+    let error = cloud.open_file(remote("onprem", "data/none"), false).await.err().unwrap();
+    assert_eq!(error.code, "not-found", "{error}");
     // Nor does it learn what is there.
     label(&pair.onprem.root.join("data"), "restricted");
     for path in ["data", "data/nothing"] {

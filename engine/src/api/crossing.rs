@@ -94,7 +94,7 @@ impl Engine {
         let border = self.border().map_err(|e| Failure::new(e.code, e.to_string()))?;
         let root =
             SourceRoot { tree: Arc::clone(tree), path: path.clone(), place: RelPath::root() };
-        let labels = SourceFiles::new(vec![root]).labels(&[], true);
+        let labels = SourceFiles::new(vec![root]).labels(&[], false);
         let labels = labels.map_err(|e| crate::runtime::fatal("look at", path, &e))?;
         let class = border.class(labels).map_err(|denied| refusal(&denied))?;
         let (transfer, action) = (super::transfer::random_id(), Action::Pull);
