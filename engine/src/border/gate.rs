@@ -254,22 +254,16 @@ impl Border {
         if grounds_same {
             return;
         }
-        let grounds =
-            looked.config.again(&self.home).map_err(|e| e.to_string()).and_then(|config| {
+        match looked.config.again(&self.home) {
+            Ok(config) => {
                 looked.stamps = stamps(&self.home, &config);
                 looked.config = config;
-                config::ground(&self.home, &looked.config, &self.identity)
-                    .map_err(|e| format!("{e} (hint: {})", e.hint()))
-            });
-        match grounds {
-            Ok((policy, roles)) => {
-                let (policy_version, roles_version) = (policy.version().number, roles.version());
-                tracing::info!(policy_version, roles_version, "policy and roles are taken up");
-                self.decider.replace(policy, roles);
+                config::refresh(&self.decider, &self.home, &looked.config, &self.identity);
+                tracing::info!(version = ?self.decider.version(), "policy and roles are taken up");
             }
             Err(error) => {
-                tracing::error!(error, "nothing is let through");
-                self.decider.fail(&error);
+                tracing::error!(%error, "nothing is let through");
+                self.decider.fail(&error.to_string());
             }
         }
     }
