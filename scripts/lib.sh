@@ -43,7 +43,8 @@ need() {
 find_libclang() {
     local version
     for version in 14 15 13 11; do
-        if compgen -G "/usr/lib/llvm-$version/lib/libclang*.so*" >/dev/null; then
+        # Not libclang-cpp.so, which other packages bring and bindgen cannot use.
+        if compgen -G "/usr/lib/llvm-$version/lib/libclang.so*" >/dev/null; then
             export LIBCLANG_PATH=/usr/lib/llvm-$version/lib
             return
         fi
