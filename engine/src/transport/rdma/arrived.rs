@@ -1,11 +1,12 @@
 //! What arrives over a session with rails: content that is carried, or waits to be pulled.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::driver::{Command, Commands};
+use super::message::Grant;
 use crate::buf::{Lease, Slab};
 use crate::transport::{Incoming, Link, LinkError};
 
@@ -21,21 +22,47 @@ enum Content<L: Link> {
 
 /// Content that the peer granted.
 pub(super) struct Granted {
-    pub(super) grant: u64,
-    pub(super) rail: u8,
-    pub(super) header: Bytes,
+    pub(super) grant: Grant,
     pub(super) commands: Arc<Commands>,
     pub(super) slab: Slab,
 }
 
 /// A grant that goes back unless it is read.
-struct Unread(Granted, bool);
+struct Unread(Option<Granted>);
 
 impl Drop for Unread {
     fn drop(&mut self) {
-        if !self.1 {
-            self.0.commands.push(Command::Unread { grant: self.0.grant });
+        if let Some(Granted { grant, commands, .. }) = self.0.take() {
+            commands.push(Command::Unread { grant });
         }
+    }
+}
+
+/// Most grants of the peer that are not done, and how far their numbers may lie apart.
+const GRANTS_MAX: usize = 4096;
+
+/// Numbers of grants that were taken: all below `below`, and those in `above`.
+#[derive(Default)]
+pub(super) struct Seen {
+    below: u64,
+    above: BTreeSet<u64>,
+}
+
+impl Seen {
+    /// Whether the number is new; `None` if it is too far ahead.
+    pub(super) fn take(&mut self, number: u64) -> Option<bool> {
+        // Numbers begin at 1.
+        let number = number.checked_sub(1)?;
+        if number >= self.below + GRANTS_MAX as u64 {
+            return None;
+        }
+        if number < self.below || !self.above.insert(number) {
+            return Some(false);
+        }
+        while self.above.remove(&self.below) {
+            self.below += 1;
+        }
+        Some(true)
     }
 }
 
@@ -47,7 +74,7 @@ impl<L: Link> RdmaIncoming<L> {
 
     /// A message whose content is to be pulled.
     pub(super) fn granted(granted: Granted) -> Self {
-        Self { content: Content::Granted(Unread(granted, false)) }
+        Self { content: Content::Granted(Unread(Some(granted))) }
     }
 }
 
@@ -55,14 +82,16 @@ impl<L: Link> Incoming for RdmaIncoming<L> {
     fn header(&self) -> &[u8] {
         match &self.content {
             Content::Carried(inner, skipped) => inner.header().get(*skipped..).unwrap_or_default(),
-            Content::Granted(Unread(granted, _)) => &granted.header,
+            Content::Granted(Unread(granted)) => {
+                granted.as_ref().map_or(&[], |granted| &granted.grant.header)
+            }
         }
     }
 
     fn path(&self) -> Option<u8> {
         match &self.content {
             Content::Carried(..) => None,
-            Content::Granted(Unread(granted, _)) => Some(granted.rail),
+            Content::Granted(Unread(granted)) => granted.as_ref().map(|it| it.grant.rail),
         }
     }
 
@@ -71,14 +100,32 @@ impl<L: Link> Incoming for RdmaIncoming<L> {
             Content::Carried(inner, _) => return inner.read(lease).await,
             Content::Granted(unread) => unread,
         };
-        let granted = &unread.0;
-        if !granted.slab.holds(&lease) {
+        if !unread.0.as_ref().is_some_and(|granted| granted.slab.holds(&lease)) {
             let detail = "the lease is of a slab that no device knows".to_owned();
             return Err(LinkError::Protocol { detail });
         }
+        let Some(Granted { grant, commands, .. }) = unread.0.take() else {
+            return Err(LinkError::Cut);
+        };
         let (done, read) = oneshot::channel();
-        granted.commands.push(Command::Read { grant: granted.grant, lease, done });
-        unread.1 = true;
+        commands.push(Command::Read { grant, lease, done });
         read.await.ok().flatten().ok_or(LinkError::Cut)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_counts_once_in_any_order() {
+        let mut seen = Seen::default();
+        assert_eq!(
+            [2, 1, 2, 1, 3].map(|n| seen.take(n)),
+            [true, true, false, false, true].map(Some)
+        );
+        assert_eq!((seen.below, seen.above.len()), (3, 0));
+        assert_eq!((seen.take(0), seen.take(4 + GRANTS_MAX as u64)), (None, None));
+        assert_eq!(seen.take(3 + GRANTS_MAX as u64), Some(true));
     }
 }

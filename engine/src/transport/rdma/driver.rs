@@ -15,7 +15,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use tokio::sync::{mpsc, oneshot};
 
 use super::machine::{Output, Rails, SendEnd};
-use super::message::{Message, Note, encode_notes};
+use super::message::{Grant, Note, encode_notes};
 use super::port::Rail;
 use crate::base::Instant;
 use crate::buf::Lease;
@@ -41,13 +41,13 @@ pub(super) enum Command {
     /// The link below has taken what it was to carry.
     Carried { id: u64 },
     /// Read what the peer granted.
-    Read { grant: u64, lease: Lease, done: oneshot::Sender<Option<(Lease, usize)>> },
+    Read { grant: Grant, lease: Lease, done: oneshot::Sender<Option<(Lease, usize)>> },
     /// Nobody wants what the peer granted.
-    Unread { grant: u64 },
+    Unread { grant: Grant },
     /// Content that came over a rail was altered.
     Blame { rail: u8 },
     /// The peer says something.
-    Peer(Message),
+    Peer(Vec<Note>),
     /// End.
     Stop,
 }
@@ -105,14 +105,6 @@ impl Commands {
     }
 }
 
-/// What the rails tell their link.
-pub(super) enum Event {
-    /// Content was granted.
-    Granted { grant: u64, rail: u8, header: Bytes },
-    /// The peer broke a rule.
-    Violation(&'static str),
-}
-
 /// What the thread shares with its link.
 #[derive(Clone)]
 pub(super) struct Shared {
@@ -120,7 +112,8 @@ pub(super) struct Shared {
     pub(super) status: Arc<Mutex<Vec<RailStatus>>>,
     /// Headers for the peer.
     pub(super) tell: mpsc::UnboundedSender<Bytes>,
-    pub(super) events: mpsc::UnboundedSender<Event>,
+    /// Rules that the peer broke.
+    pub(super) violations: mpsc::UnboundedSender<&'static str>,
     pub(super) header_bytes_max: usize,
 }
 
@@ -207,12 +200,12 @@ impl<R: Rail> Driver<R> {
             }
             Command::Carried { id } => self.rails.carried(id, now),
             Command::Read { grant, lease, done } => {
-                self.reads.insert(grant, done);
+                self.reads.insert(grant.id, done);
                 self.rails.read(grant, lease, now);
             }
-            Command::Unread { grant } => self.rails.unread(grant, now),
+            Command::Unread { grant } => self.rails.unread(&grant, now),
             Command::Blame { rail } => self.rails.blame(rail, now),
-            Command::Peer(message) => self.rails.handle(message, now),
+            Command::Peer(notes) => self.rails.handle(notes, now),
             Command::Stop => return false,
         }
         true
@@ -226,9 +219,6 @@ impl<R: Rail> Driver<R> {
                 Output::Grant(grant) => {
                     let _ = self.shared.tell.send(grant.encode());
                 }
-                Output::Deliver { grant, rail, header } => {
-                    let _ = self.shared.events.send(Event::Granted { grant, rail, header });
-                }
                 Output::Sent { id, end } => {
                     if let Some(done) = self.sends.remove(&id) {
                         let _ = done.send(end);
@@ -240,7 +230,7 @@ impl<R: Rail> Driver<R> {
                     }
                 }
                 Output::Violation(what) => {
-                    let _ = self.shared.events.send(Event::Violation(what));
+                    let _ = self.shared.violations.send(what);
                 }
             }
         }

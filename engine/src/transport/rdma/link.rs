@@ -8,10 +8,10 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::arrived::{Granted, RdmaIncoming};
-use super::driver::{Command, Commands, Event, Shared, run};
+use super::arrived::{Granted, RdmaIncoming, Seen};
+use super::driver::{Command, Commands, Shared, run};
 use super::machine::{Rails, SendEnd, Setup};
-use super::message::{Message, content_header};
+use super::message::{Grant, Message, content_header};
 use super::numa;
 use super::port::{PortInfo, Verbs};
 use crate::buf::Slab;
@@ -67,7 +67,7 @@ struct Owner<L: Link> {
 
 enum Arrived<L: Link> {
     Carried(L::Incoming, usize),
-    Granted { grant: u64, rail: u8, header: Bytes },
+    Granted(Grant),
 }
 
 impl<L: Link> Drop for Owner<L> {
@@ -106,12 +106,12 @@ impl<L: Link> RdmaLink<L> {
     pub fn start<V: Verbs>(inner: L, options: RdmaOptions<V>) -> Self {
         let Ok(commands) = Commands::new() else { return Self::plain(inner) };
         let (tell, told) = mpsc::unbounded_channel();
-        let (events, happened) = mpsc::unbounded_channel();
+        let (violations, broken) = mpsc::unbounded_channel();
         let shared = Shared {
             commands: Arc::new(commands),
             status: Arc::default(),
             tell,
-            events,
+            violations,
             header_bytes_max: L::HEADER_BYTES_MAX,
         };
         let RdmaOptions { verbs, lead, mine, yours, queue_pairs, slab } = options;
@@ -137,7 +137,7 @@ impl<L: Link> RdmaLink<L> {
                 inner.clone(),
                 Arc::clone(&shared.commands),
                 arriving,
-                happened,
+                broken,
             )),
         ];
         let fabric = Owner {
@@ -166,34 +166,40 @@ async fn receive_all<L: Link>(
     inner: L,
     commands: Arc<Commands>,
     arriving: mpsc::Sender<Arrived<L>>,
-    mut happened: mpsc::UnboundedReceiver<Event>,
+    mut broken: mpsc::UnboundedReceiver<&'static str>,
 ) {
+    let mut seen = Seen::default();
     loop {
         let arrived = tokio::select! {
             incoming = inner.recv_data() => match incoming {
                 Err(_) => break,
                 Ok(incoming) => match Message::decode(incoming.header()) {
                     Ok(Message::Content(skipped)) => Arrived::Carried(incoming, skipped),
-                    Ok(message) => {
-                        commands.push(Command::Peer(message));
+                    Ok(Message::Notes(notes)) => {
+                        commands.push(Command::Peer(notes));
                         continue;
                     }
+                    // It may come twice.
+                    Ok(Message::Grant(grant)) => match seen.take(grant.id) {
+                        Some(true) => Arrived::Granted(grant),
+                        Some(false) => continue,
+                        None => {
+                            inner.close("too many grants at once").await;
+                            break;
+                        }
+                    },
                     Err(error) => {
                         inner.close(&error.to_string()).await;
                         break;
                     }
                 },
             },
-            event = happened.recv() => match event {
-                Some(Event::Granted { grant, rail, header }) => {
-                    Arrived::Granted { grant, rail, header }
-                }
-                Some(Event::Violation(what)) => {
+            what = broken.recv() => {
+                if let Some(what) = what {
                     inner.close(what).await;
-                    break;
                 }
-                None => break,
-            },
+                break;
+            }
         };
         if arriving.send(arrived).await.is_err() {
             break;
@@ -253,9 +259,9 @@ impl<L: Link> Link for RdmaLink<L> {
         };
         match fabric.arrived.lock().await.recv().await {
             Some(Arrived::Carried(inner, skipped)) => Ok(RdmaIncoming::carried(inner, skipped)),
-            Some(Arrived::Granted { grant, rail, header }) => {
+            Some(Arrived::Granted(grant)) => {
                 let (commands, slab) = (Arc::clone(&fabric.shared.commands), fabric.slab.clone());
-                Ok(RdmaIncoming::granted(Granted { grant, rail, header, commands, slab }))
+                Ok(RdmaIncoming::granted(Granted { grant, commands, slab }))
             }
             // Why is what the link below says.
             None => self.inner.recv_data().await.map(|inner| RdmaIncoming::carried(inner, 0)),

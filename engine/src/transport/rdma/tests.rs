@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
+use super::arrived::Seen;
 use super::machine::{Output, Rails, SendEnd, Setup};
-use super::message::{Message, Note, encode_notes};
+use super::message::{Grant, Message, Note, encode_notes};
 use super::port::Verbs;
 use crate::base::{Digest, Instant, NodeName};
 use crate::buf::Slab;
@@ -27,8 +28,9 @@ struct End {
     rails: Rails<SimRail>,
     slab: Slab,
     inbox: Vec<Bytes>,
-    /// Grants that wait for a lease, with the message they carry.
-    delivered: VecDeque<(u64, u64)>,
+    seen: Seen,
+    /// Grants that wait for a lease.
+    delivered: VecDeque<Grant>,
     reading: BTreeMap<u64, u64>,
     /// What the link below has to carry.
     carrying: VecDeque<u64>,
@@ -86,8 +88,8 @@ impl World {
                 header_bytes_max: 16 << 10,
                 opener: Box::new(move |port| own.open(port, &name("peer"), &memory)),
             });
-            let (inbox, delivered, reading, carrying) = Default::default();
-            End { rails, slab, inbox, delivered, reading, carrying }
+            let (inbox, seen, delivered, reading, carrying) = Default::default();
+            End { rails, slab, inbox, seen, delivered, reading, carrying }
         });
         let (rng, now) = (Rng::new(seed ^ 0x5eed), Instant::default());
         let (cases, totals) = Default::default();
@@ -120,10 +122,6 @@ impl World {
             match output {
                 Output::Tell(note) => notes.push(note),
                 Output::Grant(grant) => self.ends[1 - side].inbox.push(grant.encode()),
-                Output::Deliver { grant, header, .. } => {
-                    let id = u64::from_le_bytes(header[..].try_into().expect("an id"));
-                    self.ends[side].delivered.push_back((grant, id));
-                }
                 Output::Sent { id, end } => {
                     let case = self.cases.get_mut(&id).expect("a message that was sent");
                     assert!(case.ended.is_none(), "message {id} ends twice");
@@ -173,7 +171,15 @@ impl World {
                     self.ends[side].inbox.remove(place);
                 }
                 let message = Message::decode(&bytes).expect("a message");
-                self.ends[side].rails.handle(message, self.now);
+                match message {
+                    Message::Content(_) => panic!("nobody sends content this way"),
+                    Message::Notes(notes) => self.ends[side].rails.handle(notes, self.now),
+                    Message::Grant(grant) => {
+                        if self.ends[side].seen.take(grant.id).expect("not too many") {
+                            self.ends[side].delivered.push_back(grant);
+                        }
+                    }
+                }
             }
             self.take_delivered(side);
             if self.rng.below(10) == 0
@@ -196,15 +202,16 @@ impl World {
             return;
         }
         let end = &mut self.ends[side];
-        let Some((grant, id)) = end.delivered.pop_front() else { return };
+        let Some(grant) = end.delivered.pop_front() else { return };
+        let id = u64::from_le_bytes(grant.header[..].try_into().expect("an id"));
         if self.rng.below(50) == 0 {
             self.cases.get_mut(&id).expect("a message that was sent").arrived = true;
-            end.rails.unread(grant, self.now);
+            end.rails.unread(&grant, self.now);
         } else if let Some(lease) = end.slab.try_lease() {
-            end.reading.insert(grant, id);
+            end.reading.insert(grant.id, id);
             end.rails.read(grant, lease, self.now);
         } else {
-            end.delivered.push_front((grant, id));
+            end.delivered.push_front(grant);
         }
     }
 
@@ -422,6 +429,22 @@ fn a_peer_that_says_anything_breaks_nothing() {
     }
 }
 
+/// One end hears what may be a lie; what it is granted it reads if it has a lease.
+fn hear(world: &mut World, side: usize, message: Message) {
+    let (end, now) = (&mut world.ends[side], world.now);
+    match message {
+        Message::Content(_) => {}
+        Message::Notes(notes) => end.rails.handle(notes, now),
+        Message::Grant(grant) => {
+            if end.seen.take(grant.id) == Some(true)
+                && let Some(lease) = end.slab.try_lease()
+            {
+                end.rails.read(grant, lease, now);
+            }
+        }
+    }
+}
+
 /// The second end is a liar: it changes what it says, and says it in any order.
 fn hostile(world: &mut World) {
     let place = world.rng.below(world.ends[1].inbox.len().max(1) as u64) as usize;
@@ -431,11 +454,10 @@ fn hostile(world: &mut World) {
         let mut lie = bytes.to_vec();
         let bit = world.rng.below(8 * lie.len() as u64);
         lie[(bit / 8) as usize] ^= 1 << (bit % 8);
-        let now = world.now;
         for message in [Message::decode(&lie), Message::decode(&bytes)].into_iter().flatten() {
-            world.ends[0].rails.handle(message.clone(), now);
+            hear(world, 0, message.clone());
             if world.rng.below(3) == 0 {
-                world.ends[1].rails.handle(message, now);
+                hear(world, 1, message);
             }
         }
     }
@@ -451,11 +473,6 @@ fn hostile(world: &mut World) {
                     world.ends[1 - side].inbox.push(header);
                 }
                 Output::Grant(grant) => world.ends[1 - side].inbox.push(grant.encode()),
-                Output::Deliver { grant, .. } => {
-                    if let Some(lease) = world.ends[side].slab.try_lease() {
-                        world.ends[side].rails.read(grant, lease, now);
-                    }
-                }
                 Output::Sent { .. } | Output::Read { .. } | Output::Violation(_) => {}
             }
         }

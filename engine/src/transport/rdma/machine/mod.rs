@@ -9,7 +9,7 @@
 //!
 //! content to send:     Waiting --window posted--> Opening --open--> Granted --done--> gone
 //!                         ^------------- the rail is down ---------------'
-//! content to receive:  Delivered --lease--> Reading --all read--> done
+//! content to receive:  granted, lease --> Reading --all read--> done
 //! ```
 //!
 //! What is under way on a rail that goes down counts as not done, whatever the devices did with
@@ -25,16 +25,14 @@ mod setup;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::BorrowedFd;
 
-use bytes::Bytes;
-
-use super::message::{Grant, Message, Note};
+use super::message::{Grant, Note};
 use super::port::{Completion, PortInfo, Rail, RailError};
 use crate::base::Instant;
 use crate::buf::Lease;
 use crate::metrics::RailStatus;
 
 use line::{Line, What};
-use reads::{Reading, Seen};
+use reads::Reading;
 use sends::Sending;
 
 /// Longest that content waits at the start of a session for a first rail, in milliseconds.
@@ -74,15 +72,6 @@ pub(crate) enum Output {
     Tell(Note),
     /// Tell the peer that content can be read.
     Grant(Grant),
-    /// Content has been granted by the peer.
-    Deliver {
-        /// Names it.
-        grant: u64,
-        /// The rail it takes.
-        rail: u8,
-        /// The data message's header.
-        header: Bytes,
-    },
     /// Content is sent.
     Sent {
         /// The send.
@@ -135,7 +124,6 @@ pub(crate) struct Rails<R: Rail> {
     /// Sends on rails that are on trial, and when they are carried as well.
     trials: BTreeMap<u64, Instant>,
     reads: BTreeMap<u64, Reading>,
-    seen: Seen,
     next_tag: u64,
     next_grant: u64,
     /// A rail was up once, or none came up in time: nothing waits for a first one any more.
@@ -162,7 +150,6 @@ impl<R: Rail> Rails<R> {
             carrying: BTreeSet::new(),
             trials: BTreeMap::new(),
             reads: BTreeMap::new(),
-            seen: Seen::default(),
             next_tag: 1,
             next_grant: 1,
             settled: false,
@@ -224,31 +211,25 @@ impl<R: Rail> Rails<R> {
         self.lines.values().filter_map(|line| line.rail.as_ref()).flat_map(R::descriptors).collect()
     }
 
-    /// A message of the peer.
-    pub(crate) fn handle(&mut self, message: Message, now: Instant) {
+    /// What the peer says.
+    pub(crate) fn handle(&mut self, notes: Vec<Note>, now: Instant) {
         self.now = now;
-        match message {
-            Message::Content(_) => {}
-            Message::Grant(grant) => self.grant(grant),
-            Message::Notes(notes) => {
-                for note in notes {
-                    match note {
-                        Note::Setup { rail, epoch, mine, yours, queue_pairs } => {
-                            self.asked(rail, epoch, (yours, mine), &queue_pairs);
-                        }
-                        Note::Answer { rail, epoch, queue_pairs } => {
-                            self.answered(rail, epoch, &queue_pairs);
-                        }
-                        Note::Up { rail, epoch } => self.up(rail, epoch),
-                        Note::Down { rail, epoch, why } => {
-                            let known = self.lines.get(&rail).is_some_and(|l| l.lives(epoch));
-                            if known {
-                                self.take_down(rail, &format!("the peer: {why}"), false);
-                            }
-                        }
-                        Note::Done { grant, again } => self.done(grant, again),
+        for note in notes {
+            match note {
+                Note::Setup { rail, epoch, mine, yours, queue_pairs } => {
+                    self.asked(rail, epoch, (yours, mine), &queue_pairs);
+                }
+                Note::Answer { rail, epoch, queue_pairs } => {
+                    self.answered(rail, epoch, &queue_pairs);
+                }
+                Note::Up { rail, epoch } => self.up(rail, epoch),
+                Note::Down { rail, epoch, why } => {
+                    let known = self.lines.get(&rail).is_some_and(|l| l.lives(epoch));
+                    if known {
+                        self.take_down(rail, &format!("the peer: {why}"), false);
                     }
                 }
+                Note::Done { grant, again } => self.done(grant, again),
             }
         }
         self.pump();
