@@ -29,6 +29,8 @@ const TICK: Duration = Duration::from_millis(10);
 const SLEEP: Duration = Duration::from_millis(50);
 /// Sleep between polls of devices that cannot wake anybody.
 const POLLED_SLEEP: Duration = Duration::from_micros(100);
+/// Grants that are done and told to the peer together, while there is always something to do.
+const DONE_TOGETHER: usize = 4;
 /// How often the rails' status is made known.
 const STATUS: Duration = Duration::from_millis(100);
 
@@ -234,12 +236,20 @@ impl<R: Rail> Driver<R> {
                 }
             }
         }
-        while !self.notes.is_empty() {
-            let header = encode_notes(&mut self.notes, self.shared.header_bytes_max);
-            let _ = self.shared.tell.send(header);
+        let can_wait = |note: &Note| matches!(note, Note::Done { again: false, .. });
+        if self.notes.len() >= DONE_TOGETHER || !self.notes.iter().all(can_wait) {
+            self.tell();
         }
         if self.status_at.elapsed() >= STATUS {
             self.publish();
+        }
+    }
+
+    /// Tells the peer what there is to tell.
+    fn tell(&mut self) {
+        while !self.notes.is_empty() {
+            let header = encode_notes(&mut self.notes, self.shared.header_bytes_max);
+            let _ = self.shared.tell.send(header);
         }
     }
 
@@ -251,6 +261,7 @@ impl<R: Rail> Driver<R> {
 
     /// Waits for a command, a completion, an event of a port, or the next deadline.
     fn sleep(&mut self) {
+        self.tell();
         let now = self.now();
         let until = self.rails.deadline().map_or(u64::MAX, |at| at.0.saturating_sub(now.0));
         let mut limit = SLEEP.min(Duration::from_nanos(until));
@@ -268,6 +279,7 @@ impl<R: Rail> Driver<R> {
         let now = self.now();
         self.rails.tick(now, events);
         self.flush();
+        self.tell();
     }
 
     /// Waits on the descriptors; whether one of a device woke.
