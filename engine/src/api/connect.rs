@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::engine::{Inner, clock_ms, unix_now};
-use super::{Error, Exit};
+use super::{Error, Exit, rates};
 use crate::base::human;
 use crate::config::Endpoint;
 use crate::identity::{SpiffeId, peer_of, refusal_text};
@@ -144,7 +144,8 @@ pub(super) async fn dial(
     label: &str,
 ) -> Result<Session, Error> {
     let failed = |error: LinkError| link_error(&error, label);
-    let link = dial_link(&inner.quic, endpoints, tls, label).await?;
+    let quic = inner.quic.after(rates::past(inner, label));
+    let link = dial_link(&quic, endpoints, tls, label).await?;
     let told = us.map_or(Ports::none(""), |us| inner.offer(us, link.peer()));
     link.send(our_hello(&told).encode()).await.map_err(failed)?;
     let rails = Ports::heard(&expect_hello(&link).await.map_err(failed)?);

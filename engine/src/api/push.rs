@@ -142,6 +142,7 @@ impl Push {
             Ok(SourceEnd::Stopped(why)) => Ok(Some(why)),
             Err(why) => Err(why),
         });
+        rates::note_path(&self.engine.0, &self.target.node, session.link.carrier().found());
         session.link.close(&reason).await;
         match ended {
             Ok(SourceEnd::Published(published, failed)) => {

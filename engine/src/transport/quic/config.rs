@@ -8,6 +8,7 @@ use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac::{self, HMAC_SHA256};
 
 use super::congestion::Congestion;
+use super::past::Past;
 use crate::base::limits::LEASE_BYTES;
 use crate::transport::CARRIER_HEADER_BYTES_MAX;
 
@@ -110,12 +111,16 @@ pub struct QuicConfigError {
 
 /// Checked QUIC options.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QuicConfig(QuicOptions);
+pub struct QuicConfig {
+    options: QuicOptions,
+    /// What is known of the path to the peer.
+    past: Option<Past>,
+}
 
 impl Default for QuicConfig {
     /// The default options, which are within their bounds (a test says so).
     fn default() -> Self {
-        Self(QuicOptions::default())
+        Self { options: QuicOptions::default(), past: None }
     }
 }
 
@@ -147,36 +152,60 @@ impl QuicConfig {
             .filter(|(_, value, min, max)| !(min..=max).contains(&value))
             .map(|(option, value, min, max)| OutOfBounds { option, value, min, max })
             .collect();
-        if mistakes.is_empty() { Ok(Self(options)) } else { Err(QuicConfigError { mistakes }) }
+        if mistakes.is_empty() {
+            Ok(Self { options, past: None })
+        } else {
+            Err(QuicConfigError { mistakes })
+        }
     }
 
     /// The options.
     pub fn options(&self) -> &QuicOptions {
-        &self.0
+        &self.options
+    }
+
+    /// The same for a path of which this is known.
+    pub fn after(&self, past: Option<Past>) -> Self {
+        Self { options: self.options.clone(), past }
+    }
+
+    /// What is known of the path, for connection `index` out of `count`: nothing for one that
+    /// carries control frames alone.
+    pub(super) fn past(&self, index: u8, count: u8) -> Option<Past> {
+        match (index, count) {
+            (_, 0 | 1) => self.past,
+            (0, _) => None,
+            _ => self.past.map(|past| past.of_one(u64::from(count) - 1)),
+        }
     }
 
     pub(super) fn idle(&self) -> Duration {
-        Duration::from_millis(self.0.idle_ms)
+        Duration::from_millis(self.options.idle_ms)
     }
 
     pub(super) fn handshake(&self) -> Duration {
-        Duration::from_millis(self.0.handshake_ms)
+        Duration::from_millis(self.options.handshake_ms)
     }
 
     /// The window of connection `index` out of `count`, in bytes.
     pub(super) fn window_bytes(&self, index: usize, count: usize) -> u32 {
         let window = match (index, count) {
-            (_, 0 | 1) => self.0.window_bytes,
+            (_, 0 | 1) => self.options.window_bytes,
             (0, _) => CONTROL_WINDOW_BYTES,
-            (_, count) => (self.0.window_bytes - CONTROL_WINDOW_BYTES) / (count - 1),
+            (_, count) => (self.options.window_bytes - CONTROL_WINDOW_BYTES) / (count - 1),
         };
         u32::try_from(window).unwrap_or(u32::MAX)
     }
 
     /// Every limit of a connection with the given window, set explicitly: quinn's own defaults
     /// leave the receive window without a bound.
-    pub(super) fn transport(&self, window_bytes: u32, bidi_streams: u32) -> Arc<TransportConfig> {
-        let o = &self.0;
+    pub(super) fn transport(
+        &self,
+        window_bytes: u32,
+        bidi_streams: u32,
+        past: Option<Past>,
+    ) -> Arc<TransportConfig> {
+        let o = &self.options;
         let mut t = TransportConfig::default();
         t.max_concurrent_bidi_streams(bidi_streams.into())
             .max_concurrent_uni_streams(o.data_streams_max.into())
@@ -193,7 +222,7 @@ impl QuicConfig {
             .initial_mtu(MTU_MIN)
             .min_mtu(MTU_MIN)
             .enable_segmentation_offload(o.gso)
-            .congestion_controller_factory(o.congestion.factory());
+            .congestion_controller_factory(o.congestion.factory(past));
         let discovery = (o.mtu_max > MTU_MIN).then(|| {
             let mut discovery = MtuDiscoveryConfig::default();
             discovery.upper_bound(o.mtu_max);
@@ -214,7 +243,7 @@ impl QuicConfig {
         });
         // The bounds of `mtu_max` are inside those of quinn, so this cannot be refused; were it,
         // quinn's own default of 1472 would stand.
-        let _ = endpoint.max_udp_payload_size(self.0.mtu_max.max(1472));
+        let _ = endpoint.max_udp_payload_size(self.options.mtu_max.max(1472));
         endpoint
     }
 }

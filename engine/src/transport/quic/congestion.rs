@@ -10,6 +10,7 @@ use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics, CubicC
 use quinn_proto::RttEstimator;
 
 use super::bbr::BbrConfig;
+use super::past::Past;
 
 /// A path whose round trip is shorter is within one building: its queues are short, it loses
 /// little at random, and a model of its rate is coarser than what its losses tell.
@@ -56,16 +57,17 @@ impl fmt::Display for Congestion {
 }
 
 impl Congestion {
-    pub(super) fn factory(self) -> Arc<dyn ControllerFactory + Send + Sync> {
+    /// Builds controllers for paths; `past` is what is known of the path, if it is one.
+    pub(super) fn factory(self, past: Option<Past>) -> Arc<dyn ControllerFactory + Send + Sync> {
+        let long = BbrConfig { past };
         match self {
-            Self::Auto => Arc::new(AutoConfig::default()),
+            Self::Auto => Arc::new(AutoConfig { long: Arc::new(long), short: Arc::default() }),
             Self::Cubic => Arc::new(CubicConfig::default()),
-            Self::Bbr => Arc::new(BbrConfig),
+            Self::Bbr => Arc::new(long),
         }
     }
 }
 
-#[derive(Default)]
 struct AutoConfig {
     long: Arc<BbrConfig>,
     short: Arc<CubicConfig>,
@@ -167,7 +169,7 @@ mod tests {
     use super::*;
 
     fn auto() -> Auto {
-        let (inner, now) = (Arc::new(BbrConfig), Instant::now());
+        let (inner, now) = (Arc::new(BbrConfig::default()), Instant::now());
         Auto { inner: inner.build(now, 1200), short: Some(Arc::default()), mtu: 1200 }
     }
 

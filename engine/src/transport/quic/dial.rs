@@ -188,7 +188,8 @@ impl Dialler<'_> {
         let window = self.config.window_bytes(preamble.index.into(), preamble.count.into());
         let mut client = ClientConfig::new(Arc::clone(&self.crypto) as _);
         // A server opens no bidirectional stream.
-        client.transport_config(self.config.transport(window, 0));
+        let past = self.config.past(preamble.index, preamble.count);
+        client.transport_config(self.config.transport(window, 0, past));
         let connecting = endpoint
             .connect_with(client, self.address, SERVER_NAME)
             .map_err(|error| self.unreachable(error.to_string()))?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::data::{QuicIncoming, send_data};
+use super::past::Past;
 use super::session::Owner;
 use super::socket::SocketBuffers;
 use crate::transport::{CARRIER_HEADER_BYTES_MAX, Link, LinkError, Paces, Peer, WireMeter};
@@ -20,6 +21,12 @@ impl QuicLink {
     /// Connections of the session that are up now, the control connection included.
     pub fn connections(&self) -> usize {
         self.0.session.live()
+    }
+
+    /// The path to the peer as what this end sent found it; `None` where too little was sent, or
+    /// the path is short.
+    pub fn found(&self) -> Option<Past> {
+        Past::found(&self.0.session)
     }
 
     /// Kernel buffers of the socket that carries the control connection.

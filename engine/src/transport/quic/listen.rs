@@ -83,7 +83,7 @@ impl QuicListener {
         let mut server = ServerConfig::with_crypto(crypto);
         server
             // Before its first words a connection gets no more than a control connection does.
-            .transport_config(config.transport(config.window_bytes(0, 2), BIDI_STREAMS))
+            .transport_config(config.transport(config.window_bytes(0, 2), BIDI_STREAMS, None))
             .max_incoming(options.half_open_max)
             .incoming_buffer_size(INCOMING_BYTES)
             .incoming_buffer_size_total(INCOMING_BYTES_TOTAL);

@@ -112,7 +112,7 @@ pub(super) struct Session {
     /// Indices that were attached, one bit each.
     attached: Mutex<u32>,
     /// The control connection, then the others as they came.
-    members: Mutex<Vec<Arc<Member>>>,
+    pub(super) members: Mutex<Vec<Arc<Member>>>,
     frames_out: Mutex<Option<mpsc::Sender<Bytes>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     frames_in: tokio::sync::Mutex<FrameReader>,

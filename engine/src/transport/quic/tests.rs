@@ -30,7 +30,7 @@ async fn bare(site: &Site, tls: &QuicTls) -> (Endpoint, Connection) {
     let endpoint = Endpoint::client(HOME).expect("endpoint");
     let crypto = tls.client_crypto().expect("a client").expect("suites");
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-    config.transport_config(site.config.transport(1 << 20, 0));
+    config.transport_config(site.config.transport(1 << 20, 0, None));
     let connecting =
         endpoint.connect_with(config, site.listener.local_addr(), "portway").expect("connecting");
     let connection = in_time(connecting).await.expect("connected");

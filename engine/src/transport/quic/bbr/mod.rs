@@ -36,6 +36,8 @@ use delivery::{Delivery, Sample};
 use model::{ExtraAcked, FullPipe, MaxBandwidth, MinRtt, Sojourn};
 use phase::{Feedback, Phase};
 
+use super::past::Past;
+
 /// Packets in the first flight: what QUIC servers of Google use, where RFC 9002 (section 7.2)
 /// recommends 10 and quinn's own BBR sends 200.
 const INITIAL_WINDOW_PACKETS: u64 = 100;
@@ -51,12 +53,16 @@ const STANDING_QUEUE: f64 = 1.25;
 
 /// Builds [`Bbr`] controllers.
 #[derive(Debug, Default)]
-pub(super) struct BbrConfig;
+pub(super) struct BbrConfig {
+    /// The path as it was before.
+    pub(super) past: Option<Past>,
+}
 
 impl ControllerFactory for BbrConfig {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
         // Flows that probe at different times find their shares sooner.
-        Box::new(Bbr::new(now, current_mtu, RandomState::new().build_hasher().finish()))
+        let seed = RandomState::new().build_hasher().finish();
+        Box::new(Bbr::new(now, current_mtu, seed).after(self.past))
     }
 }
 
@@ -109,6 +115,8 @@ pub(super) struct Bbr {
     empty_round_done: bool,
     /// State of the random numbers.
     dice: u64,
+    /// The path as an earlier flow found it, until the first round trip is known.
+    past: Option<Past>,
 }
 
 impl Bbr {
@@ -146,6 +154,27 @@ impl Bbr {
             empty_since: None,
             empty_round_done: false,
             dice: seed,
+            past: None,
+        }
+    }
+
+    /// The same with what an earlier flow found.
+    pub(super) fn after(mut self, past: Option<Past>) -> Self {
+        self.past = past;
+        self
+    }
+
+    /// The path as this flow found it, once it did.
+    pub(super) fn found(&self) -> Option<Past> {
+        let bandwidth = self.max_bw.get() as u64;
+        (self.full_pipe.ever && bandwidth > 0).then(|| Past { bandwidth, rtt: self.min_rtt.get() })
+    }
+
+    /// Takes up where an earlier flow was, if this is its path and nothing was lost so far.
+    fn resume(&mut self) {
+        let Some(past) = self.past.take().filter(|_| self.delivery.lost == 0) else { return };
+        if let Some(flight) = past.flight(self.min_rtt.get()) {
+            self.cwnd = self.cwnd.max(flight);
         }
     }
 
@@ -202,6 +231,9 @@ impl Bbr {
         self.step(now, &sample);
         self.bounds.on_end_ack(&sample);
         self.set_window(sample.acked);
+        if self.past.is_some() && self.min_rtt.is_known() {
+            self.resume();
+        }
     }
 
     fn update_model(&mut self, now: Instant, sample: &Sample) {

@@ -5,6 +5,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::super::Bbr;
+use super::super::Past;
 use super::cubic::Cubic;
 
 /// How long nothing may be heard, in nanoseconds.
@@ -208,6 +209,12 @@ impl Sim {
         let seed = self.dice ^ (self.flows.len() as u64 + 1);
         let bbr = Bbr::new(self.base + begin, self.link.mtu, seed);
         self.add(Control::Bbr(Box::new(bbr)), begin, bytes)
+    }
+
+    /// Adds a flow of BBR that begins at once and knows what an earlier one found.
+    pub(super) fn bbr_after(&mut self, past: Past, bytes: u64) -> usize {
+        let bbr = Bbr::new(self.base, self.link.mtu, self.dice ^ 1).after(Some(past));
+        self.add(Control::Bbr(Box::new(bbr)), Duration::ZERO, bytes)
     }
 
     /// Adds a flow of CUBIC.

@@ -270,3 +270,46 @@ fn loss_at_random_is_not_taken_for_congestion() {
         }
     }
 }
+
+/// How long a flow takes to move `bytes` and what it sends for each byte, with and without what a
+/// flow found that used `before`.
+fn resumed(before: Link, link: Link, bytes: u64, seed: u64) -> [(Duration, f64); 2] {
+    let mut first = Sim::new(before, seed);
+    let flow = first.bbr(0, 100 << 20);
+    first.run(seconds(60));
+    let past = first.model(flow).found().expect("the path is found");
+    [Some(past), None].map(|past| {
+        let mut sim = Sim::new(link, seed + 100);
+        let flow = match past {
+            Some(past) => sim.bbr_after(past, bytes),
+            None => sim.bbr(0, bytes),
+        };
+        sim.run(seconds(600));
+        let counts = sim.flows[flow].counts;
+        assert!(counts.arrived >= bytes);
+        (counts.last, counts.sent as f64 / counts.arrived as f64)
+    })
+}
+
+#[test]
+fn a_flow_that_knows_its_path_has_its_start_behind_it_sooner() {
+    for (mbit, rtt_ms, seed) in [(200, 50, 1), (200, 50, 2), (100, 200, 3)] {
+        let link = Link::new(mbit, rtt_ms);
+        let [(after, sent), (before, _)] = resumed(link, link, 20 << 20, seed);
+        let gained = before.saturating_sub(after);
+        assert!(gained >= link.rtt, "{mbit} Mb/s, {rtt_ms} ms: {before:?} to {after:?}");
+        assert!(sent <= 1.02, "{mbit} Mb/s, {rtt_ms} ms: sent {sent:.3} times");
+    }
+}
+
+#[test]
+fn a_path_that_got_narrower_or_is_another_costs_little() {
+    let before = Link::new(200, 50);
+    for (mbit, rtt_ms) in [(100, 50), (20, 50), (200, 5), (20, 200)] {
+        let link = Link::new(mbit, rtt_ms);
+        let [(after, sent), (unknowing, _)] = resumed(before, link, 20 << 20, 4);
+        let ratio = after.as_secs_f64() / unknowing.as_secs_f64();
+        assert!(ratio <= 1.05, "{mbit} Mb/s, {rtt_ms} ms: {unknowing:?} to {after:?}");
+        assert!(sent <= 1.06, "{mbit} Mb/s, {rtt_ms} ms: sent {sent:.3} times");
+    }
+}

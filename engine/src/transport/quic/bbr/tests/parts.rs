@@ -257,7 +257,7 @@ fn a_smaller_or_larger_packet_moves_the_least_window() {
 #[test]
 fn what_was_never_sent_is_no_sample_and_no_fault() {
     let start = Instant::now();
-    let mut bbr = Arc::new(BbrConfig).build(start, 1200);
+    let mut bbr = Arc::new(BbrConfig::default()).build(start, 1200);
     let window = bbr.window();
     bbr.on_end_acks(start, 0, true, None);
     bbr.on_congestion_event(start, start, false, 1200);
