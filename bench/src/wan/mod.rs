@@ -47,6 +47,9 @@ pub(crate) struct WanArgs {
     /// Whether content is made smaller: never, auto, always
     #[arg(long, value_delimiter = ',', default_value = "never,auto")]
     compress: Vec<String>,
+    /// From the second run on the sender knows the path, as one that pushed within the hour
+    #[arg(long)]
+    known_path: bool,
     /// Runs of each; medians are printed
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=99))]
     runs: u64,
@@ -94,10 +97,14 @@ pub(crate) fn run(args: &WanArgs) -> Result<bool> {
         for &loss in &args.loss_percent {
             for compress in &args.compress {
                 let mut samples = Vec::new();
+                let mut known: Option<Vec<u8>> = None;
                 for number in 1..=args.runs {
                     let link = args.link(loss);
-                    let sample = once(&pair, &run, &work, (link, number), compress)
-                        .with_context(|| format!("{name}, loss {loss} %, run {number}"))?;
+                    let past = known.take().filter(|_| args.known_path);
+                    let sample =
+                        once(&pair, &run, (&work, past.as_deref()), (link, number), compress)
+                            .with_context(|| format!("{name}, loss {loss} %, run {number}"))?;
+                    known = std::fs::read(path_file(&pair)).ok();
                     eprintln!("{name}, loss {loss} %, {compress}: {:.2} s", sample.wall_s);
                     let options = Options { meta: true, skip_special: true };
                     let place = run.join("target/set");
@@ -126,11 +133,16 @@ impl WanArgs {
     }
 }
 
-/// One push to a fresh target, through a link with a seed.
+/// Where the sender notes what it knows of paths.
+fn path_file(pair: &Pair) -> PathBuf {
+    pair.home(Node::Onprem).join("state/paths.json")
+}
+
+/// One push to a fresh target, through a link with a seed; `known` is what the sender knows of it.
 fn once(
     pair: &Pair,
     run: &Path,
-    work: &Work,
+    (work, known): (&Work, Option<&[u8]>),
     (link, seed): (Link, u64),
     compress: &str,
 ) -> Result<Sample> {
@@ -138,6 +150,11 @@ fn once(
     nodes::remove(&target)?;
     std::fs::create_dir_all(&target)?;
     pair.reset()?;
+    if let Some(known) = known {
+        let file = path_file(pair);
+        std::fs::create_dir_all(file.parent().unwrap_or(run))?;
+        std::fs::write(file, known)?;
+    }
     let _server = pair.serve(Node::Cloud, &target)?;
     let log = run.join("push.jsonl");
     let push = |source: &Path, through| Transfer::Push {

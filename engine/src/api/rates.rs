@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -59,10 +60,15 @@ struct Path {
     at_ms: u64,
 }
 
+/// A path goes to a node or a machine, whatever the port.
+fn path_name(node: &str) -> String {
+    node.parse().map_or_else(|_| node.to_owned(), |address: SocketAddr| address.ip().to_string())
+}
+
 /// The path to a node, if it was found a short time ago.
 pub(super) fn past(inner: &Inner, node: &str) -> Option<Past> {
     let paths = read::<Path>(inner, PATHS);
-    let Path { bytes_per_s: bandwidth, rtt_us, at_ms } = paths.get(node)?;
+    let Path { bytes_per_s: bandwidth, rtt_us, at_ms } = paths.get(&path_name(node))?;
     let fresh = clock_ms().checked_sub(*at_ms)? <= PATH_MS;
     fresh.then(|| Past { bandwidth: *bandwidth, rtt: Duration::from_micros(*rtt_us) })
 }
@@ -72,7 +78,7 @@ pub(super) fn note_path(inner: &Inner, node: &NodeAddress, found: Option<Past>) 
     let Some(Past { bandwidth: bytes_per_s, rtt }) = found else { return };
     let rtt_us = u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX);
     let mut paths = read(inner, PATHS);
-    paths.insert(node.to_string(), Path { bytes_per_s, rtt_us, at_ms: clock_ms() });
+    paths.insert(path_name(&node.to_string()), Path { bytes_per_s, rtt_us, at_ms: clock_ms() });
     write(inner, PATHS, &paths);
 }
 
