@@ -15,10 +15,12 @@ use super::{
 };
 use crate::base::limits::FRAME_BYTES_MAX;
 use crate::base::{NodeName, RelPath, SiteName, Tier, human};
+use crate::border::Sight;
 use crate::identity::INVITE_TTL_S;
 use crate::metrics::NodeStatus;
 use crate::policy::Action;
 use crate::protocol::Failure;
+use crate::runtime::labels::sees;
 use crate::runtime::root::Root;
 use crate::runtime::target::Layout;
 use crate::storage::{Kind, Meta, Tree};
@@ -187,12 +189,12 @@ pub(super) async fn answer(shared: &Arc<Shared>, link: &impl Link, method: &str,
         (_, Some(_)) | ("join", None) => Err(Failure::new("not-allowed", "not with this identity")),
         ("ping", _) => json(&Pong { program: PROGRAM.to_owned(), clock_ms: clock_ms() }),
         ("status", _) => json(&shared.status()),
-        ("list", _) => list(shared, body).await,
+        ("list", _) => list(shared, link.peer(), body).await,
         ("verify", _) => remote_verify(shared, body).await,
         ("file", _) => giving::file(shared, link.peer(), body).await,
         ("read", _) => return giving::read(shared, link, body).await,
-        ("latest", _) => checkpoints::latest(shared, body).await,
-        ("retain", _) => checkpoints::retain(shared, &link.peer().node, body).await,
+        ("latest", _) => checkpoints::latest(shared, link.peer(), body).await,
+        ("retain", _) => checkpoints::retain(shared, link.peer(), body).await,
         ("invite", _) if link.peer().node == shared.node => invite(shared, body).await,
         ("invite", _) => Err(Failure::new("not-allowed", "only the node itself may invite others")),
         _ => Err(Failure::new("unknown-method", "this node does not know that question")),
@@ -289,10 +291,14 @@ async fn remote_verify(shared: &Arc<Shared>, body: &[u8]) -> Answer {
     json(&checked.await?)
 }
 
-async fn list(shared: &Arc<Shared>, body: &[u8]) -> Answer {
+async fn list(shared: &Arc<Shared>, peer: &Peer, body: &[u8]) -> Answer {
     let path = asked_path(body)?;
-    let root = Arc::clone(&shared.root);
-    let entries = off_thread(move || entries(&*root.tree, &path)).await?;
+    let (shared, peer) = (Arc::clone(shared), peer.clone());
+    let entries = off_thread(move || {
+        let sight = shared.engine.sight(&peer, Action::List)?;
+        entries(&*shared.root.tree, &path, sight.as_ref())
+    })
+    .await?;
     let parts: Vec<&[ListEntry]> = entries.chunks(LIST_PART).collect();
     let parts = if parts.is_empty() { vec![&[][..]] } else { parts };
     let mut bodies = Vec::with_capacity(parts.len());
@@ -302,7 +308,12 @@ async fn list(shared: &Arc<Shared>, body: &[u8]) -> Answer {
     Ok(bodies)
 }
 
-fn entries(tree: &dyn Tree, path: &RelPath) -> Result<Vec<ListEntry>, Failure> {
+/// What is at a path, or directly below it, and may be seen.
+fn entries(
+    tree: &dyn Tree,
+    path: &RelPath,
+    sight: Option<&Sight>,
+) -> Result<Vec<ListEntry>, Failure> {
     let missing = |e| crate::runtime::fatal("list", path, &e);
     let meta = tree.meta(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => Failure::new("not-found", format!("there is no {path}")),
@@ -317,7 +328,8 @@ fn entries(tree: &dyn Tree, path: &RelPath) -> Result<Vec<ListEntry>, Failure> {
     let mut entries = Vec::with_capacity(names.len());
     for (name, _) in names {
         let Ok(below) = path.join(&name) else { continue };
-        if Root::is_own(&below) {
+        let seen = sight.is_none_or(|it| sees(it, tree, &below, &[]));
+        if Root::is_own(&below) || !seen {
             continue;
         }
         if let Ok(meta) = tree.meta(&below) {

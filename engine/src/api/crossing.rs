@@ -9,14 +9,14 @@ use super::engine::Engine;
 use super::{Error, Exit};
 use crate::audit::{Ending, Word};
 use crate::base::{Class, Digest, RelPath, TransferId};
-use crate::border::{Ask, Border, Denied, Label, Way};
+use crate::border::{Ask, Border, Denied, Label, Sight, Way};
 use crate::identity::SpiffeId;
 use crate::policy::{Action, Transport};
 use crate::protocol::{Failure, Stop};
 use crate::runtime::drive::Lost;
 use crate::runtime::source::{SourceFiles, SourceRoot};
 use crate::runtime::target::{KeptLabel, TargetStore};
-use crate::storage::Tree;
+use crate::storage::{Tree, exists};
 use crate::transport::{Link, Peer};
 
 /// What is known of a transfer when it is asked for.
@@ -65,8 +65,8 @@ impl Engine {
         }
     }
 
-    /// Whether `peer` may do this with what is below `path`, whose labels below are not looked at.
-    /// Blocks.
+    /// Whether `peer` may do this with `path`. Labels below it are looked at where all of it is told of,
+    /// across the border. Blocks.
     pub(super) fn may_ask(
         &self,
         peer: &Peer,
@@ -76,13 +76,24 @@ impl Engine {
         let border = self.border().map_err(|e| Failure::new(e.code, e.to_string()))?;
         let root =
             SourceRoot { tree: Arc::clone(tree), path: path.clone(), place: RelPath::root() };
-        let labels = SourceFiles::new(vec![root]).labels(&[], false);
+        let all =
+            action == Action::Verify && peer.site != border.us().site && exists(&**tree, path);
+        let labels = SourceFiles::new(vec![root]).labels(&[], all);
         let labels = labels.map_err(|e| crate::runtime::fatal("look at", path, &e))?;
         let class = border.class(labels).map_err(|denied| refusal(&denied))?;
         let outward = action != Action::Push;
         let wanted = Wanted { transfer: TransferId(0), action, path, class, ours: false, outward };
         let ask = self.ask_by(&border, (peer, Transport::Quic), wanted);
         border.would(&ask).map_err(|denied| refusal(&denied))
+    }
+
+    /// What `peer` may do this with, of all that is here; all of it inside a site.
+    pub(super) fn sight(&self, peer: &Peer, action: Action) -> Result<Option<Sight>, Failure> {
+        let border = self.border().map_err(|e| Failure::new(e.code, e.to_string()))?;
+        let (path, class, transfer) = (&RelPath::root(), border.default_class(), TransferId(0));
+        let wanted = Wanted { transfer, action, path, class, ours: false, outward: true };
+        let ask = self.ask_by(&border, (peer, Transport::Quic), wanted);
+        Ok(border.sight(&ask, action))
     }
 
     /// The way for parts of a file that `peer` reads: a pull like any other. Blocks.
@@ -101,6 +112,15 @@ impl Engine {
         let wanted = Wanted { transfer, action, path, class, ours: false, outward: true };
         let ask = self.ask_by(&border, (peer, Transport::Quic), wanted);
         border.enter(ask).map_err(|denied| refusal(&denied))
+    }
+}
+
+/// The name under which a node keeps what came from a peer: two sites may each have a node of one name.
+pub(super) fn known_as(us: &SpiffeId, peer: &Peer) -> String {
+    if peer.site == us.site {
+        peer.node.to_string()
+    } else {
+        format!("{}/{}", peer.site, peer.node)
     }
 }
 
@@ -153,6 +173,17 @@ pub(super) fn keep_label(
         store.label(KeptLabel { class: class.to_string(), must });
     }
     Ok(())
+}
+
+/// Has the store tell the peer of this way only of what it may read; `above` are the labels above the
+/// store's tree.
+pub(super) async fn tell_only(
+    way: &Arc<Way>,
+    store: &Arc<TargetStore>,
+    above: Vec<Vec<u8>>,
+) -> Result<(), Failure> {
+    let (way, store) = (Arc::clone(way), Arc::clone(store));
+    super::calls::off_thread(move || store.tell_only(&way, above)).await
 }
 
 /// How a session ended.

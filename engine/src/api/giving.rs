@@ -122,15 +122,23 @@ fn content(
     let mut reading = shared.root.readers.begin(&path);
     // The next question comes soon, and counts on the file.
     reading.comes_back();
-    let file = shared.root.tree.open(&path).map_err(|e| missing(&path, &e))?;
-    let meta = file.meta().map_err(|e| fatal("read", &path, &e))?;
-    if FileStamp::from(&meta) != request.stamp {
-        return Err(Failure::new("changed", format!("{path} is another file now")));
-    }
+    // Who may not read it does not learn whether it is there.
     let way = shared.engine.way_to_read(peer, (&shared.root.tree, &path))?;
-    let given = give_ranges(&*file, &path, request.ranges, &way, give);
+    let given = open(&*shared.root.tree, &path, &request.stamp)
+        .and_then(|file| give_ranges(&*file, &path, request.ranges, &way, give));
     over(&way, "parts were read");
     given
+}
+
+/// Opens the file that has this stamp.
+fn open(tree: &dyn Tree, path: &RelPath, stamp: &FileStamp) -> Result<Arc<dyn File>, Failure> {
+    let file = tree.open(path).map_err(|e| missing(path, &e))?;
+    let meta = file.meta().map_err(|e| fatal("read", path, &e))?;
+    if FileStamp::from(&meta) == *stamp {
+        Ok(file)
+    } else {
+        Err(Failure::new("changed", format!("{path} is another file now")))
+    }
 }
 
 /// Records the end of a reading.

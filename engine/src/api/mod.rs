@@ -11,6 +11,7 @@ mod connect;
 mod crossing;
 pub mod doctor;
 mod engine;
+mod entering;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;

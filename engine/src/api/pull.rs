@@ -6,10 +6,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::connect::{Session, refused};
-use super::crossing::{self, Ended, Wanted, denial, enter};
+use super::crossing::{self, Ended, Wanted, denial, enter, known_as, tell_only};
 use super::engine::{Engine, canonical};
 use super::retry::{Attempt, Miss, Retry};
-use super::sources::{Landing, local_target};
+use super::sources::{Landing, labels_above, local_target};
 use super::transfer::{Done, farewell, lost, open, stop};
 use super::{Error, Exit, Outcome, Remote, TransferOptions};
 use crate::base::{RelPath, TransferId};
@@ -19,6 +19,7 @@ use crate::metrics::TransferMeter;
 use crate::policy::Action;
 use crate::protocol::{Stop, TargetEnd, Task};
 use crate::runtime::drive::{Context, run_target};
+use crate::runtime::fatal;
 use crate::runtime::root::{Denied, Root};
 use crate::runtime::source::Remarks;
 use crate::runtime::target::{Planted, StoreOptions, TargetStore};
@@ -116,13 +117,16 @@ impl Pull {
             path,
             StoreOptions {
                 transfer_id: self.id,
-                source: label.clone(),
+                source: known_as(
+                    self.engine.identity().map_err(Miss::Final)?.id(),
+                    session.link.peer(),
+                ),
                 checksum: self.options.checksum,
                 plan: false,
                 planted: Planted::default(),
             },
         );
-        let store = store.map_err(|failure| stop(Stop::Local(failure), &label))?;
+        let store = Arc::new(store.map_err(|failure| stop(Stop::Local(failure), &label))?);
         let request = Open {
             operation: Operation::Pull,
             transfer_id: store.transfer_id(),
@@ -144,6 +148,11 @@ impl Pull {
         let border = self.engine.border().map_err(Miss::Final)?;
         crossing::keep_label(&border, &way, (&*root.tree, path), &store)
             .map_err(|denied| Miss::Final(denial(&denied)))?;
+        let above = labels_above(&root.dir)
+            .map_err(|e| stop(Stop::Local(fatal("look at", &RelPath::root(), &e)), &label))?;
+        tell_only(&way, &store, above)
+            .await
+            .map_err(|failure| stop(Stop::Local(failure), &label))?;
         meter.set_id(accept.transfer_id);
         tracing::info!(transfer = %accept.transfer_id, peer = %label, "pulling");
         let context = Context {
@@ -155,7 +164,7 @@ impl Pull {
             way: Arc::clone(&way),
             cancel: cancel.clone(),
         };
-        let ended = run_target(context, Arc::new(store), Task::Receive).await;
+        let ended = run_target(context, store, Task::Receive).await;
         let how = match &ended {
             Ok(TargetEnd::Published(published, _)) => Ended::Published(published.root),
             Ok(TargetEnd::Stopped(why)) => Ended::Stopped(why),

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::Error;
 use super::calls;
 use super::connect::{NodeLink, expect_hello, our_hello, recv};
-use super::crossing::{self, Ended, Wanted, enter, refusal};
+use super::crossing::{self, Ended, known_as, refusal, tell_only};
+use super::entering::broken;
 use super::server::Shared;
-use crate::base::{RelPath, TransferId};
+use crate::base::RelPath;
 use crate::border::Way;
 use crate::encode::Compress;
 use crate::metrics::{NodeStatus, Phase, TransferMeter};
@@ -138,34 +138,6 @@ impl Shared {
         }
     }
 
-    /// The way for a session that the peer opened; `files` are what it would get, or none where it
-    /// sends.
-    async fn enter(
-        &self,
-        link: &NodeLink,
-        open: &Open,
-        action: Action,
-        transfer: TransferId,
-        files: Option<&Arc<SourceFiles>>,
-    ) -> Result<Arc<Way>, Failure> {
-        let border = self.engine.border().map_err(|e| broken(&e))?;
-        let crosses = link.peer().site != self.us.site;
-        let class = match (files, &open.class) {
-            (Some(files), _) => {
-                let files = Arc::clone(files);
-                crossing::class(&border, move || files.labels(&[], crosses))
-                    .await
-                    .map_err(|e| broken(&e))?
-            }
-            (None, Some(class)) => class.clone(),
-            (None, None) => border.class([None]).map_err(|denied| refusal(&denied))?,
-        };
-        let (path, outward) = (&open.path, files.is_some());
-        let wanted = Wanted { transfer, action, path, class, ours: false, outward };
-        let ask = self.engine.ask(&border, link, wanted);
-        enter(border, ask).await.map_err(|denied| refusal(&denied))
-    }
-
     /// Takes part as the target.
     async fn take(
         &self,
@@ -173,13 +145,16 @@ impl Shared {
         open: &Open,
         meter: &Arc<TransferMeter>,
     ) -> Result<String, Failure> {
-        let peer = link.peer().node.clone();
+        let peer = known_as(&self.us, link.peer());
         let plan = open.operation == Operation::Plan;
+        if let Err(failure) = self.may_push(link, open).await {
+            return refuse(link, failure, false).await;
+        }
         meter.set_phase(Phase::Queued, "an older session to the same path");
         let writer = if plan {
             None
         } else {
-            match self.root.writer(&open.path, peer.as_str()).await {
+            match self.root.writer(&open.path, &peer).await {
                 Ok(writer) => Some(writer),
                 Err(Denied::Failed(failure)) => {
                     let retry = failure.is_no_descriptors();
@@ -194,7 +169,7 @@ impl Shared {
         };
         let options = StoreOptions {
             transfer_id: open.transfer_id,
-            source: peer.to_string(),
+            source: peer.clone(),
             checksum: open.checksum,
             plan,
             planted: Planted::default(),
@@ -223,6 +198,9 @@ impl Shared {
             crossing::keep_label(&border, &way, place, &store).map_err(|denied| refusal(&denied))
         });
         if let Err(failure) = kept {
+            return refuse(link, failure, false).await;
+        }
+        if let Err(failure) = tell_only(&way, &store, Vec::new()).await {
             return refuse(link, failure, false).await;
         }
         let accept = Accept {
@@ -265,8 +243,7 @@ impl Shared {
     ) -> Result<String, Failure> {
         let mut reading = self.root.readers.begin(&open.path);
         if !storage::exists(&*self.root.tree, &open.path) {
-            let failure = Failure::new("not-found", format!("there is no {}", open.path));
-            return refuse(link, failure, false).await;
+            return refuse(link, self.absent(link.peer(), &open.path).await, false).await;
         }
         let peer = &link.peer().node;
         tracing::info!(transfer = %open.transfer_id, %peer, path = %open.path, "sending");
@@ -355,10 +332,6 @@ async fn keep_time(meter: Arc<TransferMeter>, began: Instant) {
         meter.elapsed_ms.set(began.elapsed().as_millis() as u64);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-}
-
-fn broken(error: &Error) -> Failure {
-    Failure::new(error.code, error.to_string())
 }
 
 fn stopped(stop: Stop) -> Failure {

@@ -96,7 +96,7 @@ impl Sources {
 }
 
 /// Labels of the directories above `top`.
-fn labels_above(top: &Path) -> std::io::Result<Vec<Vec<u8>>> {
+pub(super) fn labels_above(top: &Path) -> std::io::Result<Vec<Vec<u8>>> {
     let labels = top.ancestors().skip(1).map(storage::label_of);
     labels.filter_map(Result::transpose).collect()
 }

@@ -10,6 +10,7 @@
 
 mod gate;
 mod ledger;
+mod sight;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -17,4 +18,5 @@ mod tests;
 mod way;
 
 pub use gate::{Ask, Border, Denied, Label};
+pub use sight::Sight;
 pub use way::{SendError, Way};

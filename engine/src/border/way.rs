@@ -67,6 +67,11 @@ impl Way {
         self.lock().ledger.is_some()
     }
 
+    /// What was asked for, and of whom.
+    pub(super) fn asked(&self) -> (&Arc<Border>, Ask) {
+        (&self.border, self.lock().ask.clone())
+    }
+
     /// The class that counts for what moves.
     pub fn class(&self) -> Class {
         self.lock().ask.class.clone()

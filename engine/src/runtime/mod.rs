@@ -7,6 +7,7 @@ pub mod codecs;
 pub mod drive;
 mod effort;
 mod idle;
+pub(crate) mod labels;
 pub mod manifest_file;
 pub mod readers;
 pub mod root;
@@ -65,6 +66,11 @@ pub(crate) fn denial(denied: &Denied) -> Failure {
         Denied::Audit(_) => "no-audit",
     };
     Failure::new(code, denied.to_string())
+}
+
+/// Whether a failure is a denial: one object of a class that may not move is enough, all is of it.
+pub(crate) fn is_denial(failure: &Failure) -> bool {
+    matches!(failure.code.as_str(), "denied" | "no-audit")
 }
 
 /// The same error, whatever it hits.

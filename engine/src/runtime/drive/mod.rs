@@ -23,8 +23,8 @@ use crate::transport::{Link, LinkError};
 use crate::wire::{Frame, Numbers};
 
 use super::codecs::Codecs;
-use super::denial;
 use super::effort::{HostClock, now_ns};
+use super::{denial, is_denial};
 
 pub use source::run_source;
 pub use target::run_target;

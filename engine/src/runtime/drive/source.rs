@@ -10,8 +10,8 @@ use tokio::task::JoinSet;
 
 use super::coding::{Coding, FAR_US};
 use super::{
-    Broken, Context, FrameSender, Lost, Ordered, Watch, cancelled, denial, look, panicked,
-    spawn_input, spawn_receiver, update_meter,
+    Broken, Context, FrameSender, Lost, Ordered, Watch, cancelled, denial, is_denial, look,
+    panicked, spawn_input, spawn_receiver, update_meter,
 };
 use crate::base::limits::{LEASE_BYTES, RUNS_MAX};
 use crate::base::{Extent, RelPath, Seq};
@@ -26,8 +26,6 @@ use crate::wire::{DataHeader, Frame, Piece};
 
 /// Runs that are held beyond those that are being sent, where answers come at once.
 const RUNS_AHEAD_NEAR: usize = 12;
-/// The code of a denial by the border.
-const DENIED: &str = "denied";
 /// How long a failed send waits for the control channel to tell why.
 const UNSENDABLE: Duration = Duration::from_secs(2);
 
@@ -276,7 +274,7 @@ impl<L: Link> Driver<L> {
             Some(Input::Machine(input)) => input,
             Some(Input::Sent(run)) => SourceInput::Sent { run },
             Some(Input::Read(done, held)) => {
-                match done.failed.iter().find(|(_, failure)| failure.code == DENIED) {
+                match done.failed.iter().find(|(_, failure)| is_denial(failure)) {
                     // One object of a class that may not move is enough: all is of that class.
                     Some((_, denied)) => SourceInput::Broken(denied.clone()),
                     None => {
@@ -320,6 +318,7 @@ fn read_again(files: &SourceFiles, run: u64, pieces: &[Piece], entry: &Entry) ->
             let changed = Some(changed);
             Input::Machine(SourceInput::ReadAgain { run, changed, failed: None })
         }
+        Err(Err((_, denied))) if is_denial(&denied) => Input::broken(denied),
         Err(Err(failed)) => {
             let failed: Option<(Seq, Failure)> = Some(failed);
             Input::Machine(SourceInput::ReadAgain { run, changed: None, failed })

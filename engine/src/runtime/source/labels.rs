@@ -8,6 +8,7 @@ use super::{SourceFiles, SourceRoot};
 use crate::base::RelPath;
 use crate::border::Label;
 use crate::runtime::OWN_DIR;
+use crate::runtime::labels::labels_down_to;
 use crate::storage::{Kind, Walk, WalkItem};
 
 impl SourceFiles {
@@ -20,7 +21,7 @@ impl SourceFiles {
     pub fn labels(&self, above: &[Vec<u8>], deep: bool) -> io::Result<BTreeSet<Label>> {
         let mut found: BTreeSet<Label> = above.iter().cloned().map(Some).collect();
         for root in &self.roots {
-            let covered = !above.is_empty() | labels_down_to(root, &mut found)?;
+            let covered = !above.is_empty() | labels_down_to(&*root.tree, &root.path, &mut found)?;
             if deep && root.tree.meta(&root.path)?.kind == Kind::Dir {
                 labels_below(root, covered, &mut found)?;
             } else if !covered {
@@ -29,28 +30,6 @@ impl SourceFiles {
         }
         Ok(found)
     }
-}
-
-/// Adds the labels from the top of the tree down to the source; whether there are any.
-fn labels_down_to(root: &SourceRoot, found: &mut BTreeSet<Label>) -> io::Result<bool> {
-    let (mut covered, mut at) = (false, Some(root.path.clone()));
-    while let Some(path) = at {
-        let label = match root.tree.label(&path) {
-            // What is not there has the class of what is above it.
-            Err(error) if is_absent(&error) => None,
-            label => label?,
-        };
-        if let Some(label) = label {
-            covered = true;
-            found.insert(Some(label));
-        }
-        at = path.parent();
-    }
-    Ok(covered)
-}
-
-fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn labels_below(root: &SourceRoot, covered: bool, found: &mut BTreeSet<Label>) -> io::Result<()> {
