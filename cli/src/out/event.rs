@@ -34,9 +34,9 @@ pub(crate) enum Event<'a> {
     /// A node was made.
     Initialised { node: &'a str, site: &'a str, tier: &'a str, identity: &'a str },
     /// A token.
-    Invitation { name: &'a str, site: &'a str, tier: &'a str, token: &'a str },
-    /// This machine became a node.
-    Joined { node: &'a str, site: &'a str, tier: &'a str, peer: &'a str },
+    Invitation { name: &'a str, kind: &'static str, site: &'a str, tier: &'a str, token: &'a str },
+    /// This home became a node or a workload.
+    Joined { node: &'a str, kind: &'static str, site: &'a str, tier: &'a str, peer: &'a str },
     /// An older checkpoint was removed at the node.
     Removed { name: &'a str },
     /// A complete checkpoint.

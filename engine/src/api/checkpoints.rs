@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::calls::{Answer, asked, hex, json, off_thread, path_of, unhex};
 use super::server::Shared;
 use super::{Checkpoint, Engine, Error, Keep, NodeAddress, Remote};
-use crate::base::{NodeName, RelPath};
+use crate::base::RelPath;
 use crate::protocol::Failure;
 use crate::runtime::snapshots;
 use crate::transport::Link;
@@ -135,7 +135,7 @@ pub(super) async fn latest(shared: &Arc<Shared>, body: &[u8]) -> Answer {
 }
 
 /// Answers `retain`: a node may have removed what came from it.
-pub(super) async fn retain(shared: &Arc<Shared>, peer: &NodeName, body: &[u8]) -> Answer {
+pub(super) async fn retain(shared: &Arc<Shared>, peer: &str, body: &[u8]) -> Answer {
     let request: RetainRequest = asked(body)?;
     let dir = path_of(&request.path)?;
     let keep = Keep { last: request.last, every: request.every };

@@ -9,7 +9,7 @@ use super::engine::Engine;
 use super::{Error, Exit};
 use crate::audit::{Ending, Word};
 use crate::base::{Class, Digest, RelPath, TransferId};
-use crate::border::{Ask, Border, Denied, Label, Way};
+use crate::border::{Ask, Border, DENIALS, Denied, Label, Party, Way};
 use crate::identity::SpiffeId;
 use crate::policy::{Action, Transport};
 use crate::protocol::{Failure, Stop};
@@ -45,22 +45,22 @@ impl Engine {
         (peer, transport): (&Peer, Transport),
         wanted: Wanted<'_>,
     ) -> Ask {
-        let us = border.us().clone();
-        let peer = spiffe_of(&us, peer);
+        let us = border.ourselves();
+        let peer = party(border, peer);
         let (from, to) = if wanted.outward { (&us, &peer) } else { (&peer, &us) };
-        let between = self.0.config.link_between(&from.site, &to.site);
-        let unnamed = if from.site == to.site { "site" } else { "internet" };
+        let between = self.0.config.link_between(&from.id.site, &to.id.site);
+        let unnamed = if from.id.site == to.id.site { "site" } else { "internet" };
         let name = between.map_or(unnamed, |(name, _)| name).parse();
         Ask {
             transfer: wanted.transfer,
-            who: if wanted.ours { us.clone() } else { peer.clone() },
+            who: if wanted.ours { us.id.clone() } else { peer.id.clone() },
             action: wanted.action,
             path: wanted.path.clone(),
             class: wanted.class,
             from: from.clone(),
             to: to.clone(),
             // The name of a link may be longer than a word of the log.
-            link: name.unwrap_or_else(|_| Word::from(to.site.clone())),
+            link: name.unwrap_or_else(|_| Word::from(to.id.site.clone())),
             transport,
         }
     }
@@ -104,10 +104,12 @@ impl Engine {
     }
 }
 
-/// The SPIFFE id of a peer: it is of our trust domain, or it would not be here.
-fn spiffe_of(us: &SpiffeId, peer: &Peer) -> SpiffeId {
-    let Peer { node, site, tier, .. } = peer.clone();
-    SpiffeId { domain: us.domain.clone(), tier, site, node }
+/// A peer as it takes part in a session: it is of our trust domain, or it would not be here.
+pub(super) fn party(border: &Border, peer: &Peer) -> Party {
+    let us = border.us();
+    let Peer { node, kind, site, tier, .. } = peer.clone();
+    let id = SpiffeId { domain: us.domain.clone(), tier, site, kind, node };
+    Party { id, valid_until_s: peer.valid_until_s }
 }
 
 /// Enters, on a thread that may wait for the disk.
@@ -166,7 +168,7 @@ pub(super) enum Ended<'a> {
 pub(super) async fn end(way: &Arc<Way>, ended: Ended<'_>) {
     let failed = |failure: &Failure| {
         let ending = match &*failure.code {
-            "denied" => Ending::Denied,
+            code if DENIALS.contains(&code) => Ending::Denied,
             "stopping" | "link" => Ending::Interrupted,
             _ => Ending::Failed,
         };
@@ -194,10 +196,19 @@ async fn blocking<T: Send + 'static>(
     done.unwrap_or_else(|error| Err(Denied::Audit(error.to_string())))
 }
 
+/// What to do about an identity that is revoked.
+pub(super) const REVOKED: &str =
+    "portway policy roles lists who is revoked; portway grant IDENTITY readmits, where the CA is";
+/// What to do about a certificate that is over.
+pub(super) const EXPIRED: &str = "a node renews its certificate while it reaches the node with the \
+                                  CA: portway doctor there tells why it did not";
+
 /// What a denial is to a peer.
 pub(super) fn refusal(denied: &Denied) -> Failure {
     match denied {
-        Denied::Policy(why) => Failure::new("denied", why.clone()),
+        Denied::Policy(why) | Denied::Revoked(why) | Denied::Expired(why) => {
+            Failure::new(denied.code(), why.clone())
+        }
         // Why a log cannot be written is not the peer's business.
         Denied::Audit(_) => Failure::new("no-audit", "the audit log there cannot be written"),
     }
@@ -208,6 +219,12 @@ pub(super) fn denial(denied: &Denied) -> Error {
     match denied {
         Denied::Policy(why) => Error::new("denied", Exit::Refused, format!("denied here: {why}"))
             .hint("portway policy explain tells what decided; portway label shows the class"),
+        Denied::Revoked(_) => {
+            Error::new("revoked", Exit::Refused, denied.to_string()).hint(REVOKED)
+        }
+        Denied::Expired(_) => {
+            Error::new("expired", Exit::Refused, denied.to_string()).hint(EXPIRED)
+        }
         Denied::Audit(_) => Error::new("no-audit", Exit::Failed, denied.to_string())
             .hint("nothing else is stopped by this"),
     }

@@ -58,7 +58,12 @@ pub(crate) fn question_seeds() -> Vec<Vec<u8>> {
         serde_json::to_vec(&RetainRequest::of(&path, Keep { last: 5, every: Some(1000) })),
     ];
     if let (Some(name), Some(site)) = (name("gpu-7"), site("onprem")) {
-        seeds.push(serde_json::to_vec(&InviteRequest { name, site, tier: Tier::Private }));
+        seeds.push(serde_json::to_vec(&InviteRequest {
+            name,
+            site,
+            tier: Tier::Private,
+            workload: true,
+        }));
     }
     seeds.into_iter().flatten().collect()
 }
@@ -104,6 +109,9 @@ pub(crate) fn answer_seeds() -> Vec<Vec<u8>> {
         index_chunks: 3,
         leases_out: (1, 64),
         disk_free_bytes: 5,
+        valid_until_s: 1_780_272_000,
+        roles: 4,
+        problems: vec!["no node is known that has the CA".to_owned()],
     };
     let latest = LatestReply {
         name: "737465702d37".to_owned(),

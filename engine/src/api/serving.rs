@@ -12,10 +12,10 @@ use super::connect::{NodeLink, expect_hello, our_hello, recv};
 use super::crossing::{self, Ended, Wanted, enter, refusal};
 use super::server::Shared;
 use crate::base::{RelPath, TransferId};
-use crate::border::Way;
+use crate::border::{Follow, Way};
 use crate::encode::Compress;
 use crate::metrics::{NodeStatus, Phase, TransferMeter};
-use crate::policy::Action;
+use crate::policy::{Action, Kind, RolesMark};
 use crate::protocol::{Failure, SourceEnd, Stop, TargetEnd, Task};
 use crate::runtime::drive::{Context, Lost, run_source, run_target};
 use crate::runtime::root::{Denied, Root};
@@ -24,7 +24,7 @@ use crate::runtime::target::{Planted, StoreOptions, TargetStore};
 use crate::storage;
 use crate::transport::quic::QuicLink;
 use crate::transport::rdma::Ports;
-use crate::transport::{Link, LinkError};
+use crate::transport::{Link, LinkError, Peer};
 use crate::wire::{Accept, Frame, Open, Operation};
 
 /// Longest that a peer may take to say what a session is for.
@@ -37,36 +37,78 @@ impl Shared {
         let peer = link.peer().clone();
         let told = self.engine.0.offer(&self.us, &peer);
         let opening = async {
-            link.send(our_hello(&told).encode()).await?;
-            let heard = Ports::heard(&expect_hello(&link).await?);
-            Ok::<_, LinkError>((heard, recv(&link).await?))
+            let roles = self.engine.border().ok().and_then(|border| border.roles());
+            link.send(our_hello(&told, roles).encode()).await?;
+            let hello = expect_hello(&link).await?;
+            if peer.enrolling.is_none() {
+                self.hear(&peer, hello.roles);
+            }
+            Ok::<_, LinkError>((Ports::heard(&hello), recv(&link).await?))
         };
         let first = tokio::time::timeout(OPENING, opening).await;
         let reason = match first {
             Err(_) => "nothing was asked in time".to_owned(),
             Ok(Err(error)) => {
-                tracing::info!(peer = %peer.node, %error, "a session did not begin");
+                tracing::info!(peer = %peer.called(), %error, "a session did not begin");
                 error.to_string()
             }
-            Ok(Ok((_, Frame::Call { method, body }))) => {
-                self.answer_all(&link, method, body).await;
+            Ok(Ok((heard, frame))) => self.begun(&link, (told, heard), frame).await,
+        };
+        link.close(&reason).await;
+    }
+
+    /// One session from its first question on; says how it ended.
+    async fn begun(
+        self: &Arc<Self>,
+        link: &NodeLink,
+        (told, heard): (Ports, Ports),
+        first: Frame,
+    ) -> String {
+        let peer = link.peer();
+        let failed = |failure: Failure| {
+            let why = failure.detail;
+            tracing::info!(peer = %peer.called(), code = %failure.code, why, "refused");
+            why
+        };
+        if peer.enrolling.is_none()
+            && let Err(failure) = self.standing(peer)
+        {
+            return refuse(link, failure, false).await.unwrap_or_else(failed);
+        }
+        match first {
+            Frame::Call { method, body } => {
+                self.answer_all(link, method, body).await;
                 "answered".to_owned()
             }
-            Ok(Ok((heard, Frame::Open(open)))) if peer.enrolling.is_none() => {
+            Frame::Open(open) if peer.enrolling.is_none() => {
                 let link = if open.rails {
-                    self.engine.0.with_rails(&link, false, told, heard)
+                    self.engine.0.with_rails(link, false, told, heard)
                 } else {
                     link.clone()
                 };
-                self.transfer(&link, open).await.unwrap_or_else(|failure| {
-                    let why = failure.detail.clone();
-                    tracing::info!(peer = %peer.node, code = failure.code, why, "refused");
-                    why
-                })
+                self.transfer(&link, open).await.unwrap_or_else(failed)
             }
-            Ok(Ok((_, other))) => format!("{} is not a beginning", other.name()),
-        };
-        link.close(&reason).await;
+            other => format!("{} is not a beginning", other.name()),
+        }
+    }
+
+    /// A peer told of its roles: if they are newer, and it listens where this node knows, they are
+    /// asked for.
+    fn hear(&self, peer: &Peer, theirs: Option<RolesMark>) {
+        let Some((theirs, border)) = theirs.zip(self.engine.border().ok()) else { return };
+        if peer.kind == Kind::Workload || self.is_own(peer) {
+            return;
+        }
+        if border.follows(theirs) != Follow::Stay {
+            let (engine, node) = (self.engine.clone(), peer.node.clone());
+            tokio::spawn(async move { engine.ask_for_roles(&node).await });
+        }
+    }
+
+    /// Whether a peer may take part in sessions at all.
+    pub(super) fn standing(&self, peer: &Peer) -> Result<(), Failure> {
+        let border = self.engine.border().map_err(|e| broken(&e))?;
+        border.standing(&crossing::party(&border, peer)).map_err(|denied| refusal(&denied))
     }
 
     /// Answers a question, and those that follow it in the same session.
@@ -173,13 +215,13 @@ impl Shared {
         open: &Open,
         meter: &Arc<TransferMeter>,
     ) -> Result<String, Failure> {
-        let peer = link.peer().node.clone();
+        let peer = link.peer().called();
         let plan = open.operation == Operation::Plan;
         meter.set_phase(Phase::Queued, "an older session to the same path");
         let writer = if plan {
             None
         } else {
-            match self.root.writer(&open.path, peer.as_str()).await {
+            match self.root.writer(&open.path, &peer).await {
                 Ok(writer) => Some(writer),
                 Err(Denied::Failed(failure)) => {
                     let retry = failure.is_no_descriptors();
@@ -194,7 +236,7 @@ impl Shared {
         };
         let options = StoreOptions {
             transfer_id: open.transfer_id,
-            source: peer.to_string(),
+            source: peer.clone(),
             checksum: open.checksum,
             plan,
             planted: Planted::default(),
@@ -344,6 +386,9 @@ impl Shared {
             index_chunks: self.root.index.stats().map_or(0, |stats| stats.chunks),
             leases_out: (slab.leases_out() as u64, slab.leases() as u64),
             disk_free_bytes: self.root.tree.free_bytes().unwrap_or(0),
+            valid_until_s: self.engine.identity().map_or(0, |it| it.expires_at().as_secs()),
+            roles: self.engine.border().map_or(0, |border| border.roles_version()),
+            problems: self.engine.problems(),
         };
         status.bound();
         status

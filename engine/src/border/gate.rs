@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::way::Way;
@@ -11,7 +11,8 @@ use crate::base::{Class, FileTime, RelPath, TransferId, human};
 use crate::config::{self, Config, Home};
 use crate::identity::{AuditKey, Identity, SpiffeId};
 use crate::policy::{
-    Action, Decider, Decision, Principal, Relabel, Request, Side, Transport, Verdict,
+    Action, Decider, Decision, Principal, REVOKED_RULE, Relabel, Request, RolesMark, Side,
+    Transport, Verdict,
 };
 
 /// How often is looked whether policy, roles or configuration have changed.
@@ -23,9 +24,52 @@ pub enum Denied {
     /// The policy, or a rule that no policy lifts.
     #[error("{0}")]
     Policy(String),
+    /// An identity that takes part is revoked.
+    #[error("{0}")]
+    Revoked(String),
+    /// A certificate with which the session began is over.
+    #[error("{0}")]
+    Expired(String),
     /// The audit log cannot take the record, so nothing may cross.
     #[error("the audit log cannot be written, and without it nothing crosses: {0}")]
     Audit(String),
+}
+
+impl Denied {
+    /// What a decision that does not grant denies by.
+    pub(super) fn of(decision: &Decision) -> Self {
+        let reason = decision.reason.as_str().to_owned();
+        match decision.by.first().map(String::as_str) {
+            Some(REVOKED_RULE) => Self::Revoked(reason),
+            Some(EXPIRED_RULE) => Self::Expired(reason),
+            _ => Self::Policy(reason),
+        }
+    }
+
+    /// Its code, for programs and peers.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Policy(_) => "denied",
+            Self::Revoked(_) => "revoked",
+            Self::Expired(_) => "expired",
+            Self::Audit(_) => "no-audit",
+        }
+    }
+}
+
+/// Codes of what is denied: of [`Denied::Policy`], [`Denied::Revoked`] and [`Denied::Expired`].
+pub const DENIALS: [&str; 3] = ["denied", "revoked", "expired"];
+
+/// The id of the rule that ends sessions whose certificates are over.
+const EXPIRED_RULE: &str = "expired-certificate";
+
+/// Somebody who takes part in a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Party {
+    /// Who, as the certificate says.
+    pub id: SpiffeId,
+    /// The last second of the certificate, since 1970.
+    pub valid_until_s: u64,
 }
 
 /// What somebody wants to move, from where to where.
@@ -41,10 +85,10 @@ pub struct Ask {
     pub path: RelPath,
     /// Its class.
     pub class: Class,
-    /// The node that the content comes from.
-    pub from: SpiffeId,
-    /// The node that it goes to.
-    pub to: SpiffeId,
+    /// Whom the content comes from.
+    pub from: Party,
+    /// Whom it goes to.
+    pub to: Party,
     /// The link between their sites.
     pub link: Word,
     /// What carries it.
@@ -54,7 +98,7 @@ pub struct Ask {
 impl Ask {
     /// Whether content leaves a site.
     pub(super) fn crosses(&self) -> bool {
-        self.from.site != self.to.site
+        self.from.id.site != self.to.id.site
     }
 
     pub(super) fn request(&self) -> Request {
@@ -64,16 +108,31 @@ impl Ask {
             action: self.action,
             path: self.path.clone(),
             class: self.class.clone(),
-            from: side(&self.from),
-            to: side(&self.to),
+            from: side(&self.from.id),
+            to: side(&self.to.id),
             transport: self.transport,
             relabel: None,
         }
     }
 
     pub(super) fn places(&self) -> (Place, Place) {
-        (Place::from(&self.from), Place::from(&self.to))
+        (Place::from(&self.from.id), Place::from(&self.to.id))
     }
+}
+
+/// What to do about the roles that another node has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follow {
+    /// They are newer: take them.
+    Take,
+    /// They are the same.
+    Same,
+    /// They are older.
+    Stay,
+    /// They have the version of those here and are others.
+    Fork,
+    /// Those here are not older, and signed by this node only.
+    Hidden,
 }
 
 /// The label of something, or that it has none.
@@ -82,7 +141,9 @@ pub type Label = Option<Vec<u8>>;
 /// What guards a node's side of the border.
 pub struct Border {
     home: Home,
-    identity: Identity,
+    us: SpiffeId,
+    /// As it was renewed last.
+    identity: RwLock<Identity>,
     decider: Decider,
     looked: Mutex<Looked>,
     /// Opened when something crosses first.
@@ -94,6 +155,8 @@ struct Looked {
     at: Instant,
     config: Config,
     stamps: Stamps,
+    /// The roles, if the CA signed them.
+    roles: Option<RolesMark>,
     /// How often labels were changed.
     relabelled: u64,
 }
@@ -105,14 +168,17 @@ impl Border {
     /// The border of the node whose home this is. Whatever is wrong with its policy or roles denies.
     pub fn open(home: &Home, config: &Config, identity: Identity) -> Self {
         let stamps = stamps(home, config);
+        let roles = config::roles_mark(home, &identity);
         Self {
             home: home.clone(),
             decider: config::decider(home, config, &identity),
-            identity,
+            us: identity.id().clone(),
+            identity: RwLock::new(identity),
             looked: Mutex::new(Looked {
                 at: Instant::now(),
                 config: config.clone(),
                 stamps,
+                roles,
                 relabelled: 0,
             }),
             log: Mutex::new(None),
@@ -121,7 +187,72 @@ impl Border {
 
     /// Who this node is.
     pub fn us(&self) -> &SpiffeId {
-        self.identity.id()
+        &self.us
+    }
+
+    /// This node as it takes part in sessions that begin now.
+    pub fn ourselves(&self) -> Party {
+        Party { id: self.us.clone(), valid_until_s: self.identity().expires_at().as_secs() }
+    }
+
+    fn identity(&self) -> Identity {
+        self.identity.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes up this node's identity as it is now: another certificate is told to the audit log, if
+    /// there is one, as the word of its key for the log's. Blocks for the disk then.
+    ///
+    /// # Errors
+    /// The log cannot take it; it goes on with the older word, which stays valid.
+    pub fn renew(&self, identity: Identity) -> Result<(), Denied> {
+        {
+            let mut ours = self.identity.write().unwrap_or_else(PoisonError::into_inner);
+            if ours.chain() == identity.chain() {
+                return Ok(());
+            }
+            *ours = identity;
+        }
+        if !self.home.audit_dir().exists() {
+            return Ok(());
+        }
+        let failed = |e: &dyn std::fmt::Display| Denied::Audit(e.to_string());
+        let log = self.log()?;
+        let key = AuditKey::load_or_create(&self.home.identity_dir()).map_err(|e| failed(&e))?;
+        let attestation = self.identity().attest(key.public()).map_err(|e| failed(&e))?;
+        log.attest(now(), attestation).map(drop).map_err(|e| failed(&e))
+    }
+
+    /// Whether somebody may take part in sessions at all.
+    ///
+    /// # Errors
+    /// The identity is revoked, or the certificate is over.
+    pub fn standing(&self, party: &Party) -> Result<(), Denied> {
+        self.refresh();
+        match self.lapse(&[party]) {
+            Some((REVOKED_RULE, why)) => Err(Denied::Revoked(why)),
+            Some((_, why)) => Err(Denied::Expired(why)),
+            None => Ok(()),
+        }
+    }
+
+    /// Why some of these may not take part any more: the rule, and a reason.
+    fn lapse(&self, parties: &[&Party]) -> Option<(&'static str, String)> {
+        let now = u64::try_from(now().secs).unwrap_or(0);
+        if let Some(over) = parties.iter().find(|it| now > it.valid_until_s) {
+            return Some((EXPIRED_RULE, format!("the certificate of {} has expired", over.id)));
+        }
+        let who = parties.iter().map(|it| Principal::from(&it.id));
+        let revoked = self.decider.revoked(who)?;
+        Some((REVOKED_RULE, format!("{revoked} is revoked")))
+    }
+
+    /// Decides what `ask` asks: by policy and roles, and by who still stands behind it.
+    pub(super) fn judge(&self, ask: &Ask, request: &Request) -> Arc<Decision> {
+        let decision = self.decide(request);
+        match self.lapse(&[&ask.from, &ask.to]) {
+            None => decision,
+            Some((rule, why)) => Arc::new(decision.denied_by(rule, &why)),
+        }
     }
 
     /// The class of what has these labels, the highest of them; nothing without a label has the
@@ -167,7 +298,7 @@ impl Border {
     /// # Errors
     /// It would not.
     pub fn would(&self, ask: &Ask) -> Result<(), Denied> {
-        let decision = self.decide(&ask.request());
+        let decision = self.judge(ask, &ask.request());
         if decision.verdict == Verdict::Granted {
             return Ok(());
         }
@@ -175,7 +306,7 @@ impl Border {
             let log = self.log()?;
             super::ledger::decided(&log, ask, &decision)?;
         }
-        Err(Denied::Policy(decision.reason.as_str().to_owned()))
+        Err(Denied::of(&decision))
     }
 
     /// Whether the class of a dataset here may be raised, `from` one `to` another; recorded either way.
@@ -190,8 +321,8 @@ impl Border {
             action: Action::Relabel,
             path: path.clone(),
             class: from.clone(),
-            from: us.clone(),
-            to: us.clone(),
+            from: self.ourselves(),
+            to: self.ourselves(),
             link: Word::from(us.site.clone()),
             transport: Transport::None,
         };
@@ -201,7 +332,7 @@ impl Border {
         super::ledger::decided(&log, &ask, &decision)?;
         match decision.verdict {
             Verdict::Granted => Ok(()),
-            Verdict::Denied => Err(Denied::Policy(decision.reason.as_str().to_owned())),
+            Verdict::Denied => Err(Denied::of(&decision)),
         }
     }
 
@@ -214,7 +345,7 @@ impl Border {
     }
 
     /// Decides by policy and roles as they are now.
-    pub(super) fn decide(&self, request: &Request) -> Arc<Decision> {
+    fn decide(&self, request: &Request) -> Arc<Decision> {
         self.refresh();
         self.decider.decide(request, now().secs)
     }
@@ -235,10 +366,44 @@ impl Border {
         note.write_all(b".")
     }
 
+    /// The roles here, if the CA signed them: what other nodes are told.
+    pub fn roles(&self) -> Option<RolesMark> {
+        self.refresh();
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner).roles
+    }
+
+    /// The version of the roles that count here; 0 where nothing was ever granted.
+    pub fn roles_version(&self) -> u64 {
+        self.refresh();
+        self.decider.version().map_or(0, |(_, version)| version)
+    }
+
+    /// What to do about the roles of another node.
+    pub fn follows(&self, theirs: RolesMark) -> Follow {
+        let ours = self.roles();
+        let version = self.roles_version();
+        match ours {
+            _ if theirs.version > version => Follow::Take,
+            Some(ours) if ours == theirs => Follow::Same,
+            Some(ours) if ours.version == theirs.version => Follow::Fork,
+            None if version > 0 => Follow::Hidden,
+            _ => Follow::Stay,
+        }
+    }
+
+    /// Takes up at once what changed.
+    pub fn look_again(&self) {
+        self.refresh_after(Duration::ZERO);
+    }
+
     /// Takes up changes of the files that decisions come from.
     fn refresh(&self) {
+        self.refresh_after(LOOK);
+    }
+
+    fn refresh_after(&self, pause: Duration) {
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        if looked.at.elapsed() < LOOK {
+        if looked.at.elapsed() < pause {
             return;
         }
         looked.at = Instant::now();
@@ -258,7 +423,9 @@ impl Border {
             Ok(config) => {
                 looked.stamps = stamps(&self.home, &config);
                 looked.config = config;
-                config::refresh(&self.decider, &self.home, &looked.config, &self.identity);
+                let identity = self.identity();
+                config::refresh(&self.decider, &self.home, &looked.config, &identity);
+                looked.roles = config::roles_mark(&self.home, &identity);
                 tracing::info!(version = ?self.decider.version(), "policy and roles are taken up");
             }
             Err(error) => {
@@ -284,7 +451,7 @@ impl Border {
         let key = AuditKey::load_or_create(&self.home.identity_dir()).map_err(|e| text(&e))?;
         let setup = Setup {
             node: Principal::from(self.us()),
-            attestation: self.identity.attest(key.public()).map_err(|e| text(&e))?,
+            attestation: self.identity().attest(key.public()).map_err(|e| text(&e))?,
             key,
             new_log: LogId::random().ok_or("the system gave no random bytes")?,
         };

@@ -16,5 +16,5 @@ pub(crate) mod testing;
 mod tests;
 mod way;
 
-pub use gate::{Ask, Border, Denied, Label};
+pub use gate::{Ask, Border, DENIALS, Denied, Follow, Label, Party};
 pub use way::{SendError, Way};

@@ -31,7 +31,9 @@ const TWO_IDENTITIES: Rule = Rule {
 };
 
 /// Somebody was shut out.
-pub(super) const REVOKED: Rule = Rule { id: "revoked-identity", reason: "the identity is revoked" };
+pub(super) const REVOKED: Rule = Rule { id: REVOKED_RULE, reason: "the identity is revoked" };
+/// The id of the rule that denies everything to an identity that is revoked.
+pub const REVOKED_RULE: &str = "revoked-identity";
 
 /// Whether the request makes sense at all.
 pub(super) fn check(request: &Request, classes: &Classes) -> Result<Subject, RequestError> {

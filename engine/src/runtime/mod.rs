@@ -60,11 +60,7 @@ pub(crate) fn lacks_descriptors(error: &io::Error) -> bool {
 
 /// What a denial is for a machine: the end of the transfer, at both ends.
 pub(crate) fn denial(denied: &Denied) -> Failure {
-    let code = match denied {
-        Denied::Policy(_) => "denied",
-        Denied::Audit(_) => "no-audit",
-    };
-    Failure::new(code, denied.to_string())
+    Failure::new(denied.code(), denied.to_string())
 }
 
 /// The same error, whatever it hits.

@@ -12,13 +12,14 @@ use super::frame::{
 use super::messages::{
     AcceptMsg, Body, CallMsg, ENTRIES_TAG, ENTRY_TAG, EntriesEndMsg, EntriesMsg, FailedMsg,
     HELLO_TAG, HelloMsg, Msg, NumbersMsg, OfferMsg, OpenMsg, PORT_TAG, PublishedMsg, RefuseMsg,
-    ReplyMsg, RestartMsg, SettledMsg, WantMsg,
+    ReplyMsg, RestartMsg, RolesMsg, SettledMsg, WantMsg,
 };
 use super::port::{NO_RAILS_BYTES_MAX, PORTS_MAX, Port};
 use crate::base::limits::{CHUNK_BYTES_MAX, ENTRIES_PER_FRAME_MAX, OBJECT_BYTES_MAX};
 use crate::base::{Class, Digest, Rate, RelPath, TransferId};
 use crate::encode::Compress;
 use crate::manifest::{Entry, Object};
+use crate::policy::RolesMark;
 
 /// Bytes of a packed piece: seq, round, offset, length (all LE) and digest.
 const PIECE_BYTES: usize = 4 + 4 + 8 + 4 + 32;
@@ -141,9 +142,11 @@ fn put_verdict(verdict: &Verdict, out: &mut Vec<u8>) {
 
 pub(super) fn encode(frame: &Frame) -> Bytes {
     let body = match frame.clone() {
-        Frame::Hello(Hello { versions: (oldest, newest), program, clock_ms, rails, no_rails }) => {
-            let rails = rails.into_iter().map(Into::into).collect();
-            Body::Hello(HelloMsg { oldest, newest, program, clock_ms, rails, no_rails })
+        Frame::Hello(hello) => {
+            let Hello { versions: (oldest, newest), program, clock_ms, .. } = hello;
+            let (rails, no_rails) = (hello.rails.into_iter().map(Into::into), hello.no_rails);
+            let (rails, roles) = (rails.collect(), hello.roles.map(Into::into));
+            Body::Hello(HelloMsg { oldest, newest, program, clock_ms, rails, no_rails, roles })
         }
         Frame::Open(open) => Body::Open(OpenMsg {
             operation: open.operation as u32,
@@ -211,6 +214,20 @@ fn transfer_id(raw: &[u8]) -> Result<TransferId, DecodeError> {
     Ok(TransferId(u128::from_be_bytes(raw)))
 }
 
+impl From<RolesMark> for RolesMsg {
+    fn from(mark: RolesMark) -> Self {
+        Self { version: mark.version, digest: mark.digest.0.to_vec().into() }
+    }
+}
+
+impl TryFrom<RolesMsg> for RolesMark {
+    type Error = DecodeError;
+
+    fn try_from(msg: RolesMsg) -> Result<Self, DecodeError> {
+        Ok(Self { version: msg.version, digest: digest("roles", &msg.digest)? })
+    }
+}
+
 fn hello(msg: HelloMsg) -> Result<Hello, DecodeError> {
     bounded("no-rails", msg.no_rails.len() as u64, NO_RAILS_BYTES_MAX as u64)?;
     Ok(Hello {
@@ -219,6 +236,7 @@ fn hello(msg: HelloMsg) -> Result<Hello, DecodeError> {
         clock_ms: msg.clock_ms,
         rails: msg.rails.into_iter().map(Port::try_from).collect::<Result<_, _>>()?,
         no_rails: msg.no_rails,
+        roles: msg.roles.map(RolesMark::try_from).transpose()?,
     })
 }
 

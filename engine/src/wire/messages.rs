@@ -72,6 +72,16 @@ pub(super) struct HelloMsg {
     pub(super) rails: Vec<PortMsg>,
     #[prost(string, tag = "6")]
     pub(super) no_rails: String,
+    #[prost(message, optional, tag = "8")]
+    pub(super) roles: Option<RolesMsg>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct RolesMsg {
+    #[prost(uint64, tag = "1")]
+    pub(super) version: u64,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) digest: Bytes,
 }
 
 #[derive(Clone, PartialEq, Message)]

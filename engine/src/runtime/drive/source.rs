@@ -11,11 +11,11 @@ use tokio::task::JoinSet;
 use super::coding::{Coding, FAR_US};
 use super::{
     Broken, Context, FrameSender, Lost, Ordered, Watch, cancelled, denial, look, panicked,
-    spawn_input, spawn_receiver, update_meter,
+    spawn_guard, spawn_input, spawn_receiver, update_meter,
 };
 use crate::base::limits::{LEASE_BYTES, RUNS_MAX};
 use crate::base::{Extent, RelPath, Seq};
-use crate::border::SendError;
+use crate::border::{DENIALS, SendError};
 use crate::manifest::Entry;
 use crate::metrics::{Phase, Stage};
 use crate::protocol::{Failure, ReadDone, ReadJob, Source, SourceAction, SourceEnd, SourceInput};
@@ -26,8 +26,6 @@ use crate::wire::{DataHeader, Frame, Piece};
 
 /// Runs that are held beyond those that are being sent, where answers come at once.
 const RUNS_AHEAD_NEAR: usize = 12;
-/// The code of a denial by the border.
-const DENIED: &str = "denied";
 /// How long a failed send waits for the control channel to tell why.
 const UNSENDABLE: Duration = Duration::from_secs(2);
 
@@ -124,6 +122,7 @@ pub async fn run_source<L: Link>(
     let (mut work, mut net) = (JoinSet::new(), JoinSet::new());
     let frames = FrameSender::spawn(&context.link);
     spawn_receiver(&context.link, inputs.clone(), &mut net, Input::Frame);
+    spawn_guard(&context, &inputs, &mut net);
     let stages = Arc::clone(files.stages());
     let watch = Watch::spawn(&context, &stages, &mut net);
     let scanned = Arc::clone(&files);
@@ -276,7 +275,7 @@ impl<L: Link> Driver<L> {
             Some(Input::Machine(input)) => input,
             Some(Input::Sent(run)) => SourceInput::Sent { run },
             Some(Input::Read(done, held)) => {
-                match done.failed.iter().find(|(_, failure)| failure.code == DENIED) {
+                match done.failed.iter().find(|(_, failure)| DENIALS.contains(&&*failure.code)) {
                     // One object of a class that may not move is enough: all is of that class.
                     Some((_, denied)) => SourceInput::Broken(denied.clone()),
                     None => {
