@@ -59,6 +59,8 @@ pub(crate) enum Event<'a> {
     Link { name: &'a str, sites: [&'a str; 2], rate_bps: u64, limit_bps: Option<u64> },
     /// The class of something here, and how many files and directories got its label.
     Label { path: &'a str, class: &'a str, labelled: u64 },
+    /// A lower class is proposed, and waits for a second identity.
+    Proposal { id: &'a str, path: &'a str, class: &'a str },
     /// The audit log is whole.
     AuditVerified { node: &'a str, log: &'a str, records: u64, root: &'a str },
     /// A policy is without mistakes.

@@ -12,8 +12,9 @@ use super::reachable::reachable;
 use super::server::{Shared, blocking};
 use super::{
     Error, Exit, ListEntry, NodeAddress, Remote, VerifyReport, checkpoints, crossing, giving,
-    roles, verify,
+    lowering, roles, verify,
 };
+pub(super) use crate::base::hex::{hex, unhex};
 use crate::base::limits::FRAME_BYTES_MAX;
 use crate::base::{NodeName, RelPath, SiteName, Tier, human};
 use crate::identity::INVITE_TTL_S;
@@ -94,22 +95,6 @@ pub(super) struct Pong {
 
 #[derive(Serialize, Deserialize)]
 struct Empty {}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
-}
-
-pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.bytes().all(|c| c.is_ascii_hexdigit()) {
-        return None;
-    }
-    let pairs = text.as_bytes().chunks_exact(2);
-    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
-}
 
 impl Engine {
     /// What is at a path of a node.
@@ -199,6 +184,7 @@ pub(super) async fn answer(shared: &Arc<Shared>, link: &impl Link, method: &str,
         ("list", _) => list(shared, body).await,
         ("verify", _) => remote_verify(shared, body).await,
         ("roles", _) => roles::roles(shared).await,
+        ("relabel", _) => lowering::relabel(shared, link, body).await,
         ("renew", None) => renew(shared, link.peer(), body).await,
         ("file", _) => giving::file(shared, link.peer(), body).await,
         ("read", _) => return giving::read(shared, link, body).await,

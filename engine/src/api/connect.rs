@@ -286,6 +286,11 @@ pub(super) fn refused(label: &str, code: &str, detail: &str) -> Error {
         ),
         "read-only" => ("read-only", Exit::Failed, "the receiver's root cannot be written"),
         "unsafe-path" => ("unsafe-path", Exit::Usage, ""),
+        "no-proposal" => (
+            "no-proposal",
+            Exit::Refused,
+            "path and class have to be as they were proposed: portway label PATH --class CLASS --lower",
+        ),
         "no-ca" => ("no-ca", Exit::Failed, "ask the node where the trust domain began"),
         "stopping" => {
             ("stopping", Exit::Interrupted, "the same command goes on where this one ended")

@@ -14,8 +14,8 @@ use crate::identity::SpiffeId;
 use crate::policy::{Action, Transport};
 use crate::protocol::{Failure, Stop};
 use crate::runtime::drive::Lost;
-use crate::runtime::source::{SourceFiles, SourceRoot};
-use crate::runtime::target::{KeptLabel, TargetStore};
+use crate::runtime::source::{Around, SourceFiles, SourceRoot};
+use crate::runtime::target::{KeptLabel, TargetStore, noted_class};
 use crate::storage::Tree;
 use crate::transport::{Link, Peer};
 
@@ -74,9 +74,13 @@ impl Engine {
         (tree, path): (&Arc<dyn Tree>, &RelPath),
     ) -> Result<(), Failure> {
         let border = self.border().map_err(|e| Failure::new(e.code, e.to_string()))?;
-        let root =
-            SourceRoot { tree: Arc::clone(tree), path: path.clone(), place: RelPath::root() };
-        let labels = SourceFiles::new(vec![root]).labels(&[], false);
+        let root = SourceRoot {
+            tree: Arc::clone(tree),
+            path: path.clone(),
+            place: RelPath::root(),
+            around: Around::default(),
+        };
+        let labels = SourceFiles::new(vec![root]).labels(false);
         let labels = labels.map_err(|e| crate::runtime::fatal("look at", path, &e))?;
         let class = border.class(labels).map_err(|denied| refusal(&denied))?;
         let outward = action != Action::Push;
@@ -92,9 +96,13 @@ impl Engine {
         (tree, path): (&Arc<dyn Tree>, &RelPath),
     ) -> Result<Way, Failure> {
         let border = self.border().map_err(|e| Failure::new(e.code, e.to_string()))?;
-        let root =
-            SourceRoot { tree: Arc::clone(tree), path: path.clone(), place: RelPath::root() };
-        let labels = SourceFiles::new(vec![root]).labels(&[], false);
+        let root = SourceRoot {
+            tree: Arc::clone(tree),
+            path: path.clone(),
+            place: RelPath::root(),
+            around: Around::default(),
+        };
+        let labels = SourceFiles::new(vec![root]).labels(false);
         let labels = labels.map_err(|e| crate::runtime::fatal("look at", path, &e))?;
         let class = border.class(labels).map_err(|denied| refusal(&denied))?;
         let (transfer, action) = (super::transfer::random_id(), Action::Pull);
@@ -143,7 +151,8 @@ pub(super) fn keep_label(
     store: &TargetStore,
 ) -> Result<(), Denied> {
     // Nothing may be there yet.
-    let there = tree.label(path).unwrap_or_default();
+    let noted = || Some(noted_class(tree, path)?.as_str().as_bytes().to_vec());
+    let there = tree.label(path).unwrap_or_default().or_else(noted);
     let labelled = there.is_some();
     let class = match there {
         Some(label) => border.join(&way.class(), &border.class([Some(label)])?),

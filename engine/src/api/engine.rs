@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::connect::{self, Session};
-use super::crossing;
 use super::path::{self, Own, PathChoice};
 use super::{Compress, Error, Exit, NodeAddress, TransferOptions, TransportChoice};
 use crate::base::{NodeName, SiteName, Tier};
@@ -38,7 +37,7 @@ pub(super) struct Inner {
     pub(super) codecs: Arc<Codecs>,
     pub(super) registry: Registry,
     /// The border, opened when the first transfer needs it.
-    border: Mutex<Option<Arc<Border>>>,
+    pub(super) border: Mutex<Option<Arc<Border>>>,
     /// What a node that serves shows of itself.
     pub(super) live: OnceLock<Arc<Live>>,
     /// Identity and roles are kept fresh.
@@ -202,27 +201,6 @@ impl Engine {
         self.admit(super::calls::InviteRequest { name, site, tier, workload: false }).await
     }
 
-    /// The same for a workload: a job with an identity and rights of its own, which opens sessions
-    /// and accepts none.
-    ///
-    /// # Errors
-    /// As [`Engine::invite`].
-    pub async fn invite_workload(
-        &self,
-        name: NodeName,
-        site: SiteName,
-        tier: Tier,
-    ) -> Result<String, Error> {
-        self.admit(super::calls::InviteRequest { name, site, tier, workload: true }).await
-    }
-
-    async fn admit(&self, request: super::calls::InviteRequest) -> Result<String, Error> {
-        let session = self.own_serve().await?;
-        let reply: super::calls::InviteReply = session.call("invite", &request).await?;
-        session.link.close("done").await;
-        Ok(reply.token)
-    }
-
     /// Who this node is.
     ///
     /// # Errors
@@ -246,25 +224,6 @@ impl Engine {
         Ok(Arc::clone(border.insert(Arc::new(opened))))
     }
 
-    /// The border, if something needed it already.
-    pub(super) fn open_border(&self) -> Option<Arc<Border>> {
-        self.0.border.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Who this node is now: a certificate that is over is renewed first, where this home has the CA.
-    pub(super) async fn current_identity(&self) -> Result<Identity, Error> {
-        let identity = self.identity()?;
-        let over = identity.check(unix_now());
-        let Err(error @ IdentityError::Expired { .. }) = over else {
-            return over.map(|()| identity).map_err(|e| identity_error(&e));
-        };
-        if self.has_ca() {
-            Ok(self.renew_here().await?.unwrap_or(identity))
-        } else {
-            Err(identity_error(&error))
-        }
-    }
-
     /// A session with the `serve` of this home.
     pub(super) async fn own_serve(&self) -> Result<Session, Error> {
         let record = ServeRecord::read(&self.0.home).ok().flatten().ok_or_else(|| {
@@ -282,23 +241,6 @@ impl Engine {
     pub(super) async fn connect(&self, node: &NodeAddress) -> Result<Session, Error> {
         let (endpoints, expect) = self.locate(node)?;
         self.connect_at(&endpoints, expect, &node.to_string()).await
-    }
-
-    /// A session with the node that listens there, which is not revoked; newer roles are taken from it.
-    pub(super) async fn connect_at(
-        &self,
-        endpoints: &[Endpoint],
-        expect: Expect,
-        label: &str,
-    ) -> Result<Session, Error> {
-        let session = self.connect_to(endpoints, expect.clone(), label).await?;
-        self.follow(&session, (endpoints, expect, label)).await;
-        let border = self.border()?;
-        if let Err(denied) = border.standing(&crossing::party(&border, session.link.peer())) {
-            session.link.close("refused at the other end").await;
-            return Err(crossing::denial(&denied));
-        }
-        Ok(session)
     }
 
     /// Where a node listens, and who must answer there.

@@ -3,6 +3,7 @@
 pub mod address;
 mod admin;
 mod audit;
+mod begun;
 mod calls;
 mod caps;
 mod checkup;
@@ -18,6 +19,8 @@ mod giving;
 mod home;
 mod keeper;
 mod labels;
+mod lowering;
+mod members;
 mod path;
 mod pull;
 mod push;
@@ -37,6 +40,7 @@ mod verify;
 
 pub use engine::{Engine, JoinReport};
 pub use error::{Advice, Error, Exit};
+pub use lowering::Lowered;
 pub use ranges::RemoteFile;
 pub use server::{ServeOptions, Server};
 pub use stage::{Stage, StageOptions, StageProgress};

@@ -12,19 +12,19 @@ use super::connect::{NodeLink, expect_hello, our_hello, recv};
 use super::crossing::{self, Ended, Wanted, enter, refusal};
 use super::server::Shared;
 use crate::base::{RelPath, TransferId};
-use crate::border::{Follow, Way};
+use crate::border::Way;
 use crate::encode::Compress;
 use crate::metrics::{NodeStatus, Phase, TransferMeter};
-use crate::policy::{Action, Kind, RolesMark};
+use crate::policy::Action;
 use crate::protocol::{Failure, SourceEnd, Stop, TargetEnd, Task};
 use crate::runtime::drive::{Context, Lost, run_source, run_target};
 use crate::runtime::root::{Denied, Root};
-use crate::runtime::source::{SourceFiles, SourceRoot};
+use crate::runtime::source::{Around, SourceFiles, SourceRoot};
 use crate::runtime::target::{Planted, StoreOptions, TargetStore};
 use crate::storage;
 use crate::transport::quic::QuicLink;
 use crate::transport::rdma::Ports;
-use crate::transport::{Link, LinkError, Peer};
+use crate::transport::{Link, LinkError};
 use crate::wire::{Accept, Frame, Open, Operation};
 
 /// Longest that a peer may take to say what a session is for.
@@ -57,62 +57,13 @@ impl Shared {
         link.close(&reason).await;
     }
 
-    /// One session from its first question on; says how it ended.
-    async fn begun(
+    /// Answers a question, and those that follow it in the same session.
+    pub(super) async fn answer_all(
         self: &Arc<Self>,
         link: &NodeLink,
-        (told, heard): (Ports, Ports),
-        first: Frame,
-    ) -> String {
-        let peer = link.peer();
-        let failed = |failure: Failure| {
-            let why = failure.detail;
-            tracing::info!(peer = %peer.called(), code = %failure.code, why, "refused");
-            why
-        };
-        if peer.enrolling.is_none()
-            && let Err(failure) = self.standing(peer)
-        {
-            return refuse(link, failure, false).await.unwrap_or_else(failed);
-        }
-        match first {
-            Frame::Call { method, body } => {
-                self.answer_all(link, method, body).await;
-                "answered".to_owned()
-            }
-            Frame::Open(open) if peer.enrolling.is_none() => {
-                let link = if open.rails {
-                    self.engine.0.with_rails(link, false, told, heard)
-                } else {
-                    link.clone()
-                };
-                self.transfer(&link, open).await.unwrap_or_else(failed)
-            }
-            other => format!("{} is not a beginning", other.name()),
-        }
-    }
-
-    /// A peer told of its roles: if they are newer, and it listens where this node knows, they are
-    /// asked for.
-    fn hear(&self, peer: &Peer, theirs: Option<RolesMark>) {
-        let Some((theirs, border)) = theirs.zip(self.engine.border().ok()) else { return };
-        if peer.kind == Kind::Workload || self.is_own(peer) {
-            return;
-        }
-        if border.follows(theirs) != Follow::Stay {
-            let (engine, node) = (self.engine.clone(), peer.node.clone());
-            tokio::spawn(async move { engine.ask_for_roles(&node).await });
-        }
-    }
-
-    /// Whether a peer may take part in sessions at all.
-    pub(super) fn standing(&self, peer: &Peer) -> Result<(), Failure> {
-        let border = self.engine.border().map_err(|e| broken(&e))?;
-        border.standing(&crossing::party(&border, peer)).map_err(|denied| refusal(&denied))
-    }
-
-    /// Answers a question, and those that follow it in the same session.
-    async fn answer_all(self: &Arc<Self>, link: &NodeLink, mut method: String, mut body: Bytes) {
+        mut method: String,
+        mut body: Bytes,
+    ) {
         let mut stopping = self.stopping.subscribe();
         loop {
             calls::answer(self, link, &method, &body).await;
@@ -129,7 +80,7 @@ impl Shared {
         }
     }
 
-    async fn transfer(&self, link: &NodeLink, open: Open) -> Result<String, Failure> {
+    pub(super) async fn transfer(&self, link: &NodeLink, open: Open) -> Result<String, Failure> {
         let peer = link.peer().node.clone();
         if Root::is_own(&open.path) {
             let failure = Failure::new("unsafe-path", "that path is portway's own");
@@ -195,7 +146,7 @@ impl Shared {
         let class = match (files, &open.class) {
             (Some(files), _) => {
                 let files = Arc::clone(files);
-                crossing::class(&border, move || files.labels(&[], crosses))
+                crossing::class(&border, move || files.labels(crosses))
                     .await
                     .map_err(|e| broken(&e))?
             }
@@ -313,14 +264,19 @@ impl Shared {
         let peer = &link.peer().node;
         tracing::info!(transfer = %open.transfer_id, %peer, path = %open.path, "sending");
         let tree = Arc::clone(&self.root.tree);
-        let root = SourceRoot { tree, path: open.path.clone(), place: RelPath::root() };
+        let root = SourceRoot {
+            tree,
+            path: open.path.clone(),
+            place: RelPath::root(),
+            around: Around::default(),
+        };
         let files = Arc::new(SourceFiles::new(vec![root]));
         let (action, id) = (Action::Pull, open.transfer_id);
         let way = match self.enter(link, open, action, id, Some(&files)).await {
             Ok(way) => way,
             Err(failure) => return refuse(link, failure, false).await,
         };
-        files.guard(&way, Vec::new());
+        files.guard(&way);
         let (free_bytes, compress, class) = (0, Compress::Never, Some(way.class()));
         let accept = Accept { transfer_id: open.transfer_id, free_bytes, compress, class };
         send(link, Frame::Accept(accept)).await?;
@@ -402,7 +358,7 @@ async fn keep_time(meter: Arc<TransferMeter>, began: Instant) {
     }
 }
 
-fn broken(error: &Error) -> Failure {
+pub(super) fn broken(error: &Error) -> Failure {
     Failure::new(error.code, error.to_string())
 }
 
@@ -416,7 +372,11 @@ async fn send(link: &NodeLink, frame: Frame) -> Result<(), Failure> {
     link.send(frame.encode()).await.map_err(|e| Failure::new("link", e.to_string()))
 }
 
-async fn refuse<T>(link: &NodeLink, failure: Failure, retry: bool) -> Result<T, Failure> {
+pub(super) async fn refuse<T>(
+    link: &NodeLink,
+    failure: Failure,
+    retry: bool,
+) -> Result<T, Failure> {
     let Failure { code, detail } = failure.clone();
     send(link, Frame::Refuse { code, detail, retry }).await?;
     Err(failure)

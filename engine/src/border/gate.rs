@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::standing::{EXPIRED_RULE, Party};
 use super::way::Way;
 use crate::audit::{AuditLog, LogFolder, LogId, Place, Setup, Word};
 use crate::base::{Class, FileTime, RelPath, TransferId, human};
 use crate::config::{self, Config, Home};
 use crate::identity::{AuditKey, Identity, SpiffeId};
 use crate::policy::{
-    Action, Decider, Decision, Principal, REVOKED_RULE, Relabel, Request, RolesMark, Side,
-    Transport, Verdict,
+    Action, Decider, Decision, Principal, REVOKED_RULE, Request, RolesMark, Side, Transport,
+    Verdict,
 };
 
 /// How often is looked whether policy, roles or configuration have changed.
@@ -59,18 +60,6 @@ impl Denied {
 
 /// Codes of what is denied: of [`Denied::Policy`], [`Denied::Revoked`] and [`Denied::Expired`].
 pub const DENIALS: [&str; 3] = ["denied", "revoked", "expired"];
-
-/// The id of the rule that ends sessions whose certificates are over.
-const EXPIRED_RULE: &str = "expired-certificate";
-
-/// Somebody who takes part in a session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Party {
-    /// Who, as the certificate says.
-    pub id: SpiffeId,
-    /// The last second of the certificate, since 1970.
-    pub valid_until_s: u64,
-}
 
 /// What somebody wants to move, from where to where.
 #[derive(Debug, Clone)]
@@ -120,43 +109,28 @@ impl Ask {
     }
 }
 
-/// What to do about the roles that another node has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Follow {
-    /// They are newer: take them.
-    Take,
-    /// They are the same.
-    Same,
-    /// They are older.
-    Stay,
-    /// They have the version of those here and are others.
-    Fork,
-    /// Those here are not older, and signed by this node only.
-    Hidden,
-}
-
 /// The label of something, or that it has none.
 pub type Label = Option<Vec<u8>>;
 
 /// What guards a node's side of the border.
 pub struct Border {
     home: Home,
-    us: SpiffeId,
+    pub(super) us: SpiffeId,
     /// As it was renewed last.
-    identity: RwLock<Identity>,
-    decider: Decider,
-    looked: Mutex<Looked>,
+    pub(super) identity: RwLock<Identity>,
+    pub(super) decider: Decider,
+    pub(super) looked: Mutex<Looked>,
     /// Opened when something crosses first.
     log: Mutex<Option<Arc<AuditLog>>>,
 }
 
 /// What was there when it was looked last.
-struct Looked {
+pub(super) struct Looked {
     at: Instant,
     config: Config,
     stamps: Stamps,
     /// The roles, if the CA signed them.
-    roles: Option<RolesMark>,
+    pub(super) roles: Option<RolesMark>,
     /// How often labels were changed.
     relabelled: u64,
 }
@@ -190,69 +164,8 @@ impl Border {
         &self.us
     }
 
-    /// This node as it takes part in sessions that begin now.
-    pub fn ourselves(&self) -> Party {
-        Party { id: self.us.clone(), valid_until_s: self.identity().expires_at().as_secs() }
-    }
-
-    fn identity(&self) -> Identity {
-        self.identity.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Takes up this node's identity as it is now: another certificate is told to the audit log, if
-    /// there is one, as the word of its key for the log's. Blocks for the disk then.
-    ///
-    /// # Errors
-    /// The log cannot take it; it goes on with the older word, which stays valid.
-    pub fn renew(&self, identity: Identity) -> Result<(), Denied> {
-        {
-            let mut ours = self.identity.write().unwrap_or_else(PoisonError::into_inner);
-            if ours.chain() == identity.chain() {
-                return Ok(());
-            }
-            *ours = identity;
-        }
-        if !self.home.audit_dir().exists() {
-            return Ok(());
-        }
-        let failed = |e: &dyn std::fmt::Display| Denied::Audit(e.to_string());
-        let log = self.log()?;
-        let key = AuditKey::load_or_create(&self.home.identity_dir()).map_err(|e| failed(&e))?;
-        let attestation = self.identity().attest(key.public()).map_err(|e| failed(&e))?;
-        log.attest(now(), attestation).map(drop).map_err(|e| failed(&e))
-    }
-
-    /// Whether somebody may take part in sessions at all.
-    ///
-    /// # Errors
-    /// The identity is revoked, or the certificate is over.
-    pub fn standing(&self, party: &Party) -> Result<(), Denied> {
-        self.refresh();
-        match self.lapse(&[party]) {
-            Some((REVOKED_RULE, why)) => Err(Denied::Revoked(why)),
-            Some((_, why)) => Err(Denied::Expired(why)),
-            None => Ok(()),
-        }
-    }
-
-    /// Why some of these may not take part any more: the rule, and a reason.
-    fn lapse(&self, parties: &[&Party]) -> Option<(&'static str, String)> {
-        let now = u64::try_from(now().secs).unwrap_or(0);
-        if let Some(over) = parties.iter().find(|it| now > it.valid_until_s) {
-            return Some((EXPIRED_RULE, format!("the certificate of {} has expired", over.id)));
-        }
-        let who = parties.iter().map(|it| Principal::from(&it.id));
-        let revoked = self.decider.revoked(who)?;
-        Some((REVOKED_RULE, format!("{revoked} is revoked")))
-    }
-
-    /// Decides what `ask` asks: by policy and roles, and by who still stands behind it.
-    pub(super) fn judge(&self, ask: &Ask, request: &Request) -> Arc<Decision> {
-        let decision = self.decide(request);
-        match self.lapse(&[&ask.from, &ask.to]) {
-            None => decision,
-            Some((rule, why)) => Arc::new(decision.denied_by(rule, &why)),
-        }
+    pub(super) fn home(&self) -> &Home {
+        &self.home
     }
 
     /// The class of what has these labels, the highest of them; nothing without a label has the
@@ -309,33 +222,6 @@ impl Border {
         Err(Denied::of(&decision))
     }
 
-    /// Whether the class of a dataset here may be raised, `from` one `to` another; recorded either way.
-    ///
-    /// # Errors
-    /// It may not, or it cannot be recorded.
-    pub fn relabel(&self, path: &RelPath, from: &Class, to: &Class) -> Result<(), Denied> {
-        let us = self.us();
-        let ask = Ask {
-            transfer: TransferId(0),
-            who: us.clone(),
-            action: Action::Relabel,
-            path: path.clone(),
-            class: from.clone(),
-            from: self.ourselves(),
-            to: self.ourselves(),
-            link: Word::from(us.site.clone()),
-            transport: Transport::None,
-        };
-        let relabel = Some(Relabel { class: to.clone(), second: None });
-        let decision = self.decide(&Request { relabel, ..ask.request() });
-        let log = self.log()?;
-        super::ledger::decided(&log, &ask, &decision)?;
-        match decision.verdict {
-            Verdict::Granted => Ok(()),
-            Verdict::Denied => Err(Denied::of(&decision)),
-        }
-    }
-
     /// The way for one session of a transfer. What crosses is recorded first. Blocks for the disk.
     ///
     /// # Errors
@@ -345,7 +231,7 @@ impl Border {
     }
 
     /// Decides by policy and roles as they are now.
-    fn decide(&self, request: &Request) -> Arc<Decision> {
+    pub(super) fn decide(&self, request: &Request) -> Arc<Decision> {
         self.refresh();
         self.decider.decide(request, now().secs)
     }
@@ -366,38 +252,13 @@ impl Border {
         note.write_all(b".")
     }
 
-    /// The roles here, if the CA signed them: what other nodes are told.
-    pub fn roles(&self) -> Option<RolesMark> {
-        self.refresh();
-        self.looked.lock().unwrap_or_else(PoisonError::into_inner).roles
-    }
-
-    /// The version of the roles that count here; 0 where nothing was ever granted.
-    pub fn roles_version(&self) -> u64 {
-        self.refresh();
-        self.decider.version().map_or(0, |(_, version)| version)
-    }
-
-    /// What to do about the roles of another node.
-    pub fn follows(&self, theirs: RolesMark) -> Follow {
-        let ours = self.roles();
-        let version = self.roles_version();
-        match ours {
-            _ if theirs.version > version => Follow::Take,
-            Some(ours) if ours == theirs => Follow::Same,
-            Some(ours) if ours.version == theirs.version => Follow::Fork,
-            None if version > 0 => Follow::Hidden,
-            _ => Follow::Stay,
-        }
-    }
-
     /// Takes up at once what changed.
     pub fn look_again(&self) {
         self.refresh_after(Duration::ZERO);
     }
 
     /// Takes up changes of the files that decisions come from.
-    fn refresh(&self) {
+    pub(super) fn refresh(&self) {
         self.refresh_after(LOOK);
     }
 

@@ -10,11 +10,15 @@
 
 mod gate;
 mod ledger;
+mod lowering;
+mod standing;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod way;
 
-pub use gate::{Ask, Border, DENIALS, Denied, Follow, Label, Party};
+pub use gate::{Ask, Border, DENIALS, Denied, Label};
+pub use lowering::{PROPOSAL_TTL_S, PROPOSALS_MAX, Proposal, ProposalError};
+pub use standing::{Follow, Party};
 pub use way::{SendError, Way};

@@ -47,6 +47,11 @@ impl Home {
         self.policy_dir().join("roles.bundle")
     }
 
+    /// The directory of proposals to lower a class.
+    pub fn lowering_dir(&self) -> PathBuf {
+        self.policy_dir().join("lowering")
+    }
+
     fn seen_file(&self) -> PathBuf {
         self.state_dir().join("policy.seen")
     }

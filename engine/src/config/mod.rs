@@ -26,7 +26,7 @@ pub use fields::{
     BorderSection, ENTRY_FIELDS, FIELDS, Field, IdentitySection, Limits, NodeSection, PORT_DEFAULT,
     QuicSection, RdmaSection, RetrySection, ServeSection, Settings, StorageSection,
 };
-pub use home::{Home, HomeError, ServeRecord};
+pub use home::{Home, HomeError, ServeRecord, write_private};
 pub use load::{Config, Origin};
 pub use mistake::{ConfigError, Mistake, Place};
 pub use ports::{ParsePortNameError, PortName};

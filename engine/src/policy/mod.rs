@@ -42,7 +42,7 @@ pub use load::{
 };
 pub use request::{Kind, PATH_BYTES_MAX, Relabel, Request, RequestError, Side, Subject};
 pub use roles::{ChangeError, GRANTS_MAX, Grant, REVOKED_MAX, Role, Roles, SucceedError};
-pub use rules::REVOKED_RULE;
+pub use rules::{REVOKED_RULE, TWO_IDENTITIES_RULE};
 pub use words::{
     Action, ParsePrincipalError, PolicyVersion, Principal, REASON_BYTES_MAX, Reason, Transport,
     Verdict, WHO_BYTES_MAX,

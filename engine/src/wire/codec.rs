@@ -12,7 +12,7 @@ use super::frame::{
 use super::messages::{
     AcceptMsg, Body, CallMsg, ENTRIES_TAG, ENTRY_TAG, EntriesEndMsg, EntriesMsg, FailedMsg,
     HELLO_TAG, HelloMsg, Msg, NumbersMsg, OfferMsg, OpenMsg, PORT_TAG, PublishedMsg, RefuseMsg,
-    ReplyMsg, RestartMsg, RolesMsg, SettledMsg, WantMsg,
+    ReplyMsg, RestartMsg, SettledMsg, WantMsg,
 };
 use super::port::{NO_RAILS_BYTES_MAX, PORTS_MAX, Port};
 use crate::base::limits::{CHUNK_BYTES_MAX, ENTRIES_PER_FRAME_MAX, OBJECT_BYTES_MAX};
@@ -212,20 +212,6 @@ fn digest(field: &'static str, raw: &[u8]) -> Result<Digest, DecodeError> {
 fn transfer_id(raw: &[u8]) -> Result<TransferId, DecodeError> {
     let raw = raw.try_into().map_err(|_| DecodeError::Field { field: "transfer id" })?;
     Ok(TransferId(u128::from_be_bytes(raw)))
-}
-
-impl From<RolesMark> for RolesMsg {
-    fn from(mark: RolesMark) -> Self {
-        Self { version: mark.version, digest: mark.digest.0.to_vec().into() }
-    }
-}
-
-impl TryFrom<RolesMsg> for RolesMark {
-    type Error = DecodeError;
-
-    fn try_from(msg: RolesMsg) -> Result<Self, DecodeError> {
-        Ok(Self { version: msg.version, digest: digest("roles", &msg.digest)? })
-    }
 }
 
 fn hello(msg: HelloMsg) -> Result<Hello, DecodeError> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::sync::Arc;
 
-use super::{SourceFiles, SourceRoot};
+use super::{Around, SourceFiles, SourceRoot, noted};
 use crate::base::RelPath;
 use crate::border::Label;
 use crate::runtime::OWN_DIR;
@@ -12,15 +12,24 @@ use crate::storage::{Kind, Walk, WalkItem};
 
 impl SourceFiles {
     /// The labels that count for the sources: of each file its own and those of the directories above
-    /// it up to the top of its tree, `None` for a file without any. `above` are the labels of the
-    /// directories above the tops. Without `deep`, files below the sources are not looked at.
+    /// it, and of snapshots that were published there, `None` for a file without any. Without `deep`,
+    /// what is below the sources is not looked at.
     ///
     /// # Errors
     /// A label cannot be read: nothing is known of the class then.
-    pub fn labels(&self, above: &[Vec<u8>], deep: bool) -> io::Result<BTreeSet<Label>> {
-        let mut found: BTreeSet<Label> = above.iter().cloned().map(Some).collect();
+    pub fn labels(&self, deep: bool) -> io::Result<BTreeSet<Label>> {
+        let mut found = BTreeSet::new();
         for root in &self.roots {
-            let covered = !above.is_empty() | labels_down_to(root, &mut found)?;
+            let Around { above, base } = &root.around;
+            found.extend(above.iter().cloned().map(Some));
+            let (tree, path) =
+                base.as_ref().map_or((&root.tree, &root.path), |(tree, path)| (tree, path));
+            let covered = !above.is_empty()
+                | labels_down_to(root, &mut found)?
+                | noted::down_to(&**tree, path, &mut found)?;
+            if deep {
+                noted::below(&**tree, path, &mut found)?;
+            }
             if deep && root.tree.meta(&root.path)?.kind == Kind::Dir {
                 labels_below(root, covered, &mut found)?;
             } else if !covered {
@@ -49,7 +58,7 @@ fn labels_down_to(root: &SourceRoot, found: &mut BTreeSet<Label>) -> io::Result<
     Ok(covered)
 }
 
-fn is_absent(error: &io::Error) -> bool {
+pub(super) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 

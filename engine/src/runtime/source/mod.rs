@@ -1,7 +1,9 @@
 //! The source's files: scanning, reading, cutting and digesting, each byte once.
 
 mod labels;
+mod noted;
 mod object;
+mod root;
 mod scan;
 
 use std::collections::{BTreeSet, HashMap};
@@ -19,19 +21,10 @@ use crate::runtime::effort::Effort;
 use crate::storage::{File, Kind, Meta, Tree};
 use crate::wire::Piece;
 
+pub use root::{Around, SourceRoot};
+
 use object::ObjectReader;
 use scan::Scan;
-
-/// One source of a transfer: a file or directory, and where it lies in the snapshot.
-#[derive(Clone)]
-pub struct SourceRoot {
-    /// The tree that it is in.
-    pub tree: Arc<dyn Tree>,
-    /// Where in the tree.
-    pub path: RelPath,
-    /// Where in the snapshot; the root if the snapshot is this one source.
-    pub place: RelPath,
-}
 
 /// Something about an entry that is not moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,12 +94,10 @@ impl SourceFiles {
     }
 
     /// Tells `way` of the label of each file that is read, and of all of them whenever labels are
-    /// changed; once. `above` are the labels above the sources.
-    pub fn guard(self: &Arc<Self>, way: &Arc<Way>, above: Vec<Vec<u8>>) {
+    /// changed; once.
+    pub fn guard(self: &Arc<Self>, way: &Arc<Way>) {
         let (files, deep) = (Arc::downgrade(self), way.crosses());
-        way.watch(move || {
-            files.upgrade().map_or(Ok(BTreeSet::new()), |it| it.labels(&above, deep))
-        });
+        way.watch(move || files.upgrade().map_or(Ok(BTreeSet::new()), |it| it.labels(deep)));
         let _ = self.way.set(Arc::clone(way));
     }
 

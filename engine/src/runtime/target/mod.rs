@@ -34,7 +34,7 @@ use crate::storage::{self, Tree};
 use check::OldManifest;
 use staged::Staged;
 
-pub use label::KeptLabel;
+pub use label::{KeptLabel, noted_class};
 pub use publish::{clean_up, index_published, recover_all};
 
 /// Defects that can be planted to prove that the tests notice them. All off in real use.
