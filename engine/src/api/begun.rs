@@ -6,7 +6,6 @@ use super::connect::NodeLink;
 use super::crossing::{self, refusal};
 use super::server::Shared;
 use super::serving::{broken, refuse};
-use crate::border::Follow;
 use crate::policy::{Kind, RolesMark};
 use crate::protocol::Failure;
 use crate::transport::rdma::Ports;
@@ -56,7 +55,8 @@ impl Shared {
         if peer.kind == Kind::Workload || self.is_own(peer) {
             return;
         }
-        if border.follows(theirs) != Follow::Stay {
+        // Only for what is newer: greetings for anything else would answer each other for ever.
+        if self.engine.hears(&border, theirs, peer.node.as_str()) {
             let (engine, node) = (self.engine.clone(), peer.node.clone());
             tokio::spawn(async move { engine.ask_for_roles(&node).await });
         }

@@ -125,6 +125,10 @@ impl Engine {
         }
         let local = |e: Error| Failure::new(e.code, e.message);
         let path = local_path(&proposal.path);
+        if canonical(&path).map_err(local)? != path {
+            let detail = format!("{} is a link now", path.display());
+            return Err(Failure::new("no-proposal", detail));
+        }
         let now = self.class_of(&path).map_err(local)?;
         if now != proposal.from {
             let detail =

@@ -33,23 +33,31 @@ impl Engine {
         (endpoints, expect, label): (&[Endpoint], Expect, &str),
     ) {
         let (Some(theirs), Ok(border)) = (session.roles, self.border()) else { return };
-        match border.follows(theirs) {
-            Follow::Stay => {}
+        if !self.hears(&border, theirs, label) {
+            return;
+        }
+        match self.fetch(&border, (endpoints, expect, label)).await {
+            Ok(version) => {
+                tracing::info!(version, from = label, "newer roles are taken");
+                self.note(Topic::Roles, None);
+            }
+            Err(error) => {
+                let text = format!("newer roles of {label} cannot be taken: {error}");
+                self.note(Topic::Roles, Some(&text));
+            }
+        }
+    }
+
+    /// Whether roles that a peer told of are to be taken; what is wrong with them is noted.
+    pub(super) fn hears(&self, border: &Border, theirs: RolesMark, label: &str) -> bool {
+        let follow = border.follows(theirs);
+        match follow {
+            Follow::Stay | Follow::Take => {}
             Follow::Same => self.note(Topic::Roles, None),
             Follow::Fork => self.note(Topic::Roles, Some(&fork(label, theirs))),
             Follow::Hidden => self.note(Topic::Roles, Some(&hidden(label, theirs))),
-            Follow::Take => match self.fetch(&border, (endpoints, expect, label)).await {
-                Ok(version) => {
-                    tracing::info!(version, from = label, "newer roles are taken");
-                    self.note(Topic::Roles, None);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, from = label, "newer roles cannot be taken");
-                    let text = format!("newer roles of {label} cannot be taken: {error}");
-                    self.note(Topic::Roles, Some(&text));
-                }
-            },
         }
+        follow == Follow::Take
     }
 
     /// Fetches the bundle in a session of its own, and takes it.

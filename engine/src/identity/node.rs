@@ -172,7 +172,7 @@ impl Identity {
                 IdentityError::Missing { folder }
             });
         }
-        let with = |key: &str| Self::read(&folder.join("ca.pem"), &cert, &folder.join(key), 0o077);
+        let with = |key: &str| Self::load_with(&folder, key);
         for _ in 0..RENEWED_MEANWHILE_MAX {
             match with("node.key") {
                 Err(IdentityError::Key(_)) => {}
@@ -184,6 +184,12 @@ impl Identity {
             }
         }
         with("node.key")
+    }
+
+    /// Reads the identity in `folder` with the key in the file `key` of it.
+    pub(super) fn load_with(folder: &Path, key: &str) -> Result<Self, IdentityError> {
+        let file = |name: &str| folder.join(name);
+        Self::read(&file("ca.pem"), &file("node.pem"), &file(key), 0o077)
     }
 
     /// Reads an identity of an existing PKI from PEM files: the CA certificates to trust, this

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Whoever reads between the last two steps, or after a crash there, finds a certificate that is not
-//! for `node.key` and takes `node.key.next` ([`Identity::load`]).
+//! for `node.key` and takes `node.key.next` ([`Identity::load`]); the next renewal first puts it in place.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -114,10 +114,18 @@ impl Renewal {
 
 /// Makes a fresh key, durable before it is asked a certificate for, and the request.
 pub(super) fn fresh_key(folder: &Path) -> Result<(KeyPair, Vec<u8>), RenewError> {
+    settle(folder)?;
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(RenewError::Make)?;
     files::write(&folder.join(NEXT_KEY), key.serialize_pem().as_bytes(), MODE_PRIVATE)?;
     let request = request(&key).map_err(RenewError::Make)?;
     Ok((key, request))
+}
+
+/// Puts the key in its place whose certificate is in place: a crash came between.
+fn settle(folder: &Path) -> Result<(), FileError> {
+    let crashed = matches!(Identity::load_with(folder, "node.key"), Err(IdentityError::Key(_)))
+        && Identity::load_with(folder, NEXT_KEY).is_ok();
+    if crashed { files::rename(&folder.join(NEXT_KEY), &folder.join("node.key")) } else { Ok(()) }
 }
 
 /// A request for a certificate of this key, which names nobody.
