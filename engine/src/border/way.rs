@@ -55,6 +55,10 @@ impl Way {
         border.would(&ask)?;
         let request = ask.request();
         let decision = border.judge(&ask, &request);
+        if decision.verdict == Verdict::Denied {
+            // A certificate ended just now.
+            return Err(Denied::of(&decision));
+        }
         let ledger =
             if ask.crosses() { Some(Ledger::open(border.log()?, &ask, &decision)?) } else { None };
         let (denied, labels, relabelled) = (None, None, border.relabelled());

@@ -197,8 +197,8 @@ impl Invites {
     /// `name`. `addresses` are where this node listens, as `host:port`, at most
     /// [`super::ADDRESSES_MAX`].
     ///
-    /// A name may be invited again, so that a lost node can be replaced under its name; the lost
-    /// node's certificate stays valid until it expires.
+    /// A name may be invited again, so that a lost node can be replaced under its name; whoever has
+    /// the lost node's key keeps a certificate, and can renew it, until the identity is revoked.
     ///
     /// # Errors
     /// The name is this node's own, an address or the time is out of bounds, too many invitations
