@@ -60,7 +60,7 @@ fn a_crash_in_the_middle_of_a_renewal_leaves_the_old_or_the_new_certificate() {
     let new = renewal.finish(&chain, half).unwrap();
     // After it is, and before the key is.
     std::fs::rename(folder.join("node.key"), folder.join("node.key.next")).unwrap();
-    files::write(&folder.join("node.key"), &old_key, 0o600).unwrap();
+    crate::identity::files::write(&folder.join("node.key"), &old_key, 0o600).unwrap();
     assert_eq!(Identity::load(home.path()).unwrap().chain(), new.chain());
     // The next renewal begins from there.
     let later = new.renews_at();
