@@ -3,6 +3,7 @@
 #![expect(clippy::doc_markdown, reason = "these doc comments are the help text")]
 
 mod border;
+mod member;
 mod policy;
 
 use std::ffi::OsString;
@@ -12,10 +13,11 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use portway::base::{NodeName, ParseRateError, Rate, SiteName, Tier};
+use portway::base::{NodeName, ParseRateError, Rate, Tier};
 use portway::config::Endpoint;
 
 pub(crate) use self::border::{Audit, AuditCommand, AuditFormat, Label};
+pub(crate) use self::member::{Invite, Join, Member};
 use self::policy::ROLES;
 pub(crate) use self::policy::{Explain, Grant, Policy, PolicyCommand, Revoke};
 
@@ -93,11 +95,11 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     /// Make this machine the first node of a new trust domain
     Init(Member),
-    /// Admit one more node: print its one-time token, valid for an hour
+    /// Admit one more node or workload: print its one-time token, valid for an hour
     ///
     /// Asks the `serve` of this home, which must be running.
-    Invite(Member),
-    /// Become a node by a token: the key is made here and its certificate signed there
+    Invite(Invite),
+    /// Become a node or a workload by a token: the key is made here and its certificate signed there
     Join(Join),
     /// Serve a directory to the other nodes, until SIGINT or SIGTERM
     Serve(Serve),
@@ -147,27 +149,6 @@ pub(crate) enum Command {
     Completions(Completions),
     /// Print the version, and what this build can use
     Version,
-}
-
-/// Who a new node is.
-#[derive(Debug, Args)]
-pub(crate) struct Member {
-    /// The node's name: a-z, 0-9, '-', '_', '.'
-    #[arg(long, value_name = "NAME")]
-    pub(crate) name: NodeName,
-    /// Its site: nodes that share a private fabric
-    #[arg(long, value_name = "SITE")]
-    pub(crate) site: SiteName,
-    /// The site's side of the border
-    #[arg(long, value_name = "TIER", value_parser = tier())]
-    pub(crate) tier: Tier,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Join {
-    /// What `portway invite` printed; - reads it from standard input
-    #[arg(value_name = "TOKEN")]
-    pub(crate) token: String,
 }
 
 #[derive(Debug, Args)]

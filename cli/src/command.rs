@@ -57,7 +57,7 @@ pub(crate) async fn run(cli: Cli, out: &Out) -> Result<Exit, Error> {
         Command::Doctor(args) => doctor::run(&context, &args).await,
         Command::Nodes(args) => nodes::run(&context, args),
         Command::Limit(args) => limit::run(&context, args),
-        Command::Label(args) => label::run(&context, &args),
+        Command::Label(args) => label::run(&context, &args).await,
         Command::Audit(args) => audit::run(&context, &args),
         Command::Policy(args) => policy::run(&context, args),
         Command::Grant(args) => grant::grant(&context, args),

@@ -137,3 +137,61 @@ fn a_first_transfer_between_two_nodes_and_back() {
     assert_eq!((last["event"].as_str(), last["exit"].as_u64()), (Some("error"), Some(5)));
     assert_eq!(waiting.0.wait().expect("ended").code(), Some(5));
 }
+
+#[test]
+fn a_workload_reads_what_it_was_granted_and_is_the_second_to_lower_a_class() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| dir.path().join(name);
+    let path = |name: &str| at(name).to_string_lossy().into_owned();
+    let (onprem, job) = (at("h1"), at("h2"));
+    std::fs::create_dir_all(at("root/open")).expect("made");
+    std::fs::write(at("root/open/tokens"), "tokens").expect("written");
+    run(&onprem, &["init", "--name", "onprem", "--site", "dc", "--tier", "private"], 0);
+    let mut serve = portway(&onprem, &["serve", "--root", &path("root"), "--json", "--quiet"]);
+    serve.args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped());
+    let mut serve = Running(serve.spawn().expect("serve starts"));
+    let mut said = BufReader::new(serve.0.stdout.take().expect("piped")).lines();
+    said.next().expect("a line").expect("listening");
+
+    run(&onprem, &["invite", "--site", "dc", "--tier", "private"], 2);
+    let invite = ["invite", "--workload", "train", "--site", "dc", "--tier", "private", "--json"];
+    let invited = events(&run(&onprem, &invite, 0));
+    assert_eq!(invited[0]["kind"], "workload");
+    let joined = ["join", "--json", invited[0]["token"].as_str().expect("a token")];
+    let joined = events(&run(&job, &joined, 0));
+    assert_eq!((&joined[0]["node"], &joined[0]["kind"]), (&"train".into(), &"workload".into()));
+    run(&job, &["serve", "--root", &path("root"), "--listen", "127.0.0.1:0"], 2);
+    run(&job, &["ls", "onprem:open"], 4);
+    let granted = |arguments: &[&str]| {
+        run(&onprem, &[&["grant"], arguments].concat(), 0);
+        // Longer than a node takes to see it.
+        std::thread::sleep(std::time::Duration::from_millis(400));
+    };
+    granted(&["dc/workload/train", "reader", "--dataset", "open"]);
+    run(&job, &["pull", "onprem:open", &path("got")], 0);
+    assert_eq!(std::fs::read(at("got/tokens")).expect("arrived"), b"tokens");
+    run(&job, &["push", &path("got"), "onprem:open/more"], 4);
+
+    let set = path("root/open");
+    run(&onprem, &["label", &set, "--class", "restricted"], 0);
+    run(&onprem, &["label", &set, "--class", "public"], 4);
+    let proposed = ["label", &set, "--class", "public", "--lower", "--json"];
+    let proposed = events(&run(&onprem, &proposed, 0));
+    let id = proposed[0]["id"].as_str().expect("an id");
+    let approve = ["label", &set, "--class", "public", "--approve", id, "--at", "onprem", "--json"];
+    run(&job, &approve, 4);
+    granted(&["dc/workload/train", "steward"]);
+    granted(&["dc/node/onprem", "steward"]);
+    let lowered = events(&run(&job, &approve, 0));
+    assert_eq!((&lowered[0]["class"], &lowered[0]["labelled"]), (&"public".into(), &2.into()));
+    let class = events(&run(&onprem, &["label", &set, "--json"], 0));
+    assert_eq!(class[0]["class"], "public");
+    let status = events(&run(&onprem, &["status", "--json"], 0));
+    assert_eq!(status[0]["roles"], 3);
+    assert!(status[0]["valid_until_s"].as_u64().expect("a time") > 1_780_272_000);
+    run(&onprem, &["revoke", "dc/workload/train"], 0);
+    std::thread::sleep(std::time::Duration::from_millis(400));
+    let refused = run(&job, &["ls", "onprem:open"], 4);
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(words.contains("is revoked") && words.contains("hint:"), "{words}");
+}

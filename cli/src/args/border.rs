@@ -3,16 +3,25 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use portway::base::{Class, utc};
+use portway::base::{Class, TransferId, utc};
 
 #[derive(Debug, Args)]
 pub(crate) struct Label {
-    /// A file or directory of this machine
+    /// A file or directory of this machine; with --approve, of the node
     #[arg(value_name = "PATH")]
     pub(crate) path: PathBuf,
-    /// The class that it gets; never a lower one than it has
+    /// The class that it gets; without --lower or --approve never a lower one than it has
     #[arg(long, value_name = "CLASS")]
     pub(crate) class: Option<Class>,
+    /// Propose a lower class: another identity has to approve it within a day
+    #[arg(long, requires = "class", conflicts_with = "approve")]
+    pub(crate) lower: bool,
+    /// Approve, as another identity, what a node proposed, by the name that --lower printed
+    #[arg(long, value_name = "ID", requires_all = ["class", "at"])]
+    pub(crate) approve: Option<TransferId>,
+    /// The node that proposed it
+    #[arg(long, value_name = "NODE", requires = "approve")]
+    pub(crate) at: Option<String>,
 }
 
 #[derive(Debug, Args)]

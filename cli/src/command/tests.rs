@@ -116,9 +116,14 @@ fn a_status_shows_running_and_ended_transfers() {
         index_chunks: 20_000,
         leases_out: (3, 64),
         disk_free_bytes: 100_000_000_000,
+        valid_until_s: 1_780_272_000,
+        roles: 4,
+        problems: vec!["the certificate is not renewed: x\x1b".to_owned()],
     };
     assert_snapshot!(status::text(&status), @r"
 cloud: portway 0.1.0, up 3 min 05 s, 20,000 chunks in the index, 3 of 64 leases out, 100 GB free
+certificate valid until 2026-06-01T00:00:00Z, roles of version 4
+warning: the certificate is not renewed: x\x1b
 running  push cloud models/step-100 (0123456789abcdef0123456789abcdef)
           42 %  1.20 GB of 2.85 GB  300 MB/s  3 s left  12/2,040 files  deduplicated 25 %  resumed 25 %  quic
 ended    push cloud models/step-100 (0123456789abcdef0123456789abcdef)
@@ -152,6 +157,9 @@ fn a_status_shows_each_rail_below_its_transfer() {
         index_chunks: 1,
         leases_out: (0, 64),
         disk_free_bytes: 1,
+        valid_until_s: 0,
+        roles: 0,
+        problems: Vec::new(),
     };
     assert_snapshot!(status::text(&status), @r"
 b: portway 0.1.0, up 0.00 s, 1 chunks in the index, 0 of 64 leases out, 1 B free

@@ -34,9 +34,9 @@ pub(crate) enum Event<'a> {
     /// A node was made.
     Initialised { node: &'a str, site: &'a str, tier: &'a str, identity: &'a str },
     /// A token.
-    Invitation { name: &'a str, site: &'a str, tier: &'a str, token: &'a str },
-    /// This machine became a node.
-    Joined { node: &'a str, site: &'a str, tier: &'a str, peer: &'a str },
+    Invitation { name: &'a str, kind: &'static str, site: &'a str, tier: &'a str, token: &'a str },
+    /// This home became a node or a workload.
+    Joined { node: &'a str, kind: &'static str, site: &'a str, tier: &'a str, peer: &'a str },
     /// An older checkpoint was removed at the node.
     Removed { name: &'a str },
     /// A complete checkpoint.
@@ -59,6 +59,8 @@ pub(crate) enum Event<'a> {
     Link { name: &'a str, sites: [&'a str; 2], rate_bps: u64, limit_bps: Option<u64> },
     /// The class of something here, and how many files and directories got its label.
     Label { path: &'a str, class: &'a str, labelled: u64 },
+    /// A lower class is proposed, and waits for a second identity.
+    Proposal { id: &'a str, path: &'a str, class: &'a str },
     /// The audit log is whole.
     AuditVerified { node: &'a str, log: &'a str, records: u64, root: &'a str },
     /// A policy is without mistakes.

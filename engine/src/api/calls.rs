@@ -11,14 +11,16 @@ use super::engine::{Engine, clock_ms, unix_now};
 use super::reachable::reachable;
 use super::server::{Shared, blocking};
 use super::{
-    Error, Exit, ListEntry, NodeAddress, Remote, VerifyReport, checkpoints, giving, verify,
+    Error, Exit, ListEntry, NodeAddress, Remote, VerifyReport, checkpoints, crossing, giving,
+    lowering, roles, verify,
 };
+pub(super) use crate::base::hex::{hex, unhex};
 use crate::base::limits::FRAME_BYTES_MAX;
 use crate::base::{NodeName, RelPath, SiteName, Tier, human};
 use crate::border::Sight;
 use crate::identity::INVITE_TTL_S;
 use crate::metrics::NodeStatus;
-use crate::policy::Action;
+use crate::policy::{self, Action};
 use crate::protocol::Failure;
 use crate::runtime::labels::sees;
 use crate::runtime::root::Root;
@@ -37,6 +39,9 @@ pub(super) struct InviteRequest {
     pub(super) name: NodeName,
     pub(super) site: SiteName,
     pub(super) tier: Tier,
+    /// Whether it is for a workload, not a node.
+    #[serde(default)]
+    pub(super) workload: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -92,22 +97,6 @@ pub(super) struct Pong {
 
 #[derive(Serialize, Deserialize)]
 struct Empty {}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
-}
-
-pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.bytes().all(|c| c.is_ascii_hexdigit()) {
-        return None;
-    }
-    let pairs = text.as_bytes().chunks_exact(2);
-    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
-}
 
 impl Engine {
     /// What is at a path of a node.
@@ -165,6 +154,7 @@ async fn may_ask(
     method: &str,
     body: &[u8],
 ) -> Result<(), Failure> {
+    shared.standing(peer)?;
     let action = match method {
         "list" | "latest" => Action::List,
         "verify" => Action::Verify,
@@ -188,14 +178,21 @@ pub(super) async fn answer(shared: &Arc<Shared>, link: &impl Link, method: &str,
         ("join", Some(key)) => join(shared, key, body).await,
         (_, Some(_)) | ("join", None) => Err(Failure::new("not-allowed", "not with this identity")),
         ("ping", _) => json(&Pong { program: PROGRAM.to_owned(), clock_ms: clock_ms() }),
+        // What a workload may know is what its roles say, of datasets.
+        ("status", _) if link.peer().kind == policy::Kind::Workload => {
+            Err(Failure::new("not-allowed", "only nodes may ask for transfers of a node"))
+        }
         ("status", _) => json(&shared.status()),
         ("list", _) => list(shared, link.peer(), body).await,
         ("verify", _) => remote_verify(shared, body).await,
+        ("roles", _) => roles::roles(shared).await,
+        ("relabel", _) => lowering::relabel(shared, link, body).await,
+        ("renew", None) => renew(shared, link.peer(), body).await,
         ("file", _) => giving::file(shared, link.peer(), body).await,
         ("read", _) => return giving::read(shared, link, body).await,
         ("latest", _) => checkpoints::latest(shared, link.peer(), body).await,
         ("retain", _) => checkpoints::retain(shared, link.peer(), body).await,
-        ("invite", _) if link.peer().node == shared.node => invite(shared, body).await,
+        ("invite", _) if shared.is_own(link.peer()) => invite(shared, body).await,
         ("invite", _) => Err(Failure::new("not-allowed", "only the node itself may invite others")),
         _ => Err(Failure::new("unknown-method", "this node does not know that question")),
     };
@@ -258,9 +255,10 @@ async fn invite(shared: &Arc<Shared>, body: &[u8]) -> Answer {
     };
     let addresses = reachable(shared.listen);
     let token = off_thread(move || {
-        let InviteRequest { name, site, tier } = request;
+        let InviteRequest { name, site, tier, workload } = request;
+        let kind = if workload { policy::Kind::Workload } else { policy::Kind::Node };
         invites
-            .create(name, site, tier, INVITE_TTL_S, &addresses, unix_now())
+            .create((name, kind), (site, tier), INVITE_TTL_S, &addresses, unix_now())
             .map_err(|e| Failure::new("invite", e.to_string()))
     });
     json(&InviteReply { token: token.await?.reveal() })
@@ -276,6 +274,25 @@ async fn join(shared: &Arc<Shared>, key: [u8; 32], body: &[u8]) -> Answer {
     let chain_pem = off_thread(move || {
         invites
             .redeem(&key, &request, unix_now())
+            .map_err(|e| Failure::new("not-allowed", e.to_string()))
+    });
+    json(&JoinReply { chain_pem: chain_pem.await? })
+}
+
+/// Signs another certificate for who asks.
+async fn renew(shared: &Arc<Shared>, peer: &Peer, body: &[u8]) -> Answer {
+    let request: JoinRequest = asked(body)?;
+    let request =
+        request.der().ok_or_else(|| Failure::new("protocol", "not a certificate request"))?;
+    let Some(invites) = shared.invites.clone() else {
+        return Err(Failure::new("no-ca", "this node has no CA"));
+    };
+    let border = shared.engine.border().map_err(|e| Failure::new(e.code, e.to_string()))?;
+    let id = crossing::party(&border, peer).id;
+    tracing::info!(%id, "a certificate is renewed");
+    let chain_pem = off_thread(move || {
+        invites
+            .renew(&id, &request, unix_now())
             .map_err(|e| Failure::new("not-allowed", e.to_string()))
     });
     json(&JoinReply { chain_pem: chain_pem.await? })

@@ -152,7 +152,7 @@ pub(super) async fn retain(shared: &Arc<Shared>, peer: &Peer, body: &[u8]) -> An
     let retained = off_thread(move || snapshots::retain(&root, &dir, &source, keep)).await?;
     let snapshots::Retained { removed, in_use } = retained;
     if !removed.is_empty() {
-        tracing::info!(peer = %peer.node, ?removed, "older checkpoints were removed");
+        tracing::info!(peer = %peer.called(), ?removed, "older checkpoints were removed");
     }
     json(&RetainReply { removed, in_use })
 }

@@ -9,13 +9,13 @@ use super::engine::Engine;
 use super::{Error, Exit};
 use crate::audit::{Ending, Word};
 use crate::base::{Class, Digest, RelPath, TransferId};
-use crate::border::{Ask, Border, Denied, Label, Sight, Way};
+use crate::border::{Ask, Border, DENIALS, Denied, Label, Party, Sight, Way};
 use crate::identity::SpiffeId;
 use crate::policy::{Action, Transport};
 use crate::protocol::{Failure, Stop};
 use crate::runtime::drive::Lost;
-use crate::runtime::source::{SourceFiles, SourceRoot};
-use crate::runtime::target::{KeptLabel, TargetStore};
+use crate::runtime::source::{Around, SourceFiles, SourceRoot};
+use crate::runtime::target::{KeptLabel, TargetStore, noted_class};
 use crate::storage::{Tree, exists};
 use crate::transport::{Link, Peer};
 
@@ -45,22 +45,22 @@ impl Engine {
         (peer, transport): (&Peer, Transport),
         wanted: Wanted<'_>,
     ) -> Ask {
-        let us = border.us().clone();
-        let peer = spiffe_of(&us, peer);
+        let us = border.ourselves();
+        let peer = party(border, peer);
         let (from, to) = if wanted.outward { (&us, &peer) } else { (&peer, &us) };
-        let between = self.0.config.link_between(&from.site, &to.site);
-        let unnamed = if from.site == to.site { "site" } else { "internet" };
+        let between = self.0.config.link_between(&from.id.site, &to.id.site);
+        let unnamed = if from.id.site == to.id.site { "site" } else { "internet" };
         let name = between.map_or(unnamed, |(name, _)| name).parse();
         Ask {
             transfer: wanted.transfer,
-            who: if wanted.ours { us.clone() } else { peer.clone() },
+            who: if wanted.ours { us.id.clone() } else { peer.id.clone() },
             action: wanted.action,
             path: wanted.path.clone(),
             class: wanted.class,
             from: from.clone(),
             to: to.clone(),
             // The name of a link may be longer than a word of the log.
-            link: name.unwrap_or_else(|_| Word::from(to.site.clone())),
+            link: name.unwrap_or_else(|_| Word::from(to.id.site.clone())),
             transport,
         }
     }
@@ -74,11 +74,15 @@ impl Engine {
         (tree, path): (&Arc<dyn Tree>, &RelPath),
     ) -> Result<(), Failure> {
         let border = self.border().map_err(|e| Failure::new(e.code, e.to_string()))?;
-        let root =
-            SourceRoot { tree: Arc::clone(tree), path: path.clone(), place: RelPath::root() };
+        let root = SourceRoot {
+            tree: Arc::clone(tree),
+            path: path.clone(),
+            place: RelPath::root(),
+            around: Around::default(),
+        };
         let all =
             action == Action::Verify && peer.site != border.us().site && exists(&**tree, path);
-        let labels = SourceFiles::new(vec![root]).labels(&[], all);
+        let labels = SourceFiles::new(vec![root]).labels(all);
         let labels = labels.map_err(|e| crate::runtime::fatal("look at", path, &e))?;
         let class = border.class(labels).map_err(|denied| refusal(&denied))?;
         let outward = action != Action::Push;
@@ -103,9 +107,13 @@ impl Engine {
         (tree, path): (&Arc<dyn Tree>, &RelPath),
     ) -> Result<Way, Failure> {
         let border = self.border().map_err(|e| Failure::new(e.code, e.to_string()))?;
-        let root =
-            SourceRoot { tree: Arc::clone(tree), path: path.clone(), place: RelPath::root() };
-        let labels = SourceFiles::new(vec![root]).labels(&[], false);
+        let root = SourceRoot {
+            tree: Arc::clone(tree),
+            path: path.clone(),
+            place: RelPath::root(),
+            around: Around::default(),
+        };
+        let labels = SourceFiles::new(vec![root]).labels(false);
         let labels = labels.map_err(|e| crate::runtime::fatal("look at", path, &e))?;
         let class = border.class(labels).map_err(|denied| refusal(&denied))?;
         let (transfer, action) = (super::transfer::random_id(), Action::Pull);
@@ -117,17 +125,15 @@ impl Engine {
 
 /// The name under which a node keeps what came from a peer: two sites may each have a node of one name.
 pub(super) fn known_as(us: &SpiffeId, peer: &Peer) -> String {
-    if peer.site == us.site {
-        peer.node.to_string()
-    } else {
-        format!("{}/{}", peer.site, peer.node)
-    }
+    if peer.site == us.site { peer.called() } else { format!("{}/{}", peer.site, peer.called()) }
 }
 
-/// The SPIFFE id of a peer: it is of our trust domain, or it would not be here.
-fn spiffe_of(us: &SpiffeId, peer: &Peer) -> SpiffeId {
-    let Peer { node, site, tier, .. } = peer.clone();
-    SpiffeId { domain: us.domain.clone(), tier, site, node }
+/// A peer as it takes part in a session: it is of our trust domain, or it would not be here.
+pub(super) fn party(border: &Border, peer: &Peer) -> Party {
+    let us = border.us();
+    let Peer { node, kind, site, tier, .. } = peer.clone();
+    let id = SpiffeId { domain: us.domain.clone(), tier, site, kind, node };
+    Party { id, valid_until_s: peer.valid_until_s }
 }
 
 /// Enters, on a thread that may wait for the disk.
@@ -161,7 +167,8 @@ pub(super) fn keep_label(
     store: &TargetStore,
 ) -> Result<(), Denied> {
     // Nothing may be there yet.
-    let there = tree.label(path).unwrap_or_default();
+    let noted = || Some(noted_class(tree, path)?.as_str().as_bytes().to_vec());
+    let there = tree.label(path).unwrap_or_default().or_else(noted);
     let labelled = there.is_some();
     let class = match there {
         Some(label) => border.join(&way.class(), &border.class([Some(label)])?),
@@ -197,7 +204,7 @@ pub(super) enum Ended<'a> {
 pub(super) async fn end(way: &Arc<Way>, ended: Ended<'_>) {
     let failed = |failure: &Failure| {
         let ending = match &*failure.code {
-            "denied" => Ending::Denied,
+            code if DENIALS.contains(&code) => Ending::Denied,
             "stopping" | "link" => Ending::Interrupted,
             _ => Ending::Failed,
         };
@@ -225,10 +232,19 @@ async fn blocking<T: Send + 'static>(
     done.unwrap_or_else(|error| Err(Denied::Audit(error.to_string())))
 }
 
+/// What to do about an identity that is revoked.
+pub(super) const REVOKED: &str =
+    "portway policy roles lists who is revoked; portway grant IDENTITY readmits, where the CA is";
+/// What to do about a certificate that is over.
+pub(super) const EXPIRED: &str = "a node renews its certificate while it reaches the node with the \
+                                  CA: portway doctor there tells why it did not";
+
 /// What a denial is to a peer.
 pub(super) fn refusal(denied: &Denied) -> Failure {
     match denied {
-        Denied::Policy(why) => Failure::new("denied", why.clone()),
+        Denied::Policy(why) | Denied::Revoked(why) | Denied::Expired(why) => {
+            Failure::new(denied.code(), why.clone())
+        }
         // Why a log cannot be written is not the peer's business.
         Denied::Audit(_) => Failure::new("no-audit", "the audit log there cannot be written"),
     }
@@ -239,6 +255,12 @@ pub(super) fn denial(denied: &Denied) -> Error {
     match denied {
         Denied::Policy(why) => Error::new("denied", Exit::Refused, format!("denied here: {why}"))
             .hint("portway policy explain tells what decided; portway label shows the class"),
+        Denied::Revoked(_) => {
+            Error::new("revoked", Exit::Refused, denied.to_string()).hint(REVOKED)
+        }
+        Denied::Expired(_) => {
+            Error::new("expired", Exit::Refused, denied.to_string()).hint(EXPIRED)
+        }
         Denied::Audit(_) => Error::new("no-audit", Exit::Failed, denied.to_string())
             .hint("nothing else is stopped by this"),
     }

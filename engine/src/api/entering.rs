@@ -29,7 +29,7 @@ impl Shared {
         let class = match (files, &open.class) {
             (Some(files), _) => {
                 let files = Arc::clone(files);
-                crossing::class(&border, move || files.labels(&[], crosses))
+                crossing::class(&border, move || files.labels(crosses))
                     .await
                     .map_err(|e| broken(&e))?
             }

@@ -77,8 +77,8 @@ impl Push {
         sources: &Sources,
     ) -> Result<Class, Error> {
         let crosses = session.link.peer().site != border.us().site;
-        let (files, above) = (Arc::clone(&sources.files), sources.above.clone());
-        crossing::class(border, move || files.labels(&above, crosses)).await
+        let files = Arc::clone(&sources.files);
+        crossing::class(border, move || files.labels(crosses)).await
     }
 
     /// One session: asks, then runs the source until the target has published.
@@ -116,7 +116,7 @@ impl Push {
         let accept = open(&session, request, &label).await?;
         let way = enter(Arc::clone(&border), ask(accept.transfer_id)).await;
         let way = way.map_err(|denied| Miss::Final(denial(&denied)))?;
-        sources.files.guard(&way, sources.above.clone());
+        sources.files.guard(&way);
         let _capped = self.engine.0.cap(&session.link, &border.us().site, self.options.limit);
         meter.set_id(accept.transfer_id);
         tracing::info!(transfer = %accept.transfer_id, peer = %label, "pushing");

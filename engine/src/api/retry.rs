@@ -40,6 +40,8 @@ pub(super) struct Retry<'a> {
     choice: TransportChoice,
     /// A session was usable: what is in the way later may pass.
     begun: bool,
+    /// A certificate of the last session ended: if there is none newer, that is why.
+    over: Option<Error>,
 }
 
 impl<'a> Retry<'a> {
@@ -54,7 +56,8 @@ impl<'a> Retry<'a> {
         let patience = Duration::from_secs(patience_s);
         let end = Instant::now() + FIRST_CONTACT.min(patience);
         let (pause_ms, choice, begun) = (PAUSE_MS.0, options.transport, false);
-        Self { engine, node, meter, cancel, patience, end, pause_ms, choice, begun }
+        let over = None;
+        Self { engine, node, meter, cancel, patience, end, pause_ms, choice, begun, over }
     }
 
     /// A session with the node.
@@ -90,7 +93,7 @@ impl<'a> Retry<'a> {
                     }
                 }
                 Err(error) if matches!(error.exit, Exit::Refused | Exit::Usage) => {
-                    return Err(error);
+                    return Err(self.over.take().unwrap_or(error));
                 }
                 Err(error) => self.pause(Miss::Again(error)).await?,
             }
@@ -104,6 +107,7 @@ impl<'a> Retry<'a> {
             Miss::Again(_) if *self.cancel.borrow() => return Err(interrupted()),
             Miss::Again(error) => error,
         };
+        self.over = (error.code == "expired").then(|| error.clone());
         let pause = jittered(self.pause_ms);
         if Instant::now() + pause >= self.end {
             return Err(error);

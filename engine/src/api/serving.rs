@@ -19,7 +19,7 @@ use crate::policy::Action;
 use crate::protocol::{Failure, SourceEnd, Stop, TargetEnd, Task};
 use crate::runtime::drive::{Context, Lost, run_source, run_target};
 use crate::runtime::root::{Denied, Root};
-use crate::runtime::source::{SourceFiles, SourceRoot};
+use crate::runtime::source::{Around, SourceFiles, SourceRoot};
 use crate::runtime::target::{Planted, StoreOptions, TargetStore};
 use crate::storage;
 use crate::transport::quic::QuicLink;
@@ -37,40 +37,33 @@ impl Shared {
         let peer = link.peer().clone();
         let told = self.engine.0.offer(&self.us, &peer);
         let opening = async {
-            link.send(our_hello(&told).encode()).await?;
-            let heard = Ports::heard(&expect_hello(&link).await?);
-            Ok::<_, LinkError>((heard, recv(&link).await?))
+            let roles = self.engine.border().ok().and_then(|border| border.roles());
+            link.send(our_hello(&told, roles).encode()).await?;
+            let hello = expect_hello(&link).await?;
+            if peer.enrolling.is_none() {
+                self.hear(&peer, hello.roles);
+            }
+            Ok::<_, LinkError>((Ports::heard(&hello), recv(&link).await?))
         };
         let first = tokio::time::timeout(OPENING, opening).await;
         let reason = match first {
             Err(_) => "nothing was asked in time".to_owned(),
             Ok(Err(error)) => {
-                tracing::info!(peer = %peer.node, %error, "a session did not begin");
+                tracing::info!(peer = %peer.called(), %error, "a session did not begin");
                 error.to_string()
             }
-            Ok(Ok((_, Frame::Call { method, body }))) => {
-                self.answer_all(&link, method, body).await;
-                "answered".to_owned()
-            }
-            Ok(Ok((heard, Frame::Open(open)))) if peer.enrolling.is_none() => {
-                let link = if open.rails {
-                    self.engine.0.with_rails(&link, false, told, heard)
-                } else {
-                    link.clone()
-                };
-                self.transfer(&link, open).await.unwrap_or_else(|failure| {
-                    let why = failure.detail.clone();
-                    tracing::info!(peer = %peer.node, code = failure.code, why, "refused");
-                    why
-                })
-            }
-            Ok(Ok((_, other))) => format!("{} is not a beginning", other.name()),
+            Ok(Ok((heard, frame))) => self.begun(&link, (told, heard), frame).await,
         };
         link.close(&reason).await;
     }
 
     /// Answers a question, and those that follow it in the same session.
-    async fn answer_all(self: &Arc<Self>, link: &NodeLink, mut method: String, mut body: Bytes) {
+    pub(super) async fn answer_all(
+        self: &Arc<Self>,
+        link: &NodeLink,
+        mut method: String,
+        mut body: Bytes,
+    ) {
         let mut stopping = self.stopping.subscribe();
         loop {
             calls::answer(self, link, &method, &body).await;
@@ -87,7 +80,7 @@ impl Shared {
         }
     }
 
-    async fn transfer(&self, link: &NodeLink, open: Open) -> Result<String, Failure> {
+    pub(super) async fn transfer(&self, link: &NodeLink, open: Open) -> Result<String, Failure> {
         let peer = link.peer().node.clone();
         if Root::is_own(&open.path) {
             let failure = Failure::new("unsafe-path", "that path is portway's own");
@@ -248,14 +241,19 @@ impl Shared {
         let peer = &link.peer().node;
         tracing::info!(transfer = %open.transfer_id, %peer, path = %open.path, "sending");
         let tree = Arc::clone(&self.root.tree);
-        let root = SourceRoot { tree, path: open.path.clone(), place: RelPath::root() };
+        let root = SourceRoot {
+            tree,
+            path: open.path.clone(),
+            place: RelPath::root(),
+            around: Around::default(),
+        };
         let files = Arc::new(SourceFiles::new(vec![root]));
         let (action, id) = (Action::Pull, open.transfer_id);
         let way = match self.enter(link, open, action, id, Some(&files)).await {
             Ok(way) => way,
             Err(failure) => return refuse(link, failure, false).await,
         };
-        files.guard(&way, Vec::new());
+        files.guard(&way);
         let (free_bytes, compress, class) = (0, Compress::Never, Some(way.class()));
         let accept = Accept { transfer_id: open.transfer_id, free_bytes, compress, class };
         send(link, Frame::Accept(accept)).await?;
@@ -321,6 +319,9 @@ impl Shared {
             index_chunks: self.root.index.stats().map_or(0, |stats| stats.chunks),
             leases_out: (slab.leases_out() as u64, slab.leases() as u64),
             disk_free_bytes: self.root.tree.free_bytes().unwrap_or(0),
+            valid_until_s: self.engine.identity().map_or(0, |it| it.expires_at().as_secs()),
+            roles: self.engine.border().map_or(0, |border| border.roles_version()),
+            problems: self.engine.problems(),
         };
         status.bound();
         status
@@ -344,7 +345,11 @@ async fn send(link: &NodeLink, frame: Frame) -> Result<(), Failure> {
     link.send(frame.encode()).await.map_err(|e| Failure::new("link", e.to_string()))
 }
 
-async fn refuse<T>(link: &NodeLink, failure: Failure, retry: bool) -> Result<T, Failure> {
+pub(super) async fn refuse<T>(
+    link: &NodeLink,
+    failure: Failure,
+    retry: bool,
+) -> Result<T, Failure> {
     let Failure { code, detail } = failure.clone();
     send(link, Frame::Refuse { code, detail, retry }).await?;
     Err(failure)

@@ -164,6 +164,7 @@ impl Engine {
     where
         F: Future<Output = Result<Outcome, Error>> + Send + 'static,
     {
+        self.keep();
         let meter = TransferMeter::new(action, peer, path);
         let (cancel, cancelled) = watch::channel(false);
         let started = Instant::now();
@@ -274,7 +275,9 @@ pub(super) fn stop(stop: Stop, label: &str) -> Miss {
         Stop::Refused { failure, retry } => {
             let error = refused(label, &failure.code, &failure.detail);
             // A full disk does not empty itself while we knock.
-            if retry && (failure.code == "stopping" || failure.is_no_descriptors()) {
+            if is_over(&failure.code)
+                || retry && (failure.code == "stopping" || failure.is_no_descriptors())
+            {
                 Miss::Again(error)
             } else {
                 Miss::Final(error)
@@ -283,7 +286,13 @@ pub(super) fn stop(stop: Stop, label: &str) -> Miss {
         Stop::Violation(failure) => Miss::Final(refused(label, &failure.code, &failure.detail)),
         Stop::Local(failure) => {
             let error = refused("this node", &failure.code, &failure.detail);
-            if failure.is_no_descriptors() { Miss::Again(error) } else { Miss::Final(error) }
+            let passes = failure.is_no_descriptors() || is_over(&failure.code);
+            if passes { Miss::Again(error) } else { Miss::Final(error) }
         }
     }
+}
+
+/// Whether a certificate of the session ended: the next one may begin with a newer one.
+fn is_over(code: &str) -> bool {
+    code == "expired"
 }

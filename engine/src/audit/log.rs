@@ -228,6 +228,21 @@ impl AuditLog {
         Ok(Appended { seq, permit })
     }
 
+    /// Appends the word of another certificate of this node for the log's key: certificates are
+    /// renewed, and the key is not.
+    ///
+    /// # Errors
+    /// As for [`AuditLog::append`].
+    pub fn attest(&self, at: FileTime, attestation: Attestation) -> Result<u64, LogError> {
+        {
+            let mut store = lock(&self.store);
+            let record = KeyRecord { attestation: attestation.clone(), ..store.key_record() };
+            codec::check(&Record::Key(record))?;
+            store.set_attestation(attestation);
+        }
+        self.submit(Pending::new(at, What::Key))
+    }
+
     /// Appends a signed checkpoint of everything before it. The log does so by itself each 1,024
     /// records.
     ///

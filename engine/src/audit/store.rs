@@ -18,9 +18,9 @@ use super::log::{Pending, Setup, What};
 use super::merkle::Frontier;
 use super::names::LogId;
 use super::receipt::ReceiptBody;
-use super::record::Record;
+use super::record::{KeyRecord, Record};
 use crate::base::{Digest, FileTime};
-use crate::identity::AuditSignature;
+use crate::identity::{Attestation, AuditSignature};
 use crate::storage::{File, mkdir_all};
 
 /// Bytes from which on a segment is followed by another one.
@@ -100,6 +100,16 @@ impl Store {
     /// The log up to the last record that this process knows of, signed.
     pub(super) fn checkpoint(&self) -> Checkpoint {
         self.head.checkpoint
+    }
+
+    /// What the log says of its key now.
+    pub(super) fn key_record(&self) -> KeyRecord {
+        self.setup.record(self.log())
+    }
+
+    /// From now on the log says this of its key.
+    pub(super) fn set_attestation(&mut self, attestation: Attestation) {
+        self.setup.attestation = attestation;
     }
 
     /// Signs a receipt with the log's key.

@@ -2,16 +2,18 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::standing::{EXPIRED_RULE, Party};
 use super::way::Way;
 use crate::audit::{AuditLog, LogFolder, LogId, Place, Setup, Word};
 use crate::base::{Class, FileTime, RelPath, TransferId, human};
 use crate::config::{self, Config, Home};
 use crate::identity::{AuditKey, Identity, SpiffeId};
 use crate::policy::{
-    Action, Decider, Decision, Principal, Relabel, Request, Side, Transport, Verdict,
+    Action, Decider, Decision, Principal, REVOKED_RULE, Request, RolesMark, Side, Transport,
+    Verdict,
 };
 
 /// How often is looked whether policy, roles or configuration have changed.
@@ -23,10 +25,41 @@ pub enum Denied {
     /// The policy, or a rule that no policy lifts.
     #[error("{0}")]
     Policy(String),
+    /// An identity that takes part is revoked.
+    #[error("{0}")]
+    Revoked(String),
+    /// A certificate with which the session began is over.
+    #[error("{0}")]
+    Expired(String),
     /// The audit log cannot take the record, so nothing may cross.
     #[error("the audit log cannot be written, and without it nothing crosses: {0}")]
     Audit(String),
 }
+
+impl Denied {
+    /// What a decision that does not grant denies by.
+    pub(super) fn of(decision: &Decision) -> Self {
+        let reason = decision.reason.as_str().to_owned();
+        match decision.by.first().map(String::as_str) {
+            Some(REVOKED_RULE) => Self::Revoked(reason),
+            Some(EXPIRED_RULE) => Self::Expired(reason),
+            _ => Self::Policy(reason),
+        }
+    }
+
+    /// Its code, for programs and peers.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Policy(_) => "denied",
+            Self::Revoked(_) => "revoked",
+            Self::Expired(_) => "expired",
+            Self::Audit(_) => "no-audit",
+        }
+    }
+}
+
+/// Codes of what is denied: of [`Denied::Policy`], [`Denied::Revoked`] and [`Denied::Expired`].
+pub const DENIALS: [&str; 3] = ["denied", "revoked", "expired"];
 
 /// What somebody wants to move, from where to where.
 #[derive(Debug, Clone)]
@@ -41,10 +74,10 @@ pub struct Ask {
     pub path: RelPath,
     /// Its class.
     pub class: Class,
-    /// The node that the content comes from.
-    pub from: SpiffeId,
-    /// The node that it goes to.
-    pub to: SpiffeId,
+    /// Whom the content comes from.
+    pub from: Party,
+    /// Whom it goes to.
+    pub to: Party,
     /// The link between their sites.
     pub link: Word,
     /// What carries it.
@@ -54,7 +87,7 @@ pub struct Ask {
 impl Ask {
     /// Whether content leaves a site.
     pub(super) fn crosses(&self) -> bool {
-        self.from.site != self.to.site
+        self.from.id.site != self.to.id.site
     }
 
     pub(super) fn request(&self) -> Request {
@@ -64,15 +97,15 @@ impl Ask {
             action: self.action,
             path: self.path.clone(),
             class: self.class.clone(),
-            from: side(&self.from),
-            to: side(&self.to),
+            from: side(&self.from.id),
+            to: side(&self.to.id),
             transport: self.transport,
             relabel: None,
         }
     }
 
     pub(super) fn places(&self) -> (Place, Place) {
-        (Place::from(&self.from), Place::from(&self.to))
+        (Place::from(&self.from.id), Place::from(&self.to.id))
     }
 }
 
@@ -82,18 +115,22 @@ pub type Label = Option<Vec<u8>>;
 /// What guards a node's side of the border.
 pub struct Border {
     home: Home,
-    identity: Identity,
-    decider: Decider,
-    looked: Mutex<Looked>,
+    pub(super) us: SpiffeId,
+    /// As it was renewed last.
+    pub(super) identity: RwLock<Identity>,
+    pub(super) decider: Decider,
+    pub(super) looked: Mutex<Looked>,
     /// Opened when something crosses first.
     log: Mutex<Option<Arc<AuditLog>>>,
 }
 
 /// What was there when it was looked last.
-struct Looked {
+pub(super) struct Looked {
     at: Instant,
     config: Config,
     stamps: Stamps,
+    /// The roles, if the CA signed them.
+    pub(super) roles: Option<RolesMark>,
     /// How often labels were changed.
     relabelled: u64,
 }
@@ -105,14 +142,17 @@ impl Border {
     /// The border of the node whose home this is. Whatever is wrong with its policy or roles denies.
     pub fn open(home: &Home, config: &Config, identity: Identity) -> Self {
         let stamps = stamps(home, config);
+        let roles = config::roles_mark(home, &identity);
         Self {
             home: home.clone(),
             decider: config::decider(home, config, &identity),
-            identity,
+            us: identity.id().clone(),
+            identity: RwLock::new(identity),
             looked: Mutex::new(Looked {
                 at: Instant::now(),
                 config: config.clone(),
                 stamps,
+                roles,
                 relabelled: 0,
             }),
             log: Mutex::new(None),
@@ -121,7 +161,11 @@ impl Border {
 
     /// Who this node is.
     pub fn us(&self) -> &SpiffeId {
-        self.identity.id()
+        &self.us
+    }
+
+    pub(super) fn home(&self) -> &Home {
+        &self.home
     }
 
     /// The class of what has these labels, the highest of them; nothing without a label has the
@@ -167,7 +211,7 @@ impl Border {
     /// # Errors
     /// It would not.
     pub fn would(&self, ask: &Ask) -> Result<(), Denied> {
-        let decision = self.decide(&ask.request());
+        let decision = self.judge(ask, &ask.request());
         if decision.verdict == Verdict::Granted {
             return Ok(());
         }
@@ -175,34 +219,7 @@ impl Border {
             let log = self.log()?;
             super::ledger::decided(&log, ask, &decision)?;
         }
-        Err(Denied::Policy(decision.reason.as_str().to_owned()))
-    }
-
-    /// Whether the class of a dataset here may be raised, `from` one `to` another; recorded either way.
-    ///
-    /// # Errors
-    /// It may not, or it cannot be recorded.
-    pub fn relabel(&self, path: &RelPath, from: &Class, to: &Class) -> Result<(), Denied> {
-        let us = self.us();
-        let ask = Ask {
-            transfer: TransferId(0),
-            who: us.clone(),
-            action: Action::Relabel,
-            path: path.clone(),
-            class: from.clone(),
-            from: us.clone(),
-            to: us.clone(),
-            link: Word::from(us.site.clone()),
-            transport: Transport::None,
-        };
-        let relabel = Some(Relabel { class: to.clone(), second: None });
-        let decision = self.decide(&Request { relabel, ..ask.request() });
-        let log = self.log()?;
-        super::ledger::decided(&log, &ask, &decision)?;
-        match decision.verdict {
-            Verdict::Granted => Ok(()),
-            Verdict::Denied => Err(Denied::Policy(decision.reason.as_str().to_owned())),
-        }
+        Err(Denied::of(&decision))
     }
 
     /// The way for one session of a transfer. What crosses is recorded first. Blocks for the disk.
@@ -235,10 +252,19 @@ impl Border {
         note.write_all(b".")
     }
 
+    /// Takes up at once what changed.
+    pub fn look_again(&self) {
+        self.refresh_after(Duration::ZERO);
+    }
+
     /// Takes up changes of the files that decisions come from.
-    fn refresh(&self) {
+    pub(super) fn refresh(&self) {
+        self.refresh_after(LOOK);
+    }
+
+    fn refresh_after(&self, pause: Duration) {
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        if looked.at.elapsed() < LOOK {
+        if looked.at.elapsed() < pause {
             return;
         }
         looked.at = Instant::now();
@@ -258,7 +284,9 @@ impl Border {
             Ok(config) => {
                 looked.stamps = stamps(&self.home, &config);
                 looked.config = config;
-                config::refresh(&self.decider, &self.home, &looked.config, &self.identity);
+                let identity = self.identity();
+                config::refresh(&self.decider, &self.home, &looked.config, &identity);
+                looked.roles = config::roles_mark(&self.home, &identity);
                 tracing::info!(version = ?self.decider.version(), "policy and roles are taken up");
             }
             Err(error) => {
@@ -284,7 +312,7 @@ impl Border {
         let key = AuditKey::load_or_create(&self.home.identity_dir()).map_err(|e| text(&e))?;
         let setup = Setup {
             node: Principal::from(self.us()),
-            attestation: self.identity.attest(key.public()).map_err(|e| text(&e))?,
+            attestation: self.identity().attest(key.public()).map_err(|e| text(&e))?,
             key,
             new_log: LogId::random().ok_or("the system gave no random bytes")?,
         };

@@ -11,12 +11,16 @@
 mod gate;
 mod ledger;
 mod sight;
+mod lowering;
+mod standing;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod way;
 
-pub use gate::{Ask, Border, Denied, Label};
+pub use gate::{Ask, Border, DENIALS, Denied, Label};
+pub use lowering::{PROPOSAL_TTL_S, PROPOSALS_MAX, Proposal, ProposalError};
 pub use sight::Sight;
+pub use standing::{Follow, Party};
 pub use way::{SendError, Way};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use super::{Ask, Border, Way};
+use super::{Ask, Border, Party, Way};
 use crate::base::{Tier, TransferId};
 use crate::config::{Config, Home};
 use crate::identity::{Identity, SpiffeId, UnixTime};
@@ -32,12 +32,13 @@ pub(super) fn reopened(home: &Home, identity: Identity) -> Arc<Border> {
 
 /// A push from this node to a node of `site`.
 pub(super) fn push(border: &Border, site: &str, tier: Tier, class: &str) -> Ask {
-    let us = border.us().clone();
+    let us = border.ourselves();
     let (site, node) = (site.parse().expect("a name"), "peer".parse().expect("a name"));
-    let to = SpiffeId { domain: us.domain.clone(), tier, site, node };
+    let id = SpiffeId { tier, site, node, ..us.id.clone() };
+    let to = Party { id, valid_until_s: u64::MAX };
     Ask {
         transfer: TransferId(7),
-        who: us.clone(),
+        who: us.id.clone(),
         action: Action::Push,
         path: crate::base::RelPath::from_typed(b"runs/a").expect("a path"),
         class: class.parse().expect("a class"),

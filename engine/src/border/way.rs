@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -12,6 +13,9 @@ use crate::audit::Ending;
 use crate::base::{Class, Digest, Extent, RelPath};
 use crate::policy::{Request, Verdict};
 use crate::transport::{Link, LinkError};
+
+/// How often is looked whether a way still stands on which nothing moves.
+const STANDS_EVERY: Duration = Duration::from_secs(2);
 
 /// Why a message did not go.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -50,7 +54,11 @@ impl Way {
     pub(super) fn open(border: Arc<Border>, ask: Ask) -> Result<Self, Denied> {
         border.would(&ask)?;
         let request = ask.request();
-        let decision = border.decide(&request);
+        let decision = border.judge(&ask, &request);
+        if decision.verdict == Verdict::Denied {
+            // A certificate ended just now.
+            return Err(Denied::of(&decision));
+        }
         let ledger =
             if ask.crosses() { Some(Ledger::open(border.log()?, &ask, &decision)?) } else { None };
         let (denied, labels, relabelled) = (None, None, border.relabelled());
@@ -93,7 +101,7 @@ impl Way {
         if let Some(denied) = denied {
             return Err(denied.clone());
         }
-        let decision = self.border.decide(request);
+        let decision = self.border.judge(ask, request);
         let changes = self.border.relabelled();
         let decision = if changes == *relabelled {
             decision
@@ -114,7 +122,7 @@ impl Way {
                 None => {}
             }
             *request = ask.request();
-            self.border.decide(request)
+            self.border.judge(ask, request)
         };
         let granted = decision.verdict == Verdict::Granted;
         let mut result = Ok(());
@@ -124,7 +132,7 @@ impl Way {
             result = ledger.again(ask, &decision);
         }
         if !granted {
-            result = Err(Denied::Policy(decision.reason.as_str().to_owned()));
+            result = Err(Denied::of(&decision));
         }
         *denied = result.clone().err();
         result
@@ -194,6 +202,19 @@ impl Way {
         if due { self.blocking(Self::record).await } else { Ok(()) }
     }
 
+    /// Waits until content may go on no longer, and says why; it is looked at every few seconds,
+    /// whether or not anything moves.
+    pub async fn falls(self: &Arc<Self>) -> Denied {
+        loop {
+            tokio::time::sleep(STANDS_EVERY).await;
+            if !self.stands()
+                && let Err(denied) = self.blocking(Self::check).await
+            {
+                return denied;
+            }
+        }
+    }
+
     async fn blocking(
         self: &Arc<Self>,
         work: fn(&Self) -> Result<(), Denied>,
@@ -206,7 +227,7 @@ impl Way {
     /// Whether the last decision still counts, and grants.
     fn stands(&self) -> bool {
         let state = self.lock();
-        let decision = self.border.decide(&state.request);
+        let decision = self.border.judge(&state.ask, &state.request);
         let covers = |ledger: &Ledger| ledger.covers(&state.ask, &decision);
         state.denied.is_none()
             && state.relabelled == self.border.relabelled()
@@ -240,7 +261,9 @@ impl Way {
         let over = Denied::Policy("this session is over".to_owned());
         // A denial is what ended it, whatever the caller saw of that.
         let (ending, reason) = match state.denied.replace(over) {
-            Some(Denied::Policy(why)) => (Ending::Denied, why),
+            Some(Denied::Policy(why) | Denied::Revoked(why) | Denied::Expired(why)) => {
+                (Ending::Denied, why)
+            }
             _ => (ending, reason.to_owned()),
         };
         state.ledger.take().map_or(Ok(()), |ledger| ledger.stop(ending, &reason, root))

@@ -7,6 +7,7 @@ use super::ports::PortName;
 use super::setting::{Backend, Compress, Congestion, Raw, Rule, Setting, Wrong};
 use super::similar;
 use crate::base::Class;
+use crate::identity::NODE_VALIDITY_S;
 use crate::policy::Classes;
 
 /// The port that a node listens on unless told otherwise.
@@ -264,6 +265,13 @@ sections! {
         rdma_classes: Option<Vec<Class>> = None, Rule::Classes;
         /// The policy, in Cedar. If it is not set, `policy/policy.cedar` beside this file, and without one the ready policy.
         policy: Option<PathBuf> = None, Rule::Path;
+    }
+    /// Certificates and roles of the trust domain.
+    identity: IdentitySection {
+        /// How long the certificates are valid that the CA of this node signs (90 days). Each node renews its own when half of that has passed.
+        lifetime_s: u64 = NODE_VALIDITY_S, seconds(10, 31_536_000);
+        /// How often this node looks whether its certificate is due, and asks the nodes that it knows for newer roles.
+        look_every_s: u64 = 20, seconds(1, 30);
     }
     /// When a peer is away.
     retry: RetrySection {

@@ -8,8 +8,8 @@ use crate::base::{Digest, FileTime, RelPath, Stamp, TransferId};
 use crate::journal::{Head, Inode, Journal, JournalError, Record, done_records};
 use crate::manifest::record::{self, Parsed, RECORD_BYTES_MAX, RECORD_HEAD_BYTES};
 use crate::manifest::{
-    ChunkRef, Entry, EntryKind, EntryMsg, LIST_CHUNKS_MAX, ListHasher, ManifestRecord, Object,
-    RootHasher, decode_list, encode_list,
+    ChunkRef, Entry, EntryKind, EntryMsg, LIST_CHUNKS_MAX, ListHasher, ManifestHead,
+    ManifestRecord, Object, RootHasher, decode_list, encode_list,
 };
 use crate::runtime::manifest_file::{Listed, ManifestEnd, ManifestReader, ManifestWriter};
 use crate::storage::{File, MemoryTree, Tree};
@@ -308,8 +308,11 @@ fn done_of(entry: &Entry) -> Vec<Record> {
 }
 
 fn manifest_records() -> Vec<ManifestRecord> {
-    let mut records =
-        vec![ManifestRecord::Head { source: "onprem".to_owned(), target: place("models/m") }];
+    let mut records = vec![ManifestRecord::Head(ManifestHead {
+        source: "onprem".to_owned(),
+        target: place("models/m"),
+        class: "restricted".parse().ok(),
+    })];
     for entry in entries() {
         let (object, chunks) = content_of(&entry);
         let lists = u32::from(!chunks.is_empty());

@@ -6,6 +6,7 @@ use crate::base::limits::{
 use crate::base::{Digest, FileTime, Rate, RelPath, Stamp, TransferId};
 use crate::encode::{CONTENT_BYTES_MAX, Compress, Encoding, Layout, Width};
 use crate::manifest::{Entry, EntryKind, Object};
+use crate::policy::RolesMark;
 use crate::wire::{
     Accept, Bitmap, Coded, DataHeader, End, Frame, Hello, Known, NO_RAILS_BYTES_MAX, Numbers, Open,
     Operation, PORTS_MAX, Piece, Port, Published, Verdict,
@@ -75,6 +76,7 @@ pub(crate) fn frames() -> Vec<Frame> {
             clock_ms: 9,
             rails: vec![port("mlx5_0", 1), port("rxe0", 2)],
             no_rails: text.clone(),
+            roles: Some(RolesMark { version: 7, digest: Digest([7; 32]) }),
         }),
         Frame::Open(Open {
             operation: Operation::Plan,

@@ -5,6 +5,7 @@ use std::io;
 
 use crate::base::RelPath;
 use crate::border::{Label, Sight};
+use crate::runtime::noted;
 use crate::storage::Tree;
 
 /// Adds the labels from the top of the tree down to `path`; whether there are any. What is not there
@@ -32,7 +33,8 @@ pub(crate) fn labels_down_to(
     Ok(covered)
 }
 
-fn is_absent(error: &io::Error) -> bool {
+/// Whether an error says that nothing is there.
+pub(super) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
@@ -41,5 +43,6 @@ fn is_absent(error: &io::Error) -> bool {
 pub(crate) fn sees(sight: &Sight, tree: &dyn Tree, path: &RelPath, above: &[Vec<u8>]) -> bool {
     let mut found: BTreeSet<Label> = above.iter().cloned().map(Some).collect();
     let dir = path.parent().unwrap_or_default();
-    labels_down_to(tree, path, &mut found).is_ok() && sight.sees(&dir, found)
+    let noted = noted::down_to(tree, path, &mut found);
+    noted.is_ok() && labels_down_to(tree, path, &mut found).is_ok() && sight.sees(&dir, found)
 }

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use crate::base::{NodeName, SiteName, Tier};
 use crate::buf::Lease;
 use crate::metrics::RailStatus;
+use crate::policy::Kind;
 
 pub use memory::{MemoryConfig, MemoryIncoming, MemoryLink, memory_pair};
 pub use pace::{Pace, Paces};
@@ -24,15 +25,41 @@ pub use pace::{Pace, Paces};
 /// Who is at the other end, as its certificate says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// The node's name.
+    /// The name of the node or the workload.
     pub node: NodeName,
+    /// Which of the two it is.
+    pub kind: Kind,
     /// Its site.
     pub site: SiteName,
     /// The site's tier.
     pub tier: Tier,
+    /// The last second of its certificate, since 1970.
+    pub valid_until_s: u64,
     /// The peer proved a one-time key of an invitation and has no certificate: it may enrol and
     /// nothing else.
     pub enrolling: Option<[u8; 32]>,
+}
+
+impl Peer {
+    /// A node whose certificate never ends, for tests and measurements.
+    pub fn lasting(node: NodeName, site: SiteName, tier: Tier) -> Self {
+        let (kind, valid_until_s, enrolling) = (Kind::Node, u64::MAX, None);
+        Self { node, kind, site, tier, valid_until_s, enrolling }
+    }
+
+    /// Whether both are the same identity, whatever certificates they showed.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let who = |it: &Self| (it.node.clone(), it.kind, it.site.clone(), it.tier, it.enrolling);
+        who(self) == who(other)
+    }
+
+    /// What files and messages call it: the name of a node, `workload/NAME` for a workload.
+    pub fn called(&self) -> String {
+        match self.kind {
+            Kind::Node => self.node.to_string(),
+            Kind::Workload => format!("{}/{}", self.kind.as_str(), self.node),
+        }
+    }
 }
 
 /// Why a session ended or could not begin.

@@ -19,6 +19,7 @@ use crate::base::limits::{CHUNK_BYTES_MAX, ENTRIES_PER_FRAME_MAX, OBJECT_BYTES_M
 use crate::base::{Class, Digest, Rate, RelPath, TransferId};
 use crate::encode::Compress;
 use crate::manifest::{Entry, Object};
+use crate::policy::RolesMark;
 
 /// Bytes of a packed piece: seq, round, offset, length (all LE) and digest.
 const PIECE_BYTES: usize = 4 + 4 + 8 + 4 + 32;
@@ -141,9 +142,11 @@ fn put_verdict(verdict: &Verdict, out: &mut Vec<u8>) {
 
 pub(super) fn encode(frame: &Frame) -> Bytes {
     let body = match frame.clone() {
-        Frame::Hello(Hello { versions: (oldest, newest), program, clock_ms, rails, no_rails }) => {
-            let rails = rails.into_iter().map(Into::into).collect();
-            Body::Hello(HelloMsg { oldest, newest, program, clock_ms, rails, no_rails })
+        Frame::Hello(hello) => {
+            let Hello { versions: (oldest, newest), program, clock_ms, .. } = hello;
+            let (rails, no_rails) = (hello.rails.into_iter().map(Into::into), hello.no_rails);
+            let (rails, roles) = (rails.collect(), hello.roles.map(Into::into));
+            Body::Hello(HelloMsg { oldest, newest, program, clock_ms, rails, no_rails, roles })
         }
         Frame::Open(open) => Body::Open(OpenMsg {
             operation: open.operation as u32,
@@ -219,6 +222,7 @@ fn hello(msg: HelloMsg) -> Result<Hello, DecodeError> {
         clock_ms: msg.clock_ms,
         rails: msg.rails.into_iter().map(Port::try_from).collect::<Result<_, _>>()?,
         no_rails: msg.no_rails,
+        roles: msg.roles.map(RolesMark::try_from).transpose()?,
     })
 }
 

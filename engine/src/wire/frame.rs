@@ -7,6 +7,7 @@ use crate::base::limits::RUN_PIECES_MAX;
 use crate::base::{Class, Digest, Rate, RelPath, Seq, TransferId};
 use crate::encode::Compress;
 use crate::manifest::{Entry, Object};
+use crate::policy::RolesMark;
 
 /// First frame of either side.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct Hello {
     pub rails: Vec<Port>,
     /// Why there are none, at most 200 bytes as they came; empty if it does not say.
     pub no_rails: String,
+    /// The roles that the sender has and that the CA signed.
+    pub roles: Option<RolesMark>,
 }
 
 /// What a session is for.

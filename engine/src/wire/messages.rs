@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use prost::{Message, Oneof};
 
+use super::DecodeError;
+use crate::base::Digest;
 use crate::manifest::EntryMsg;
+use crate::policy::RolesMark;
 
 /// The tag of [`HelloMsg`] in [`Msg`].
 pub(super) const HELLO_TAG: u32 = 1;
@@ -72,6 +75,32 @@ pub(super) struct HelloMsg {
     pub(super) rails: Vec<PortMsg>,
     #[prost(string, tag = "6")]
     pub(super) no_rails: String,
+    #[prost(message, optional, tag = "8")]
+    pub(super) roles: Option<RolesMsg>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct RolesMsg {
+    #[prost(uint64, tag = "1")]
+    pub(super) version: u64,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) digest: Bytes,
+}
+
+impl From<RolesMark> for RolesMsg {
+    fn from(mark: RolesMark) -> Self {
+        Self { version: mark.version, digest: mark.digest.0.to_vec().into() }
+    }
+}
+
+impl TryFrom<RolesMsg> for RolesMark {
+    type Error = DecodeError;
+
+    fn try_from(msg: RolesMsg) -> Result<Self, DecodeError> {
+        let digest = Digest::from_slice(&msg.digest);
+        let digest = digest.ok_or(DecodeError::Field { field: "roles" })?;
+        Ok(Self { version: msg.version, digest })
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -64,6 +64,7 @@ fn greeting(rails: Vec<Port>, no_rails: &str) -> Frame {
         clock_ms: 1,
         rails,
         no_rails: no_rails.to_owned(),
+        roles: None,
     })
 }
 

@@ -74,6 +74,7 @@ pub fn hello() -> Frame {
         clock_ms: 0,
         rails: Vec::new(),
         no_rails: String::new(),
+        roles: None,
     })
 }
 

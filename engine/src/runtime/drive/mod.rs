@@ -163,6 +163,16 @@ fn spawn_receiver<L: Link, I: Send + 'static>(
     });
 }
 
+/// Ends the transfer when its way falls, though nothing moves.
+fn spawn_guard<L, I: Broken + Send + 'static>(
+    context: &Context<L>,
+    inputs: &mpsc::Sender<I>,
+    tasks: &mut JoinSet<()>,
+) {
+    let way = Arc::clone(&context.way);
+    spawn_input(tasks, inputs, async move { I::broken(denial(&way.falls().await)) });
+}
+
 /// Jobs that are done one after the other, on threads that may block.
 struct Ordered<J>(mpsc::UnboundedSender<J>);
 

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::coding::{Coding, FAR_US};
 use super::{
     Broken, Context, FrameSender, Lost, Ordered, Watch, cancelled, denial, is_denial, look,
-    panicked, spawn_input, spawn_receiver, update_meter,
+    panicked, spawn_guard, spawn_input, spawn_receiver, update_meter,
 };
 use crate::base::limits::{LEASE_BYTES, RUNS_MAX};
 use crate::base::{Extent, RelPath, Seq};
@@ -122,6 +122,7 @@ pub async fn run_source<L: Link>(
     let (mut work, mut net) = (JoinSet::new(), JoinSet::new());
     let frames = FrameSender::spawn(&context.link);
     spawn_receiver(&context.link, inputs.clone(), &mut net, Input::Frame);
+    spawn_guard(&context, &inputs, &mut net);
     let stages = Arc::clone(files.stages());
     let watch = Watch::spawn(&context, &stages, &mut net);
     let scanned = Arc::clone(&files);

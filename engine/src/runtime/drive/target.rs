@@ -11,7 +11,7 @@ use super::coding::decoded;
 use super::landing::Landing;
 use super::{
     Broken, Context, FrameSender, Lost, MachineClock, Ordered, Watch, cancelled, denial, look,
-    spawn_input, spawn_receiver, spawn_work, update_meter,
+    spawn_guard, spawn_input, spawn_receiver, spawn_work, update_meter,
 };
 use crate::base::limits::COMMIT_MS;
 use crate::base::{Digest, Extent, RelPath, Seq};
@@ -105,6 +105,7 @@ pub(super) async fn run_with_credit<L: Link>(
     let (mut work, mut net) = (JoinSet::new(), JoinSet::new());
     let frames = FrameSender::spawn(&context.link);
     spawn_receiver(&context.link, inputs.clone(), &mut net, Input::Frame);
+    spawn_guard(&context, &inputs, &mut net);
     let landing = Landing::default();
     spawn_data_receiver(&context, (&landing, store.stages()), &inputs, &mut net);
     let watch = Watch::spawn(&context, store.stages(), &mut net);

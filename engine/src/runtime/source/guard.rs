@@ -13,12 +13,10 @@ use crate::storage::{File, Tree};
 
 impl SourceFiles {
     /// Tells `way` of the label of each file that is read, and of all of them whenever labels are
-    /// changed; once. `above` are the labels above the sources.
-    pub fn guard(self: &Arc<Self>, way: &Arc<Way>, above: Vec<Vec<u8>>) {
+    /// changed; once.
+    pub fn guard(self: &Arc<Self>, way: &Arc<Way>) {
         let (files, deep) = (Arc::downgrade(self), way.crosses());
-        way.watch(move || {
-            files.upgrade().map_or(Ok(BTreeSet::new()), |it| it.labels(&above, deep))
-        });
+        way.watch(move || files.upgrade().map_or(Ok(BTreeSet::new()), |it| it.labels(deep)));
         let _ = self.way.set(Arc::clone(way));
     }
 

@@ -3,6 +3,7 @@
 mod guard;
 mod labels;
 mod object;
+mod root;
 mod scan;
 
 use std::collections::HashMap;
@@ -20,19 +21,10 @@ use crate::runtime::effort::Effort;
 use crate::storage::{Kind, Meta, Tree};
 use crate::wire::Piece;
 
+pub use root::{Around, SourceRoot};
+
 use object::ObjectReader;
 use scan::Scan;
-
-/// One source of a transfer: a file or directory, and where it lies in the snapshot.
-#[derive(Clone)]
-pub struct SourceRoot {
-    /// The tree that it is in.
-    pub tree: Arc<dyn Tree>,
-    /// Where in the tree.
-    pub path: RelPath,
-    /// Where in the snapshot; the root if the snapshot is this one source.
-    pub place: RelPath,
-}
 
 /// Something about an entry that is not moved.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -36,7 +36,7 @@ use check::OldManifest;
 use staged::Staged;
 use tell::Told;
 
-pub use label::KeptLabel;
+pub use label::{KeptLabel, noted_class};
 pub use publish::{clean_up, index_published, recover_all};
 
 /// Defects that can be planted to prove that the tests notice them. All off in real use.

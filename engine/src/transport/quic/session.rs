@@ -17,7 +17,6 @@ use super::error::{Code, clipped, link_error};
 use super::frames::{FRAMES_QUEUED_MAX, FrameReader, too_long, write_frames};
 use super::preamble::Token;
 use super::socket::{Counters, SocketBuffers};
-use super::tls::PeerKey;
 use crate::base::limits::FRAME_BYTES_MAX;
 use crate::transport::{LinkError, Peer, WireMeter};
 
@@ -90,7 +89,6 @@ impl Fate {
 /// What a session is made of at its start.
 pub(super) struct Start {
     pub(super) peer: Peer,
-    pub(super) key: PeerKey,
     /// Connections the dialling end announced.
     pub(super) count: u8,
     pub(super) idle: Duration,
@@ -105,7 +103,6 @@ pub(super) struct Start {
 /// One end of a session.
 pub(super) struct Session {
     pub(super) peer: Peer,
-    pub(super) key: PeerKey,
     pub(super) count: u8,
     pub(super) buffers: SocketBuffers,
     pub(super) fate: Fate,
@@ -128,7 +125,7 @@ pub(super) struct Session {
 impl Session {
     /// Starts a session on its control connection.
     pub(super) fn start(start: Start) -> Arc<Self> {
-        let Start { peer, key, count, idle, buffers, data_streams_max, control, .. } = start;
+        let Start { peer, count, idle, buffers, data_streams_max, control, .. } = start;
         let (send, recv) = start.streams;
         // Every stream that a connection may have open fits the queue, so that one whose header
         // is late never keeps a later one, and the window it holds, from being accepted.
@@ -139,7 +136,6 @@ impl Session {
         let connection = control.connection.clone();
         let session = Arc::new(Self {
             peer,
-            key,
             count,
             buffers,
             fate: Fate { control: connection.clone(), failed: Arc::default(), idle },

@@ -17,7 +17,7 @@ use crate::metrics::{RailState, RailStatus, TransferMeter};
 use crate::protocol::{SourceEnd, TargetEnd, Task};
 use crate::runtime::drive::target::run_with_credit;
 use crate::runtime::drive::{Context, Lost, run_source};
-use crate::runtime::source::{SourceFiles, SourceRoot};
+use crate::runtime::source::{Around, SourceFiles, SourceRoot};
 use crate::runtime::target::{Planted, StoreOptions, TargetStore, index_path};
 use crate::sim::process::{Life, ProcessTree};
 use crate::sim::rng::Rng;
@@ -381,7 +381,12 @@ impl<T: Transport> Scene<T> {
 
     pub(super) fn source_files(&self) -> Arc<SourceFiles> {
         let (tree, place) = (Arc::new(self.source.clone()), RelPath::root());
-        Arc::new(SourceFiles::new(vec![SourceRoot { tree, path: path("src"), place }]))
+        Arc::new(SourceFiles::new(vec![SourceRoot {
+            tree,
+            path: path("src"),
+            place,
+            around: Around::default(),
+        }]))
     }
 
     pub(super) fn store(&self, to: &str) -> Arc<TargetStore> {
