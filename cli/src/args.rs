@@ -15,7 +15,7 @@ use clap_complete::Shell;
 use portway::base::{NodeName, ParseRateError, Rate, SiteName, Tier};
 use portway::config::Endpoint;
 
-pub(crate) use self::border::{Audit, AuditCommand, AuditFormat, Label};
+pub(crate) use self::border::{Audit, AuditCommand, AuditFormat, AuditWhich, Label};
 use self::policy::ROLES;
 pub(crate) use self::policy::{Explain, Grant, Policy, PolicyCommand, Revoke};
 

@@ -9,7 +9,7 @@ use super::engine::Engine;
 use super::{Error, Exit};
 use crate::audit::{Ending, Word};
 use crate::base::{Class, Digest, RelPath, TransferId};
-use crate::border::{Ask, Border, Denied, Label, Way};
+use crate::border::{Ask, Border, Closed, Denied, Label, Way};
 use crate::identity::SpiffeId;
 use crate::policy::{Action, Transport};
 use crate::protocol::{Failure, Stop};
@@ -74,38 +74,38 @@ impl Engine {
         (tree, path): (&Arc<dyn Tree>, &RelPath),
     ) -> Result<(), Failure> {
         let border = self.border().map_err(|e| Failure::new(e.code, e.to_string()))?;
-        let root =
-            SourceRoot { tree: Arc::clone(tree), path: path.clone(), place: RelPath::root() };
-        let labels = SourceFiles::new(vec![root]).labels(&[], false);
-        let labels = labels.map_err(|e| crate::runtime::fatal("look at", path, &e))?;
-        let class = border.class(labels).map_err(|denied| refusal(&denied))?;
+        let class = border.class(labels((tree, path))?).map_err(|denied| refusal(&denied))?;
         let outward = action != Action::Push;
         let wanted = Wanted { transfer: TransferId(0), action, path, class, ours: false, outward };
         let ask = self.ask_by(&border, (peer, Transport::Quic), wanted);
         border.would(&ask).map_err(|denied| refusal(&denied))
     }
 
-    /// The way for parts of a file that `peer` reads: a pull like any other. Blocks.
+    /// The way for parts of a file that `peer` reads: a pull like any other, of this name. Blocks.
     pub(super) fn way_to_read(
         &self,
         peer: &Peer,
         (tree, path): (&Arc<dyn Tree>, &RelPath),
+        transfer: TransferId,
     ) -> Result<Way, Failure> {
         let border = self.border().map_err(|e| Failure::new(e.code, e.to_string()))?;
-        let root =
-            SourceRoot { tree: Arc::clone(tree), path: path.clone(), place: RelPath::root() };
-        let labels = SourceFiles::new(vec![root]).labels(&[], false);
-        let labels = labels.map_err(|e| crate::runtime::fatal("look at", path, &e))?;
-        let class = border.class(labels).map_err(|denied| refusal(&denied))?;
-        let (transfer, action) = (super::transfer::random_id(), Action::Pull);
+        let class = border.class(labels((tree, path))?).map_err(|denied| refusal(&denied))?;
+        let action = Action::Pull;
         let wanted = Wanted { transfer, action, path, class, ours: false, outward: true };
         let ask = self.ask_by(&border, (peer, Transport::Quic), wanted);
         border.enter(ask).map_err(|denied| refusal(&denied))
     }
 }
 
+/// The labels of a path and of what is above it, up to the root. Blocks.
+pub(super) fn labels((tree, path): (&Arc<dyn Tree>, &RelPath)) -> Result<BTreeSet<Label>, Failure> {
+    let root = SourceRoot { tree: Arc::clone(tree), path: path.clone(), place: RelPath::root() };
+    let labels = SourceFiles::new(vec![root]).labels(&[], false);
+    labels.map_err(|e| crate::runtime::fatal("look at", path, &e))
+}
+
 /// The SPIFFE id of a peer: it is of our trust domain, or it would not be here.
-fn spiffe_of(us: &SpiffeId, peer: &Peer) -> SpiffeId {
+pub(super) fn spiffe_of(us: &SpiffeId, peer: &Peer) -> SpiffeId {
     let Peer { node, site, tier, .. } = peer.clone();
     SpiffeId { domain: us.domain.clone(), tier, site, node }
 }
@@ -162,8 +162,8 @@ pub(super) enum Ended<'a> {
     Lost(&'a Lost),
 }
 
-/// Records how a session ended.
-pub(super) async fn end(way: &Arc<Way>, ended: Ended<'_>) {
+/// Records how a session ended; gives what there is to sign for, between sites.
+pub(super) async fn end(way: &Arc<Way>, ended: Ended<'_>) -> Option<Closed> {
     let failed = |failure: &Failure| {
         let ending = match &*failure.code {
             "denied" => Ending::Denied,
@@ -182,12 +182,13 @@ pub(super) async fn end(way: &Arc<Way>, ended: Ended<'_>) {
     };
     let way = Arc::clone(way);
     let stopped = blocking(move || way.stop(ending, &why, root)).await;
-    if let Err(error) = stopped {
+    stopped.unwrap_or_else(|error| {
         tracing::error!(%error, "the end of a session is not recorded");
-    }
+        None
+    })
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Denied> + Send + 'static,
 ) -> Result<T, Denied> {
     let done = tokio::task::spawn_blocking(work).await;

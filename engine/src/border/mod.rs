@@ -10,6 +10,7 @@
 
 mod gate;
 mod ledger;
+mod receipts;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -17,4 +18,5 @@ mod tests;
 mod way;
 
 pub use gate::{Ask, Border, Denied, Label};
-pub use way::{SendError, Way};
+pub use receipts::{Offered, Signed, Unsigned};
+pub use way::{Closed, SendError, Way};
