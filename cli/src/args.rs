@@ -16,7 +16,7 @@ use clap_complete::Shell;
 use portway::base::{NodeName, ParseRateError, Rate, Tier};
 use portway::config::Endpoint;
 
-pub(crate) use self::border::{Audit, AuditCommand, AuditFormat, Label};
+pub(crate) use self::border::{Audit, AuditCommand, AuditFormat, AuditWhich, Label};
 pub(crate) use self::member::{Invite, Join, Member};
 use self::policy::ROLES;
 pub(crate) use self::policy::{Explain, Grant, Policy, PolicyCommand, Revoke};

@@ -63,6 +63,24 @@ pub(crate) enum Event<'a> {
     Proposal { id: &'a str, path: &'a str, class: &'a str },
     /// The audit log is whole.
     AuditVerified { node: &'a str, log: &'a str, records: u64, root: &'a str },
+    /// Something in which two audit logs differ.
+    AuditDifference { transfer: &'a str, message: &'a str },
+    /// Something that a lost link or a process that died explains.
+    AuditRemark { transfer: &'a str, message: &'a str },
+    /// What a comparison of two audit logs came to.
+    AuditReconciled {
+        peer: &'a str,
+        log: Option<&'a str>,
+        records: u64,
+        told: u64,
+        held: Option<u64>,
+        held_there: u64,
+        transfers: u64,
+        receipts: u64,
+        bytes: u64,
+        remarks: u64,
+        differences: u64,
+    },
     /// A policy is without mistakes.
     PolicyChecked { file: &'a str, policies: Vec<String>, number: u64, digest: String },
     /// Something is wrong with a policy, or worth a look.

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
 use super::connect::PROGRAM;
 use super::engine::{Engine, clock_ms, unix_now};
+use super::giving::Readings;
 use super::reachable::reachable;
 use super::server::{Shared, blocking};
 use super::{
-    Error, Exit, ListEntry, NodeAddress, Remote, VerifyReport, checkpoints, crossing, giving,
-    lowering, roles, verify,
+    Error, Exit, ListEntry, NodeAddress, Remote, VerifyReport, audit, checkpoints, crossing,
+    giving, lowering, roles, verify,
 };
 pub(super) use crate::base::hex::{hex, unhex};
 use crate::base::limits::FRAME_BYTES_MAX;
@@ -31,6 +33,8 @@ use crate::wire::Frame;
 
 /// Longest request for a certificate, in bytes.
 const CSR_BYTES_MAX: usize = 8 << 10;
+/// Parts of an answer that are found ahead of the link.
+const AHEAD: usize = 2;
 /// Entries in one part of a listing.
 const LIST_PART: usize = 200;
 
@@ -166,8 +170,13 @@ async fn may_ask(
     off_thread(move || shared.engine.may_ask(&peer, action, (&shared.root.tree, &path))).await
 }
 
-/// Answers one question.
-pub(super) async fn answer(shared: &Arc<Shared>, link: &impl Link, method: &str, body: &[u8]) {
+/// Answers one question; `readings` are the files that the session has open.
+pub(super) async fn answer(
+    shared: &Arc<Shared>,
+    link: &impl Link,
+    readings: &Arc<Readings>,
+    (method, body): (&str, &[u8]),
+) {
     let enrolling = link.peer().enrolling;
     let may = match enrolling {
         None => may_ask(shared, link.peer(), method, body).await,
@@ -188,8 +197,9 @@ pub(super) async fn answer(shared: &Arc<Shared>, link: &impl Link, method: &str,
         ("roles", _) => roles::roles(shared).await,
         ("relabel", _) => lowering::relabel(shared, link, body).await,
         ("renew", None) => renew(shared, link.peer(), body).await,
-        ("file", _) => giving::file(shared, link.peer(), body).await,
-        ("read", _) => return giving::read(shared, link, body).await,
+        ("file", _) => giving::file(shared, link.peer(), readings, body).await,
+        ("read", _) => return giving::read(shared, link, readings, body).await,
+        ("audit", _) => return audit::telling::audit(shared, link, body).await,
         ("latest", _) => checkpoints::latest(shared, link.peer(), body).await,
         ("retain", _) => checkpoints::retain(shared, link.peer(), body).await,
         ("invite", _) if shared.is_own(link.peer()) => invite(shared, body).await,
@@ -206,6 +216,31 @@ pub(super) async fn answer(shared: &Arc<Shared>, link: &impl Link, method: &str,
     };
     for frame in frames {
         if link.send(frame.encode()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Sends an answer whose parts are found meanwhile; `find` gives them, on a thread that may wait, until
+/// it is told that nobody wants more.
+pub(super) async fn stream(
+    link: &impl Link,
+    find: impl FnOnce(&dyn Fn(Bytes) -> bool) -> Result<(), Failure> + Send + 'static,
+) {
+    let (parts, mut ready) = mpsc::channel::<Result<Bytes, Failure>>(AHEAD);
+    tokio::task::spawn_blocking(move || {
+        if let Err(failure) = find(&|part| parts.blocking_send(Ok(part)).is_ok()) {
+            let _ = parts.blocking_send(Err(failure));
+        }
+    });
+    loop {
+        let frame = match ready.recv().await {
+            Some(Ok(body)) => Frame::Reply { body, last: false },
+            Some(Err(Failure { code, detail })) => Frame::Refuse { code, detail, retry: false },
+            None => Frame::Reply { body: Bytes::new(), last: true },
+        };
+        let ended = !matches!(frame, Frame::Reply { last: false, .. });
+        if link.send(frame.encode()).await.is_err() || ended {
             return;
         }
     }

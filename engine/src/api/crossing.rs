@@ -9,7 +9,7 @@ use super::engine::Engine;
 use super::{Error, Exit};
 use crate::audit::{Ending, Word};
 use crate::base::{Class, Digest, RelPath, TransferId};
-use crate::border::{Ask, Border, DENIALS, Denied, Label, Party, Sight, Way};
+use crate::border::{Ask, Border, Closed, DENIALS, Denied, Label, Party, Sight, Way};
 use crate::identity::SpiffeId;
 use crate::policy::{Action, Transport};
 use crate::protocol::{Failure, Stop};
@@ -74,17 +74,9 @@ impl Engine {
         (tree, path): (&Arc<dyn Tree>, &RelPath),
     ) -> Result<(), Failure> {
         let border = self.border().map_err(|e| Failure::new(e.code, e.to_string()))?;
-        let root = SourceRoot {
-            tree: Arc::clone(tree),
-            path: path.clone(),
-            place: RelPath::root(),
-            around: Around::default(),
-        };
         let all =
             action == Action::Verify && peer.site != border.us().site && exists(&**tree, path);
-        let labels = SourceFiles::new(vec![root]).labels(all);
-        let labels = labels.map_err(|e| crate::runtime::fatal("look at", path, &e))?;
-        let class = border.class(labels).map_err(|denied| refusal(&denied))?;
+        let class = border.class(labels((tree, path), all)?).map_err(|denied| refusal(&denied))?;
         let outward = action != Action::Push;
         let wanted = Wanted { transfer: TransferId(0), action, path, class, ours: false, outward };
         let ask = self.ask_by(&border, (peer, Transport::Quic), wanted);
@@ -100,27 +92,30 @@ impl Engine {
         Ok(border.sight(&ask, action))
     }
 
-    /// The way for parts of a file that `peer` reads: a pull like any other. Blocks.
+    /// The way for parts of a file that `peer` reads: a pull like any other, of this name. Blocks.
     pub(super) fn way_to_read(
         &self,
         peer: &Peer,
         (tree, path): (&Arc<dyn Tree>, &RelPath),
+        transfer: TransferId,
     ) -> Result<Way, Failure> {
         let border = self.border().map_err(|e| Failure::new(e.code, e.to_string()))?;
-        let root = SourceRoot {
-            tree: Arc::clone(tree),
-            path: path.clone(),
-            place: RelPath::root(),
-            around: Around::default(),
-        };
-        let labels = SourceFiles::new(vec![root]).labels(false);
-        let labels = labels.map_err(|e| crate::runtime::fatal("look at", path, &e))?;
-        let class = border.class(labels).map_err(|denied| refusal(&denied))?;
-        let (transfer, action) = (super::transfer::random_id(), Action::Pull);
+        let class =
+            border.class(labels((tree, path), false)?).map_err(|denied| refusal(&denied))?;
+        let action = Action::Pull;
         let wanted = Wanted { transfer, action, path, class, ours: false, outward: true };
         let ask = self.ask_by(&border, (peer, Transport::Quic), wanted);
         border.enter(ask).map_err(|denied| refusal(&denied))
     }
+}
+
+/// The labels of a path and of what is above it, up to the root; with `all` those below it, too. Blocks.
+fn labels((tree, path): (&Arc<dyn Tree>, &RelPath), all: bool) -> Result<BTreeSet<Label>, Failure> {
+    let (tree, path) = (Arc::clone(tree), path.clone());
+    let around = Around::default();
+    let root = SourceRoot { tree, path: path.clone(), place: RelPath::root(), around };
+    let labels = SourceFiles::new(vec![root]).labels(all);
+    labels.map_err(|e| crate::runtime::fatal("look at", &path, &e))
 }
 
 /// The name under which a node keeps what came from a peer: two sites may each have a node of one name.
@@ -128,12 +123,15 @@ pub(super) fn known_as(us: &SpiffeId, peer: &Peer) -> String {
     if peer.site == us.site { peer.called() } else { format!("{}/{}", peer.site, peer.called()) }
 }
 
-/// A peer as it takes part in a session: it is of our trust domain, or it would not be here.
-pub(super) fn party(border: &Border, peer: &Peer) -> Party {
-    let us = border.us();
+/// The SPIFFE id of a peer: it is of our trust domain, or it would not be here.
+pub(super) fn spiffe_of(us: &SpiffeId, peer: &Peer) -> SpiffeId {
     let Peer { node, kind, site, tier, .. } = peer.clone();
-    let id = SpiffeId { domain: us.domain.clone(), tier, site, kind, node };
-    Party { id, valid_until_s: peer.valid_until_s }
+    SpiffeId { domain: us.domain.clone(), tier, site, kind, node }
+}
+
+/// A peer as it takes part in a session.
+pub(super) fn party(border: &Border, peer: &Peer) -> Party {
+    Party { id: spiffe_of(border.us(), peer), valid_until_s: peer.valid_until_s }
 }
 
 /// Enters, on a thread that may wait for the disk.
@@ -200,8 +198,8 @@ pub(super) enum Ended<'a> {
     Lost(&'a Lost),
 }
 
-/// Records how a session ended.
-pub(super) async fn end(way: &Arc<Way>, ended: Ended<'_>) {
+/// Records how a session ended; gives what there is to sign for, between sites.
+pub(super) async fn end(way: &Arc<Way>, ended: Ended<'_>) -> Option<Closed> {
     let failed = |failure: &Failure| {
         let ending = match &*failure.code {
             code if DENIALS.contains(&code) => Ending::Denied,
@@ -220,12 +218,13 @@ pub(super) async fn end(way: &Arc<Way>, ended: Ended<'_>) {
     };
     let way = Arc::clone(way);
     let stopped = blocking(move || way.stop(ending, &why, root)).await;
-    if let Err(error) = stopped {
+    stopped.unwrap_or_else(|error| {
         tracing::error!(%error, "the end of a session is not recorded");
-    }
+        None
+    })
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Denied> + Send + 'static,
 ) -> Result<T, Denied> {
     let done = tokio::task::spawn_blocking(work).await;

@@ -3,12 +3,13 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::audit::telling::AuditRequest;
 use super::calls::{
     InviteReply, InviteRequest, JoinReply, JoinRequest, PathRequest, Pong, asked, asked_path,
 };
 use super::checkpoints::{LatestReply, LatestRequest, RetainReply, RetainRequest};
 use super::lowering::{RelabelReply, RelabelRequest};
-use super::ranges::{FileReply, ReadRequest};
+use super::ranges::{FileReply, FileRequest, ReadRequest};
 use super::{Keep, ListEntry, VerifyReport};
 use crate::base::limits::FRAME_BYTES_MAX;
 use crate::base::{NodeName, RelPath, SiteName, Tier};
@@ -30,6 +31,7 @@ pub(crate) fn question(data: &[u8]) -> bool {
     let mut known = survives::<InviteRequest>(data);
     known |= survives::<RelabelRequest>(data);
     known |= survives::<LatestRequest>(data) | survives::<RetainRequest>(data);
+    known |= survives::<FileRequest>(data) | survives::<AuditRequest>(data);
     known |= asked::<ReadRequest>(data).is_ok_and(|request| request.is_in_bounds());
     if let Ok(request) = asked::<JoinRequest>(data)
         && let Some(der) = request.der()
@@ -56,6 +58,7 @@ pub(crate) fn question_seeds() -> Vec<Vec<u8>> {
         serde_json::to_vec(&JoinRequest::of(b"\x30\x03\x02\x01\x00")),
         serde_json::to_vec(&PathRequest::of(&path)),
         serde_json::to_vec(&PathRequest::of(&RelPath::root())),
+        serde_json::to_vec(&AuditRequest { held: 7 }),
         serde_json::to_vec(&LatestRequest::of(&path, Some(b"step-7"))),
         serde_json::to_vec(&RetainRequest::of(&path, Keep { last: 5, every: Some(1000) })),
     ];

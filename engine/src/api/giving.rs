@@ -1,17 +1,18 @@
 //! Answers to questions for parts of files.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
 
-use super::calls::{Answer, asked, asked_path, json, off_thread, path_of};
-use super::crossing::refusal;
-use super::ranges::{FileReply, FileStamp, ReadRequest};
+use super::calls::{Answer, asked, json, off_thread, path_of, stream};
+use super::crossing::{labels, refusal};
+use super::ranges::{FileReply, FileRequest, FileStamp, ReadRequest};
 use super::server::Shared;
+use super::transfer::random_id;
 use crate::audit::Ending;
-use crate::base::{Extent, RelPath};
+use crate::base::{Extent, ParseTransferIdError, RelPath, TransferId};
 use crate::border::Way;
 use crate::manifest::{ChunkRef, encode_list};
 use crate::protocol::Failure;
@@ -20,30 +21,118 @@ use crate::runtime::manifest_file::{Listed, ManifestReader};
 use crate::runtime::target::Layout;
 use crate::storage::{File, Kind, Tree};
 use crate::transport::{Link, Peer};
-use crate::wire::Frame;
 
 /// Chunks in one part of an answer; a frame has room for them.
 const LIST_PART: usize = 4000;
 /// Content in one part of an answer, in bytes; a frame has room for it.
 const CONTENT_PART: usize = 240 << 10;
-/// Parts that are read ahead of the link.
-const AHEAD: usize = 2;
+
+/// Files that a session may have open.
+const OPEN_MAX: usize = 16;
+
+/// The files that one session has open, each a transfer by the name that the opener gave it.
+#[derive(Default)]
+pub(super) struct Readings(Mutex<BTreeMap<TransferId, (RelPath, Arc<Way>)>>);
+
+impl Readings {
+    /// The way for what is read of a file: that of its transfer, asked again with the labels that the
+    /// file has now; a new one at first.
+    fn way(
+        &self,
+        shared: &Shared,
+        peer: &Peer,
+        (path, name): (&RelPath, TransferId),
+    ) -> Result<Arc<Way>, Failure> {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = (&shared.root.tree, path);
+        if let Some((known, way)) = open.get(&name) {
+            if known != path {
+                return Err(Failure::new("protocol", "that transfer is about another file"));
+            }
+            for label in labels(place)? {
+                way.found(label).map_err(|denied| refusal(&denied))?;
+            }
+            return Ok(Arc::clone(way));
+        }
+        if open.len() >= OPEN_MAX {
+            let detail = format!("a session has at most {OPEN_MAX} files open");
+            return Err(Failure::new("protocol", detail));
+        }
+        let way = Arc::new(shared.engine.way_to_read(peer, place, name)?);
+        open.insert(name, (path.clone(), Arc::clone(&way)));
+        Ok(way)
+    }
+
+    /// Records that all of them are closed, and how.
+    pub(super) async fn close(self: Arc<Self>, ending: Ending, why: &'static str) {
+        let closed = off_thread(move || {
+            let open = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+            for (_, way) in open.into_values() {
+                over(&way, ending, why);
+            }
+            Ok(())
+        });
+        if let Err(error) = closed.await {
+            tracing::error!(detail = error.detail, "the end of a reading is not recorded");
+        }
+    }
+}
+
+/// The way of one question: that of an open file, or one of its own, which ends with it.
+struct Asked {
+    way: Arc<Way>,
+    single: bool,
+}
+
+impl Asked {
+    fn open(
+        (shared, peer): (&Shared, &Peer),
+        readings: &Readings,
+        path: &RelPath,
+        name: Option<&str>,
+    ) -> Result<Self, Failure> {
+        let Some(name) = name else {
+            let place = (&shared.root.tree, path);
+            let way = shared.engine.way_to_read(peer, place, random_id())?;
+            return Ok(Self { way: Arc::new(way), single: true });
+        };
+        let name = name
+            .parse()
+            .map_err(|error: ParseTransferIdError| Failure::new("protocol", error.to_string()))?;
+        Ok(Self { way: readings.way(shared, peer, (path, name))?, single: false })
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if self.single {
+            over(&self.way, Ending::Complete, "a question was answered");
+        }
+    }
+}
 
 /// Answers `file`.
-pub(super) async fn file(shared: &Arc<Shared>, peer: &Peer, body: &[u8]) -> Answer {
-    let path = asked_path(body)?;
-    let (shared, peer) = (Arc::clone(shared), peer.clone());
+pub(super) async fn file(
+    shared: &Arc<Shared>,
+    peer: &Peer,
+    readings: &Arc<Readings>,
+    body: &[u8],
+) -> Answer {
+    let request: FileRequest = asked(body)?;
+    let path = path_of(&request.path)?;
+    let (shared, peer, readings) = (Arc::clone(shared), peer.clone(), Arc::clone(readings));
     off_thread(move || {
         let root = &shared.root;
         // Who may not read it learns nothing of it.
-        let way = shared.engine.way_to_read(&peer, (&root.tree, &path))?;
-        over(&way, "what it is was told");
+        let name = request.transfer.as_deref();
+        let asked = Asked::open((&shared, &peer), &readings, &path, name)?;
         let stamp = stamp(&*root.tree, &path)?;
         let listed = listed(&*root.tree, &path)?;
         let object = listed.as_ref().and_then(|listed| listed.object);
         let object = object.map(|object| object.digest.to_string());
         let chunks: Vec<ChunkRef> = listed.map_or_else(Vec::new, |listed| listed.chunks);
-        let mut parts = json(&FileReply { stamp, object })?;
+        let class = Some(asked.way.class());
+        let mut parts = json(&FileReply { stamp, object, class })?;
         parts.extend(chunks.chunks(LIST_PART).map(|part| Bytes::from(encode_list(part))));
         Ok(parts)
     })
@@ -85,32 +174,21 @@ fn listed(tree: &dyn Tree, path: &RelPath) -> Result<Option<Listed>, Failure> {
 }
 
 /// Answers `read`: the content of the ranges, back to back.
-pub(super) async fn read(shared: &Arc<Shared>, link: &impl Link, body: &[u8]) {
-    let (parts, mut ready) = mpsc::channel::<Result<Bytes, Failure>>(AHEAD);
-    let (shared, peer, body) = (Arc::clone(shared), link.peer().clone(), body.to_vec());
-    tokio::task::spawn_blocking(move || {
-        if let Err(failure) =
-            content((&shared, &peer), &body, &|part| parts.blocking_send(Ok(part)).is_ok())
-        {
-            let _ = parts.blocking_send(Err(failure));
-        }
-    });
-    loop {
-        let frame = match ready.recv().await {
-            Some(Ok(body)) => Frame::Reply { body, last: false },
-            Some(Err(Failure { code, detail })) => Frame::Refuse { code, detail, retry: false },
-            None => Frame::Reply { body: Bytes::new(), last: true },
-        };
-        let ended = !matches!(frame, Frame::Reply { last: false, .. });
-        if link.send(frame.encode()).await.is_err() || ended {
-            return;
-        }
-    }
+pub(super) async fn read(
+    shared: &Arc<Shared>,
+    link: &impl Link,
+    readings: &Arc<Readings>,
+    body: &[u8],
+) {
+    let (shared, readings) = (Arc::clone(shared), Arc::clone(readings));
+    let (peer, body) = (link.peer().clone(), body.to_vec());
+    stream(link, move |give| content((&shared, &peer), &readings, &body, give)).await;
 }
 
 /// Reads the ranges and gives them to `give` in parts, until that says no.
 fn content(
     (shared, peer): (&Shared, &Peer),
+    readings: &Readings,
     body: &[u8],
     give: &dyn Fn(Bytes) -> bool,
 ) -> Result<(), Failure> {
@@ -123,11 +201,9 @@ fn content(
     // The next question comes soon, and counts on the file.
     reading.comes_back();
     // Who may not read it does not learn whether it is there.
-    let way = shared.engine.way_to_read(peer, (&shared.root.tree, &path))?;
-    let given = open(&*shared.root.tree, &path, &request.stamp)
-        .and_then(|file| give_ranges(&*file, &path, request.ranges, &way, give));
-    over(&way, "parts were read");
-    given
+    let asked = Asked::open((shared, peer), readings, &path, request.transfer.as_deref())?;
+    let file = open(&*shared.root.tree, &path, &request.stamp)?;
+    give_ranges(&*file, &path, request.ranges, &asked.way, give)
 }
 
 /// Opens the file that has this stamp.
@@ -142,8 +218,8 @@ fn open(tree: &dyn Tree, path: &RelPath, stamp: &FileStamp) -> Result<Arc<dyn Fi
 }
 
 /// Records the end of a reading.
-fn over(way: &Way, why: &str) {
-    if let Err(error) = way.stop(Ending::Complete, why, None) {
+fn over(way: &Way, ending: Ending, why: &str) {
+    if let Err(error) = way.stop(ending, why, None) {
         tracing::error!(%error, "the end of a reading is not recorded");
     }
 }

@@ -11,7 +11,7 @@ use super::engine::{Engine, canonical};
 use super::retry::{Attempt, Miss, Retry};
 use super::sources::{Landing, labels_above, local_target};
 use super::transfer::{Done, farewell, lost, open, stop};
-use super::{Error, Exit, Outcome, Remote, TransferOptions};
+use super::{Error, Exit, Outcome, Remote, TransferOptions, receipts};
 use crate::base::{RelPath, TransferId};
 use crate::border::Way;
 use crate::encode::Compress;
@@ -170,7 +170,8 @@ impl Pull {
             Ok(TargetEnd::Stopped(why)) => Ended::Stopped(why),
             Err(why) => Ended::Lost(why),
         };
-        crossing::end(&way, how).await;
+        let closed = crossing::end(&way, how).await;
+        let unsigned = receipts::exchange(&border, &session.link, closed).await;
         let reason = farewell(match &ended {
             Ok(TargetEnd::Published(..)) => Ok(None),
             Ok(TargetEnd::Stopped(why)) => Ok(Some(why)),
@@ -178,7 +179,7 @@ impl Pull {
         });
         session.link.close(&reason).await;
         match ended {
-            Ok(TargetEnd::Published(published, failed)) => Ok(Done { published, failed }),
+            Ok(TargetEnd::Published(published, failed)) => Ok(Done { published, failed, unsigned }),
             Ok(TargetEnd::Stopped(why)) => Err(stop(why, &label)),
             Err(why) => Err(lost(why, &label)),
         }

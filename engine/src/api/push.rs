@@ -12,7 +12,7 @@ use super::engine::Engine;
 use super::retry::{Attempt, Miss, Retry};
 use super::sources::Sources;
 use super::transfer::{Done, farewell, lost, open, stop};
-use super::{Error, Outcome, Remote, TransferOptions, rates};
+use super::{Error, Outcome, Remote, TransferOptions, rates, receipts};
 use crate::base::{Class, TransferId};
 use crate::border::Border;
 use crate::encode::Compress;
@@ -136,7 +136,8 @@ impl Push {
             Ok(SourceEnd::Stopped(why)) => Ended::Stopped(why),
             Err(why) => Ended::Lost(why),
         };
-        crossing::end(&way, how).await;
+        let closed = crossing::end(&way, how).await.filter(|_| !self.options.dry_run);
+        let unsigned = receipts::exchange(&border, &session.link, closed).await;
         let reason = farewell(match &ended {
             Ok(SourceEnd::Published(..)) => Ok(None),
             Ok(SourceEnd::Stopped(why)) => Ok(Some(why)),
@@ -146,7 +147,7 @@ impl Push {
         session.link.close(&reason).await;
         match ended {
             Ok(SourceEnd::Published(published, failed)) => {
-                Ok((Done { published, failed }, accept.free_bytes))
+                Ok((Done { published, failed, unsigned }, accept.free_bytes))
             }
             Ok(SourceEnd::Stopped(why)) => Err(stop(why, &label)),
             Err(why) => Err(lost(why, &label)),

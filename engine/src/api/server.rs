@@ -53,6 +53,8 @@ pub(super) struct Shared {
     pub(super) started: Instant,
     pub(super) stopping: watch::Sender<bool>,
     pub(super) healthy: AtomicBool,
+    /// Whose turn it is to be told of the audit log.
+    pub(super) audits: tokio::sync::Mutex<()>,
 }
 
 impl Shared {
@@ -119,6 +121,7 @@ impl Engine {
             started: Instant::now(),
             stopping: watch::channel(false).0,
             healthy: AtomicBool::new(true),
+            audits: tokio::sync::Mutex::default(),
         });
         let admin = match options.admin {
             Some(address) => Some(admin::Admin::bind(address, Arc::clone(&shared)).await?),

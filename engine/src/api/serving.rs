@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::calls;
 use super::connect::{NodeLink, expect_hello, our_hello, recv};
 use super::crossing::{self, Ended, known_as, refusal, tell_only};
 use super::entering::broken;
+use super::giving::Readings;
 use super::server::Shared;
+use super::{calls, receipts};
+use crate::audit::Ending;
 use crate::base::RelPath;
-use crate::border::Way;
+use crate::border::{Closed, Way};
 use crate::encode::Compress;
 use crate::metrics::{NodeStatus, Phase, TransferMeter};
 use crate::policy::Action;
@@ -65,19 +67,25 @@ impl Shared {
         mut body: Bytes,
     ) {
         let mut stopping = self.stopping.subscribe();
-        loop {
-            calls::answer(self, link, &method, &body).await;
+        let readings = Arc::<Readings>::default();
+        let (ending, why) = loop {
+            calls::answer(self, link, &readings, (&method, &body)).await;
             let next = tokio::select! {
                 next = tokio::time::timeout(OPENING, recv(link)) => next,
-                _ = stopping.wait_for(|stop| *stop) => return,
+                _ = stopping.wait_for(|stop| *stop) => {
+                    break (Ending::Interrupted, "the node stops");
+                }
             };
             match next {
                 Ok(Ok(Frame::Call { method: next, body: question })) => {
                     (method, body) = (next, question);
                 }
-                _ => return,
+                Ok(Err(LinkError::Closed { .. })) => break (Ending::Complete, "closed"),
+                Ok(_) => break (Ending::Interrupted, "the session was lost"),
+                Err(_) => break (Ending::Interrupted, "nothing more was asked for some time"),
             }
-        }
+        };
+        readings.close(ending, why).await;
     }
 
     pub(super) async fn transfer(&self, link: &NodeLink, open: Open) -> Result<String, Failure> {
@@ -215,7 +223,8 @@ impl Shared {
             Ok(TargetEnd::Stopped(why)) => Ended::Stopped(why),
             Err(why) => Ended::Lost(why),
         };
-        crossing::end(&way, how).await;
+        let closed = crossing::end(&way, how).await.filter(|_| !plan);
+        self.receipt(link, closed).await;
         match ended {
             Ok(TargetEnd::Published(published, failed)) => {
                 let root = published.root;
@@ -267,7 +276,8 @@ impl Shared {
             Ok(SourceEnd::Stopped(why)) => Ended::Stopped(why),
             Err(why) => Ended::Lost(why),
         };
-        crossing::end(&way, how).await;
+        let closed = crossing::end(&way, how).await;
+        self.receipt(link, closed).await;
         match ended {
             Ok(SourceEnd::Published(..)) => Ok("done".to_owned()),
             Ok(SourceEnd::Stopped(why)) => Err(stopped(why)),
@@ -275,6 +285,12 @@ impl Shared {
                 reading.comes_back();
                 self.lost(link, lost).await
             }
+        }
+    }
+
+    async fn receipt(&self, link: &NodeLink, closed: Option<Closed>) {
+        if let (Some(_), Ok(border)) = (&closed, self.engine.border()) {
+            receipts::exchange(&border, link, closed).await;
         }
     }
 

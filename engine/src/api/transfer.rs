@@ -195,6 +195,8 @@ impl Engine {
 pub(super) struct Done {
     pub(super) published: Published,
     pub(super) failed: Vec<FailedObject>,
+    /// Why there is no receipt, where there should be one.
+    pub(super) unsigned: Option<String>,
 }
 
 impl Done {
@@ -221,6 +223,7 @@ impl Done {
             skipped: remarks.skipped.into_iter().map(|r| (r.path, r.reason)).collect(),
             skipped_total: remarks.skipped_total,
             removed: Vec::new(),
+            unsigned: self.unsigned,
         }
     }
 }

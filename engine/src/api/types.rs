@@ -111,6 +111,8 @@ pub struct Outcome {
     /// Names (escaped) of older checkpoints that were removed at the node, as
     /// [`TransferOptions::keep`] asks.
     pub removed: Vec<String>,
+    /// Between sites: why there is no receipt that both ends signed; `None` where there is one.
+    pub unsigned: Option<String>,
 }
 
 /// The newest complete checkpoint of a directory.

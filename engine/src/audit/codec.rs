@@ -8,8 +8,11 @@ use super::extents::{
     EXTENTS_PER_RECORD_MAX, ExtentSet, OBJECTS_PER_RECORD_MAX, PATHS_PER_RECORD_BYTES_MAX,
 };
 use super::names::{Ending, LogId};
+use super::portable::Portable;
 use super::receipt::Receipt;
-use super::record::{Crossing, Decision, Entry, KeyRecord, Progress, Record, Stop, Witness};
+use super::record::{
+    Crossing, Decision, Dispute, Entry, KeyRecord, Progress, Record, Stop, Witness,
+};
 use crate::base::{Extent, FileTime, RelPath, TransferId};
 use crate::identity::{Attestation, AuditPublicKey};
 use crate::manifest::DecodeError;
@@ -57,12 +60,29 @@ impl Writer {
         self.array(&key.log.0);
         self.text16(key.node.as_str());
         self.array(&key.key.0);
-        self.u16(key.attestation.scheme.into());
-        self.bytes16(&key.attestation.signature);
-        self.u8(key.attestation.chain.len() as u8);
-        for cert in &key.attestation.chain {
-            self.bytes16(cert);
+        key.attestation.put(self);
+    }
+}
+
+impl Portable for Attestation {
+    fn put(&self, out: &mut Writer) {
+        out.u16(self.scheme.into());
+        out.bytes16(&self.signature);
+        out.u8(self.chain.len() as u8);
+        for cert in &self.chain {
+            out.bytes16(cert);
         }
+    }
+
+    fn take(fields: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let scheme = fields.u16("scheme")?;
+        let signature = fields.bytes16("signature", CERT_BYTES_MAX)?.to_vec();
+        let certs = bounded("certificates", fields.u8("certificates")?.into(), CERTS_MAX)?;
+        let mut chain = Vec::with_capacity(certs);
+        for _ in 0..certs {
+            chain.push(fields.bytes16("certificate", CERT_BYTES_MAX)?.to_vec());
+        }
+        Ok(Self { scheme, signature, chain })
     }
 }
 
@@ -118,14 +138,7 @@ impl Reader<'_> {
     fn key(&mut self) -> Result<KeyRecord, DecodeError> {
         let (log, node) = (LogId(self.array("log")?), self.principal("node")?);
         let key = AuditPublicKey(self.array("key")?);
-        let scheme = self.u16("scheme")?;
-        let signature = self.bytes16("signature", CERT_BYTES_MAX)?.to_vec();
-        let certs = bounded("certificates", self.u8("certificates")?.into(), CERTS_MAX)?;
-        let mut chain = Vec::with_capacity(certs);
-        for _ in 0..certs {
-            chain.push(self.bytes16("certificate", CERT_BYTES_MAX)?.to_vec());
-        }
-        let attestation = Attestation { scheme, signature, chain };
+        let attestation = Attestation::take(self)?;
         Ok(KeyRecord { log, node, key, attestation })
     }
 }
@@ -138,6 +151,7 @@ const START: u8 = 5;
 const PROGRESS: u8 = 6;
 const STOP: u8 = 7;
 const RECEIPT: u8 = 8;
+const DISPUTE: u8 = 9;
 
 /// Whether a record keeps to the limits that its types do not hold.
 pub(super) fn check(record: &Record) -> Result<(), DecodeError> {
@@ -159,7 +173,8 @@ pub(super) fn check(record: &Record) -> Result<(), DecodeError> {
         | Record::Witness(_)
         | Record::Decision(_)
         | Record::Start(_)
-        | Record::Receipt(_) => {}
+        | Record::Receipt(_)
+        | Record::Dispute(_) => {}
     }
     Ok(())
 }
@@ -176,6 +191,7 @@ pub(super) fn encode(seq: u64, at: FileTime, record: &Record) -> Vec<u8> {
         Record::Progress(_) => PROGRESS,
         Record::Stop(_) => STOP,
         Record::Receipt(_) => RECEIPT,
+        Record::Dispute(_) => DISPUTE,
     });
     out.u64(seq);
     out.time(at);
@@ -205,6 +221,11 @@ pub(super) fn encode(seq: u64, at: FileTime, record: &Record) -> Vec<u8> {
             out.left(stop.bytes, &stop.left);
         }
         Record::Receipt(receipt) => receipt.put(&mut out),
+        Record::Dispute(dispute) => {
+            out.crossing(&dispute.crossing);
+            out.u64(dispute.stop);
+            out.text16(dispute.reason.as_str());
+        }
     }
     let bytes = out.finish();
     debug_assert!(bytes.len() <= RECORD_BYTES_MAX, "the limits keep records short");
@@ -253,6 +274,11 @@ impl Entry {
                 Record::Stop(Stop { crossing, ending, reason, bytes, left })
             }
             RECEIPT => Record::Receipt(Box::new(Receipt::take(&mut fields)?)),
+            DISPUTE => Record::Dispute(Dispute {
+                crossing: fields.crossing()?,
+                stop: fields.u64("stop")?,
+                reason: fields.reason()?,
+            }),
             _ => return wrong("kind"),
         };
         fields.end()?;

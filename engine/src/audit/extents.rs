@@ -42,6 +42,15 @@ impl ExtentSet {
         }
     }
 
+    /// Takes out the objects up to and with `last`.
+    pub fn take_through(&mut self, last: &RelPath) -> Self {
+        let mut rest = self.objects.split_off(last);
+        if let Some(extents) = rest.remove(last) {
+            self.objects.insert(last.clone(), extents);
+        }
+        Self { objects: std::mem::replace(&mut self.objects, rest) }
+    }
+
     /// What is in this set and not in `other`.
     pub fn without(&self, other: &Self) -> Self {
         let mut out = Self::default();
@@ -102,12 +111,15 @@ impl ExtentSet {
         })
     }
 
+    /// The first object in order.
+    pub fn first(&self) -> Option<&RelPath> {
+        self.objects.first_key_value().map(|(object, _)| object)
+    }
+
     /// What a receipt says of it.
     pub fn sum(&self) -> LeftSum {
         let mut hasher = LeftHasher::default();
-        for (object, extents) in self.by_object() {
-            hasher.push(object, extents);
-        }
+        hasher.extend(self);
         hasher.finish()
     }
 
@@ -181,6 +193,13 @@ impl LeftHasher {
             self.hasher.update(&extent.offset.to_le_bytes());
             self.hasher.update(&extent.len.to_le_bytes());
             self.extents += 1;
+        }
+    }
+
+    /// Adds a set, whose objects come after those that were added.
+    pub fn extend(&mut self, set: &ExtentSet) {
+        for (object, extents) in set.by_object() {
+            self.push(object, extents);
         }
     }
 

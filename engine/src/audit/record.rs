@@ -36,8 +36,10 @@ pub enum Record {
     Progress(Progress),
     /// A transfer, or the part of it that one session is, ended.
     Stop(Stop),
-    /// What both ends say of a transfer that ended.
+    /// What both ends say of a session that ended.
     Receipt(Box<Receipt>),
+    /// The ends do not say the same of a session that ended, so there is no receipt.
+    Dispute(Dispute),
 }
 
 /// Whose log it is, and the key that seals it.
@@ -130,6 +132,17 @@ pub struct Stop {
     pub left: ExtentSet,
 }
 
+/// The other end's word on a session is another one than ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dispute {
+    /// The transfer.
+    pub crossing: Crossing,
+    /// Number of the stop record here that it is about.
+    pub stop: u64,
+    /// What differs, in words.
+    pub reason: Reason,
+}
+
 impl Record {
     /// The transfer that the record is about; none for those about logs.
     pub fn transfer(&self) -> Option<TransferId> {
@@ -146,6 +159,7 @@ impl Record {
             Self::Start(crossing) => Some(crossing),
             Self::Progress(progress) => Some(&progress.crossing),
             Self::Stop(stop) => Some(&stop.crossing),
+            Self::Dispute(dispute) => Some(&dispute.crossing),
             Self::Key(_) | Self::Seal(_) | Self::Witness(_) | Self::Receipt(_) => None,
         }
     }
@@ -161,6 +175,7 @@ impl Record {
             Self::Progress(_) => "progress",
             Self::Stop(_) => "stop",
             Self::Receipt(_) => "receipt",
+            Self::Dispute(_) => "dispute",
         }
     }
 }

@@ -1,13 +1,14 @@
 //! The gate of a node: what decides, and the log that has to have it.
 
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::standing::{EXPIRED_RULE, Party};
-use super::way::Way;
-use crate::audit::{AuditLog, LogFolder, LogId, Place, Setup, Word};
+use super::way::{Session, Way};
+use crate::audit::{AuditLog, Checkpoint, Ending, LogFolder, LogId, Place, Setup, Word};
 use crate::base::{Class, FileTime, RelPath, TransferId, human};
 use crate::config::{self, Config, Home};
 use crate::identity::{AuditKey, Identity, SpiffeId};
@@ -104,6 +105,12 @@ impl Ask {
         }
     }
 
+    /// Whether `us` sends, and who is at the other end.
+    pub(super) fn other_end(&self, us: &SpiffeId) -> (bool, &SpiffeId) {
+        let outward = self.from.id == *us;
+        (outward, if outward { &self.to.id } else { &self.from.id })
+    }
+
     pub(super) fn places(&self) -> (Place, Place) {
         (Place::from(&self.from.id), Place::from(&self.to.id))
     }
@@ -122,6 +129,10 @@ pub struct Border {
     pub(super) looked: Mutex<Looked>,
     /// Opened when something crosses first.
     log: Mutex<Option<Arc<AuditLog>>>,
+    /// Sessions between sites that are under way.
+    under_way: Mutex<HashMap<(TransferId, SpiffeId), Weak<Session>>>,
+    /// The last checkpoint of each peer's log that was kept.
+    pub(super) witnessed: Mutex<BTreeMap<LogId, Checkpoint>>,
 }
 
 /// What was there when it was looked last.
@@ -156,6 +167,8 @@ impl Border {
                 relabelled: 0,
             }),
             log: Mutex::new(None),
+            under_way: Mutex::default(),
+            witnessed: Mutex::default(),
         }
     }
 
@@ -228,6 +241,38 @@ impl Border {
     /// It is denied, or cannot be recorded.
     pub fn enter(self: &Arc<Self>, ask: Ask) -> Result<Way, Denied> {
         Way::open(Arc::clone(self), ask)
+    }
+
+    /// Ends an older session of the same transfer with the same peer: what is recorded of a transfer is
+    /// one session after the other.
+    pub(super) fn take_over(&self, ask: &Ask) -> Result<(), Denied> {
+        let older = self.sessions().remove(&self.name(ask)).and_then(|older| older.upgrade());
+        let why = "a newer session of the same transfer took over";
+        older.map_or(Ok(()), |older| older.stop(Ending::Interrupted, why, None).map(drop))
+    }
+
+    /// A session began.
+    pub(super) fn entered(&self, ask: &Ask, session: &Arc<Session>) {
+        let mut sessions = self.sessions();
+        sessions.retain(|_, session| session.strong_count() > 0);
+        sessions.insert(self.name(ask), Arc::downgrade(session));
+    }
+
+    /// A session ended.
+    pub(super) fn left(&self, ask: &Ask, session: &Arc<Session>) {
+        let mut sessions = self.sessions();
+        let name = self.name(ask);
+        if sessions.get(&name).is_some_and(|known| known.ptr_eq(&Arc::downgrade(session))) {
+            sessions.remove(&name);
+        }
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, HashMap<(TransferId, SpiffeId), Weak<Session>>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn name(&self, ask: &Ask) -> (TransferId, SpiffeId) {
+        (ask.transfer, ask.other_end(self.us()).1.clone())
     }
 
     /// Decides by policy and roles as they are now.

@@ -10,8 +10,9 @@
 
 mod gate;
 mod ledger;
-mod sight;
 mod lowering;
+mod receipts;
+mod sight;
 mod standing;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -21,6 +22,7 @@ mod way;
 
 pub use gate::{Ask, Border, DENIALS, Denied, Label};
 pub use lowering::{PROPOSAL_TTL_S, PROPOSALS_MAX, Proposal, ProposalError};
+pub use receipts::{Offered, Signed, Unsigned};
 pub use sight::Sight;
 pub use standing::{Follow, Party};
-pub use way::{SendError, Way};
+pub use way::{Closed, SendError, Way};

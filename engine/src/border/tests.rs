@@ -76,7 +76,11 @@ async fn what_leaves_is_decided_and_recorded_to_the_extent() {
                 bytes += progress.bytes;
                 left.extend(&progress.left);
             }
-            Record::Stop(stop) => ends.push((stop.ending, stop.crossing.root)),
+            Record::Stop(stop) => {
+                bytes += stop.bytes;
+                left.extend(&stop.left);
+                ends.push((stop.ending, stop.crossing.root));
+            }
             _ => {}
         }
     }

@@ -8,9 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::gate::{Ask, Border, Denied, Label};
-use super::ledger::Ledger;
-use crate::audit::Ending;
+use super::ledger::{Ledger, Total, append};
+use crate::audit::{Account, Ending, kill};
 use crate::base::{Class, Digest, Extent, RelPath};
+use crate::identity::SpiffeId;
 use crate::policy::{Request, Verdict};
 use crate::transport::{Link, LinkError};
 
@@ -31,7 +32,28 @@ pub enum SendError {
 /// The way of the content of one session, in or out: there is one only for what was granted.
 pub struct Way {
     border: Arc<Border>,
+    session: Arc<Session>,
+}
+
+/// What a way and its border know of a session.
+pub(super) struct Session {
     state: Mutex<State>,
+    /// Whose turn it is to write records: they go into the log in the order in which they were taken
+    /// from the state, which is not locked meanwhile. Taken before the state.
+    writing: Mutex<()>,
+}
+
+/// A session between sites that is over, and recorded.
+#[derive(Debug, Clone)]
+pub struct Closed {
+    /// How it ended.
+    pub ending: Ending,
+    /// The other end.
+    pub peer: SpiffeId,
+    /// This end sent.
+    pub outward: bool,
+    /// What crossed; none where it could not be summed up.
+    pub account: Option<Account>,
 }
 
 struct State {
@@ -59,15 +81,29 @@ impl Way {
             // A certificate ended just now.
             return Err(Denied::of(&decision));
         }
+        if ask.crosses() {
+            // The link of an older session may just not have noticed yet that it is dead.
+            border.take_over(&ask)?;
+        }
         let ledger =
             if ask.crosses() { Some(Ledger::open(border.log()?, &ask, &decision)?) } else { None };
         let (denied, labels, relabelled) = (None, None, border.relabelled());
+        let crossing = ledger.as_ref().map(|_| ask.clone());
         let state = State { ask, request, ledger, denied, labels, relabelled };
-        Ok(Self { border, state: Mutex::new(state) })
+        let session = Arc::new(Session { state: Mutex::new(state), writing: Mutex::default() });
+        if let Some(ask) = crossing {
+            border.entered(&ask, &session);
+        }
+        Ok(Self { border, session })
+    }
+
+    /// The turn to write records, before the state is locked.
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.session.turn()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.session.lock()
     }
 
     /// Whether content leaves a site.
@@ -96,6 +132,7 @@ impl Way {
     /// # Errors
     /// It may not, from now on.
     pub fn check(&self) -> Result<(), Denied> {
+        let _turn = self.turn();
         let mut state = self.lock();
         let State { ask, request, ledger, denied, labels, relabelled } = &mut *state;
         if let Some(denied) = denied {
@@ -173,7 +210,9 @@ impl Way {
         }
         // What was handed over may have left, whatever becomes of the link.
         let due = self.note(extents);
+        kill::step("send-before");
         let sent = link.send_data(header, content).await;
+        kill::step("send-after");
         if due {
             self.blocking(Self::record).await?;
         }
@@ -242,21 +281,65 @@ impl Way {
         extents.iter().fold(false, |due, (object, extent)| due | ledger.note(object, *extent))
     }
 
+    /// Objects of the dataset up to `last`, in its order, are settled: no more of them crosses.
+    pub fn settled(&self, last: &RelPath) {
+        if let Some(ledger) = &mut self.lock().ledger {
+            ledger.settled(last.clone());
+        }
+    }
+
     fn record(&self) -> Result<(), Denied> {
-        let mut state = self.lock();
-        let recorded = state.ledger.as_mut().map_or(Ok(()), Ledger::record);
+        let _turn = self.turn();
+        let taken = self.lock().ledger.as_mut().map(|ledger| (ledger.log(), ledger.take()));
+        let Some((log, records)) = taken else { return Ok(()) };
+        kill::step("progress-before");
+        let recorded = append(&log, records).map(drop);
+        kill::step("progress-after");
         if let Err(denied) = &recorded {
-            state.denied = Some(denied.clone());
+            self.lock().denied = Some(denied.clone());
         }
         recorded
     }
 
-    /// Records how it ended; `root` is what was published. Nothing moves on it any more. Blocks for
-    /// the disk.
+    /// Records how it ended; `root` is what was published. Nothing moves on it any more. Gives what
+    /// there is to sign a receipt for, none inside a site. Blocks for the disk.
     ///
     /// # Errors
     /// It could not be recorded.
-    pub fn stop(&self, ending: Ending, reason: &str, root: Option<Digest>) -> Result<(), Denied> {
+    pub fn stop(
+        &self,
+        ending: Ending,
+        reason: &str,
+        root: Option<Digest>,
+    ) -> Result<Option<Closed>, Denied> {
+        let Some((ask, ending, total)) = self.session.stop(ending, reason, root)? else {
+            return Ok(None);
+        };
+        self.border.left(&ask, &self.session);
+        let (outward, peer) = ask.other_end(self.border.us());
+        let Total { crossing, seq, bytes, left } = total;
+        let account = left.map(|left| Account { crossing, seq, bytes, left });
+        Ok(Some(Closed { ending, peer: peer.clone(), outward, account }))
+    }
+}
+
+impl Session {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends it: nothing moves any more. Gives none if nothing is recorded of it, or if it was ended.
+    pub(super) fn stop(
+        &self,
+        ending: Ending,
+        reason: &str,
+        root: Option<Digest>,
+    ) -> Result<Option<(Ask, Ending, Total)>, Denied> {
+        let _turn = self.turn();
         let mut state = self.lock();
         let over = Denied::Policy("this session is over".to_owned());
         // A denial is what ended it, whatever the caller saw of that.
@@ -266,6 +349,10 @@ impl Way {
             }
             _ => (ending, reason.to_owned()),
         };
-        state.ledger.take().map_or(Ok(()), |ledger| ledger.stop(ending, &reason, root))
+        let Some(ledger) = state.ledger.take() else { return Ok(None) };
+        let ask = state.ask.clone();
+        drop(state);
+        let total = ledger.stop(ending, &reason, root)?;
+        Ok(Some((ask, ending, total)))
     }
 }

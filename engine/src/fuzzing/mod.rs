@@ -137,6 +137,8 @@ targets! {
     AUDIT_HEAD: "audit_head", audit::fuzz::head, audit::fuzz::head_seeds, 64;
     /// Checkpoints and receipts, as peers send them.
     AUDIT_SIGNED: "audit_signed", audit::fuzz::signed, audit::fuzz::signed_seeds, 64;
+    /// The part of an audit log that a peer tells, in parts.
+    AUDIT_EXTRACT: "audit_extract", audit::fuzz::extracted, audit::fuzz::extracted_seeds, 64;
     /// A whole audit log, verified, read and exported; a megabyte is read at a time.
     AUDIT_LOG: "audit_log", audit::fuzz::log, audit::fuzz::log_seeds, 8192;
     /// `portway.toml`, environment and flags.

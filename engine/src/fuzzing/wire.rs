@@ -122,6 +122,9 @@ pub(crate) fn frames() -> Vec<Frame> {
         Frame::Published(Published { root: Digest::of(b"r"), numbers }),
         Frame::Call { method: text, body: bytes::Bytes::from_static(b"{}") },
         Frame::Reply { body: bytes::Bytes::from_static(b"[]"), last: true },
+        Frame::Statement(bytes::Bytes::from_static(b"a")),
+        Frame::Receipt(bytes::Bytes::from_static(b"b")),
+        Frame::Countersign(bytes::Bytes::from_static(b"c")),
     ]
 }
 

@@ -5,6 +5,8 @@
 
 mod codec;
 mod entry;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub mod record;
 
 pub use codec::{

@@ -12,7 +12,7 @@ use super::frame::{
 use super::messages::{
     AcceptMsg, Body, CallMsg, ENTRIES_TAG, ENTRY_TAG, EntriesEndMsg, EntriesMsg, FailedMsg,
     HELLO_TAG, HelloMsg, Msg, NumbersMsg, OfferMsg, OpenMsg, PORT_TAG, PublishedMsg, RefuseMsg,
-    ReplyMsg, RestartMsg, SettledMsg, WantMsg,
+    ReplyMsg, RestartMsg, SettledMsg, WantMsg, WordsMsg,
 };
 use super::port::{NO_RAILS_BYTES_MAX, PORTS_MAX, Port};
 use crate::base::limits::{CHUNK_BYTES_MAX, ENTRIES_PER_FRAME_MAX, OBJECT_BYTES_MAX};
@@ -196,6 +196,9 @@ pub(super) fn encode(frame: &Frame) -> Bytes {
         }),
         Frame::Call { method, body } => Body::Call(CallMsg { method, body }),
         Frame::Reply { body, last } => Body::Reply(ReplyMsg { body, last }),
+        Frame::Statement(words) => Body::Statement(WordsMsg { words }),
+        Frame::Receipt(words) => Body::Receipt(WordsMsg { words }),
+        Frame::Countersign(words) => Body::Countersign(WordsMsg { words }),
     };
     Msg { body: Some(body) }.encode_to_vec().into()
 }
@@ -383,5 +386,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Frame, DecodeError> {
         }),
         Body::Call(m) => Frame::Call { method: text("method", m.method)?, body: m.body },
         Body::Reply(m) => Frame::Reply { body: m.body, last: m.last },
+        Body::Statement(m) => Frame::Statement(m.words),
+        Body::Receipt(m) => Frame::Receipt(m.words),
+        Body::Countersign(m) => Frame::Countersign(m.words),
     })
 }

@@ -263,6 +263,13 @@ pub enum Frame {
         /// Whether it is the last one.
         last: bool,
     },
+    /// Target, between sites, after `Published`: what it says of what arrived; the words are those of
+    /// the audit log.
+    Statement(Bytes),
+    /// Source: the receipt, signed by it.
+    Receipt(Bytes),
+    /// Target: its signature on the receipt.
+    Countersign(Bytes),
 }
 
 impl Frame {
@@ -296,6 +303,9 @@ impl Frame {
             Self::Published(_) => "published",
             Self::Call { .. } => "call",
             Self::Reply { .. } => "reply",
+            Self::Statement(_) => "statement",
+            Self::Receipt(_) => "receipt",
+            Self::Countersign(_) => "countersign",
         }
     }
 }

@@ -19,7 +19,7 @@ pub(super) const ENTRY_TAG: u32 = 2;
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Msg {
-    #[prost(oneof = "Body", tags = "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17")]
+    #[prost(oneof = "Body", tags = "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20")]
     pub(super) body: Option<Body>,
 }
 
@@ -59,6 +59,12 @@ pub(super) enum Body {
     Call(CallMsg),
     #[prost(message, tag = "17")]
     Reply(ReplyMsg),
+    #[prost(message, tag = "18")]
+    Statement(WordsMsg),
+    #[prost(message, tag = "19")]
+    Receipt(WordsMsg),
+    #[prost(message, tag = "20")]
+    Countersign(WordsMsg),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -263,4 +269,10 @@ pub(super) struct ReplyMsg {
     pub(super) body: Bytes,
     #[prost(bool, tag = "2")]
     pub(super) last: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct WordsMsg {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(super) words: Bytes,
 }

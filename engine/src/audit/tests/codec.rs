@@ -20,6 +20,7 @@ fn the_bytes_of_each_kind_are_a_format() {
         ("progress", 285, "65476017c91a574ddd33ef40624006f1ec75f5eca2c3aa4ed867149964bbf06f"),
         ("stop", 263, "cae54612df08d08229e94fba86715157bedfc0f35a0b2865cbfc43bd80616aef"),
         ("receipt", 549, "26ada0f6bb37bb8dbb2a614f8ed59419e2c9077c132dcd0348abcbbfae09b173"),
+        ("dispute", 260, "866948829fb20f4dbe5bcefd3f0510af5f58c24f32a1e8b784893ee788a69948"),
     ];
     let found = entries().into_iter().map(|entry| {
         let bytes = encoded(&entry);
@@ -88,7 +89,7 @@ fn a_newer_version_is_told_from_damage() {
     bytes[0] = 2;
     assert_eq!(field(&bytes), "version");
     bytes[0] = 1;
-    for kind in [0, 9, 255] {
+    for kind in [0, 10, 255] {
         bytes[1] = kind;
         assert_eq!(field(&bytes), "kind");
     }

@@ -93,7 +93,7 @@ fn the_lines_of_each_kind_are_a_contract() {
     );
     assert_eq!(decision, expected);
     assert_eq!(
-        digest, "2c0980f4a0f28439c7d4aa0ade7a09b2650855e6231ef9569d6ca334824e96ea",
+        digest, "fe5319b149715d97a7e7f763ecef8323c9ecf80d59d62908b41bd7079cdb2bcb",
         "a change here is a change of the format:\n{text}"
     );
 }

@@ -1,7 +1,9 @@
 //! Sessions: a machine, its files and a link, driven by tasks until the transfer ends.
 
 mod coding;
+mod expected;
 mod landing;
+mod ledger;
 mod source;
 mod target;
 
@@ -37,6 +39,9 @@ const METER: Duration = Duration::from_millis(200);
 const ROOM_LOOKS: u32 = 5;
 /// Of so many looks at the meter one is at the machine too: that reads a file for each thread.
 const HOST_METERS: u32 = 5;
+/// Longest that content which nobody waits for any more may take to leave or to arrive, between
+/// sites, so that both ends count the same.
+const STRAGGLERS: Duration = Duration::from_secs(2);
 /// Longest that the last frames of a session may take to leave.
 const FLUSH: Duration = Duration::from_secs(2);
 
@@ -142,11 +147,13 @@ impl FrameSender {
     }
 }
 
-/// Receives frames and hands them on until the link ends, which it reports last.
+/// Receives frames and hands them on, until one that is the last for this role, or until the link
+/// ends, which it reports last. What comes after the last one is left to whoever comes next.
 fn spawn_receiver<L: Link, I: Send + 'static>(
     link: &L,
     inputs: mpsc::Sender<I>,
     tasks: &mut JoinSet<()>,
+    last: fn(&Frame) -> bool,
     wrap: impl Fn(Result<Frame, LinkError>) -> I + Send + 'static,
 ) {
     let link = link.clone();
@@ -155,7 +162,7 @@ fn spawn_receiver<L: Link, I: Send + 'static>(
             let frame = link.recv().await.and_then(|bytes| {
                 Frame::decode(&bytes).map_err(|e| LinkError::Protocol { detail: e.to_string() })
             });
-            let over = frame.is_err();
+            let over = frame.as_ref().map_or(true, last);
             if inputs.send(wrap(frame)).await.is_err() || over {
                 return;
             }

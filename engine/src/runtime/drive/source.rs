@@ -1,6 +1,6 @@
 //! Driving a source: scan, read, offer and send, side by side.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use tokio::task::JoinSet;
 
 use super::coding::{Coding, FAR_US};
 use super::{
-    Broken, Context, FrameSender, Lost, Ordered, Watch, cancelled, denial, is_denial, look,
-    panicked, spawn_guard, spawn_input, spawn_receiver, update_meter,
+    Broken, Context, FrameSender, Lost, Ordered, STRAGGLERS, Watch, cancelled, denial, is_denial,
+    look, panicked, spawn_guard, spawn_input, spawn_receiver, update_meter,
 };
 use crate::base::limits::{LEASE_BYTES, RUNS_MAX};
 use crate::base::{Extent, RelPath, Seq};
@@ -102,6 +102,10 @@ struct Driver<L: Link> {
     inputs: mpsc::Sender<Input>,
     held: HashMap<u64, Held>,
     sends: Arc<Semaphore>,
+    /// Messages that are being sent.
+    sending: usize,
+    /// Paths of files that were read and are not settled, where what leaves is recorded.
+    unsettled: BTreeMap<Seq, RelPath>,
     coding: Arc<Coding>,
     /// Reading again takes memory of its own, one lease at a time: the slab may be full of runs
     /// that wait for what is to be read again.
@@ -121,7 +125,8 @@ pub async fn run_source<L: Link>(
     let (inputs, mut arrived) = mpsc::channel(super::INPUTS_MAX);
     let (mut work, mut net) = (JoinSet::new(), JoinSet::new());
     let frames = FrameSender::spawn(&context.link);
-    spawn_receiver(&context.link, inputs.clone(), &mut net, Input::Frame);
+    let last = |frame: &Frame| matches!(frame, Frame::Published(_) | Frame::Refuse { .. });
+    spawn_receiver(&context.link, inputs.clone(), &mut net, last, Input::Frame);
     spawn_guard(&context, &inputs, &mut net);
     let stages = Arc::clone(files.stages());
     let watch = Watch::spawn(&context, &stages, &mut net);
@@ -153,6 +158,8 @@ pub async fn run_source<L: Link>(
         inputs,
         held: HashMap::new(),
         sends: Arc::new(Semaphore::new(sends_max)),
+        sending: 0,
+        unsettled: BTreeMap::new(),
         coding,
         rereads: Arc::new(Semaphore::new(1)),
         work,
@@ -171,6 +178,9 @@ pub async fn run_source<L: Link>(
             break Err(lost);
         }
     };
+    if let Ok(SourceEnd::Published(..)) = &result {
+        driver.await_stragglers(&mut arrived).await;
+    }
     drop(arrived);
     driver.finish(&watch).await;
     result
@@ -223,12 +233,23 @@ impl<L: Link> Driver<L> {
     }
 
     /// Paths of the objects of a job, where they are recorded.
-    fn paths(&self, job: &ReadJob) -> Paths {
+    fn paths(&mut self, job: &ReadJob) -> Paths {
         let path = |seq: &Seq, entry: &Entry| (*seq, entry.path.clone());
-        match job {
-            _ if !self.context.way.crosses() => Paths::new(),
+        let paths = match job {
+            _ if !self.context.way.crosses() => return Paths::new(),
             ReadJob::Pack(files) => files.iter().map(|(seq, _, entry)| path(seq, entry)).collect(),
             ReadJob::Next(seq, _, entry) => Paths::from([path(seq, entry)]),
+        };
+        self.unsettled.extend(paths.iter().map(|(seq, path)| (*seq, path.clone())));
+        paths
+    }
+
+    /// Objects below this number are settled: no more of them leaves.
+    fn settled(&mut self, below: Seq) {
+        let rest = self.unsettled.split_off(&below);
+        let last = std::mem::replace(&mut self.unsettled, rest).pop_last();
+        if let Some((_, path)) = last {
+            self.context.way.settled(&path);
         }
     }
 
@@ -239,6 +260,7 @@ impl<L: Link> Driver<L> {
         let way = Arc::clone(&self.context.way);
         let (inputs, coding) = (self.inputs.clone(), Arc::clone(&self.coding));
         let stages = Arc::clone(self.files.stages());
+        self.sending += 1;
         self.net.spawn(async move {
             let (content, extents) = (held.slices(&header), held.extents(&header));
             drop(held);
@@ -271,9 +293,17 @@ impl<L: Link> Driver<L> {
             Some(Input::Frame(Err(error)) | Input::Unsendable(error)) => {
                 return Err(Lost::Link(error));
             }
-            Some(Input::Frame(Ok(frame))) => SourceInput::Frame(frame),
+            Some(Input::Frame(Ok(frame))) => {
+                if let Frame::Settled { below, .. } = frame {
+                    self.settled(below);
+                }
+                SourceInput::Frame(frame)
+            }
             Some(Input::Machine(input)) => input,
-            Some(Input::Sent(run)) => SourceInput::Sent { run },
+            Some(Input::Sent(run)) => {
+                self.sending = self.sending.saturating_sub(1);
+                SourceInput::Sent { run }
+            }
             Some(Input::Read(done, held)) => {
                 match done.failed.iter().find(|(_, failure)| is_denial(failure)) {
                     // One object of a class that may not move is enough: all is of that class.
@@ -294,6 +324,22 @@ impl<L: Link> Driver<L> {
         update_meter(meter, machine.found(), machine.numbers(), machine.failed());
         meter.skipped.set(self.files.skipped_total());
         Ok(())
+    }
+
+    /// Content of objects that failed or started over may be leaving still: what was noted is sent,
+    /// so that both ends count it.
+    async fn await_stragglers(&mut self, arrived: &mut mpsc::Receiver<Input>) {
+        let end = tokio::time::Instant::now() + STRAGGLERS;
+        while self.sending > 0 && self.context.way.crosses() {
+            tokio::select! {
+                () = tokio::time::sleep_until(end) => return,
+                input = arrived.recv() => match input {
+                    Some(Input::Sent(_)) => self.sending -= 1,
+                    Some(Input::Unsendable(_)) | None => return,
+                    Some(_) => {}
+                },
+            }
+        }
     }
 
     async fn finish(mut self, watch: &Mutex<Watch<L>>) {
