@@ -55,7 +55,7 @@ impl Engine {
         export.write(out, format, wanted).map_err(failed)
     }
 
-    fn audit_folder(&self) -> Result<LogFolder, Error> {
+    pub(super) fn audit_folder(&self) -> Result<LogFolder, Error> {
         let dir = self.0.home.audit_dir();
         if !dir.exists() {
             return Err(none());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::connect::NodeLink;
@@ -10,6 +11,7 @@ use super::{Error, Exit};
 use crate::audit::{Ending, Word};
 use crate::base::{Class, Digest, RelPath, TransferId};
 use crate::border::{Ask, Border, Denied, Label, Way};
+use crate::cost::Money;
 use crate::identity::SpiffeId;
 use crate::policy::{Action, Transport};
 use crate::protocol::{Failure, Stop};
@@ -18,6 +20,14 @@ use crate::runtime::source::{SourceFiles, SourceRoot};
 use crate::runtime::target::{KeptLabel, TargetStore};
 use crate::storage::Tree;
 use crate::transport::{Link, Peer};
+use crate::wire::Frame;
+
+/// What to do about a budget.
+pub(super) const BUDGET_HINT: &str = "raise --max-cost, or the budget in portway.toml (portway cost \
+    report shows what is spent); what has arrived is kept, and the same command goes on from there";
+/// What to do about a link that is closed.
+pub(super) const CLOSED_HINT: &str = "wait until it opens, change its hours in portway.toml, or name \
+    another link with --link; what has arrived is kept";
 
 /// What is known of a transfer when it is asked for.
 pub(super) struct Wanted<'a> {
@@ -30,27 +40,38 @@ pub(super) struct Wanted<'a> {
     pub(super) ours: bool,
     /// This node has the content; otherwise the peer has.
     pub(super) outward: bool,
+    pub(super) bounds: Bounds,
+}
+
+/// What a transfer may cost.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Bounds {
+    /// As whoever asks for it says here.
+    pub(super) cost: Option<Money>,
+    /// As a peer says who asks for it: bytes on the wire.
+    pub(super) wire: Option<u64>,
 }
 
 impl Engine {
     /// The question about a transfer over `link`.
     pub(super) fn ask(&self, border: &Border, link: &NodeLink, wanted: Wanted<'_>) -> Ask {
         let transport = if link.has_rails() { Transport::Rdma } else { Transport::Quic };
-        self.ask_by(border, (link.peer(), transport), wanted)
+        self.ask_by(border, (link.peer(), transport, link.remote()), wanted)
     }
 
     fn ask_by(
         &self,
         border: &Border,
-        (peer, transport): (&Peer, Transport),
+        (peer, transport, remote): (&Peer, Transport, Option<SocketAddr>),
         wanted: Wanted<'_>,
     ) -> Ask {
         let us = border.us().clone();
         let peer = spiffe_of(&us, peer);
         let (from, to) = if wanted.outward { (&us, &peer) } else { (&peer, &us) };
-        let between = self.0.config.link_between(&from.site, &to.site);
+        let other = if wanted.outward { to } else { from };
+        let between = border.link_taken(&other.site, (&other.node, remote));
         let unnamed = if from.site == to.site { "site" } else { "internet" };
-        let name = between.map_or(unnamed, |(name, _)| name).parse();
+        let name = between.as_deref().unwrap_or(unnamed).parse();
         Ask {
             transfer: wanted.transfer,
             who: if wanted.ours { us.clone() } else { peer.clone() },
@@ -62,6 +83,8 @@ impl Engine {
             // The name of a link may be longer than a word of the log.
             link: name.unwrap_or_else(|_| Word::from(to.site.clone())),
             transport,
+            cost_max: wanted.bounds.cost,
+            wire_max: wanted.bounds.wire,
         }
     }
 
@@ -80,8 +103,9 @@ impl Engine {
         let labels = labels.map_err(|e| crate::runtime::fatal("look at", path, &e))?;
         let class = border.class(labels).map_err(|denied| refusal(&denied))?;
         let outward = action != Action::Push;
-        let wanted = Wanted { transfer: TransferId(0), action, path, class, ours: false, outward };
-        let ask = self.ask_by(&border, (peer, Transport::Quic), wanted);
+        let (transfer, bounds) = (TransferId(0), Bounds::default());
+        let wanted = Wanted { transfer, action, path, class, ours: false, outward, bounds };
+        let ask = self.ask_by(&border, (peer, Transport::Quic, None), wanted);
         border.would(&ask).map_err(|denied| refusal(&denied))
     }
 
@@ -98,8 +122,9 @@ impl Engine {
         let labels = labels.map_err(|e| crate::runtime::fatal("look at", path, &e))?;
         let class = border.class(labels).map_err(|denied| refusal(&denied))?;
         let (transfer, action) = (super::transfer::random_id(), Action::Pull);
-        let wanted = Wanted { transfer, action, path, class, ours: false, outward: true };
-        let ask = self.ask_by(&border, (peer, Transport::Quic), wanted);
+        let bounds = Bounds::default();
+        let wanted = Wanted { transfer, action, path, class, ours: false, outward: true, bounds };
+        let ask = self.ask_by(&border, (peer, Transport::Quic, None), wanted);
         border.enter(ask).map_err(|denied| refusal(&denied))
     }
 }
@@ -110,9 +135,16 @@ fn spiffe_of(us: &SpiffeId, peer: &Peer) -> SpiffeId {
     SpiffeId { domain: us.domain.clone(), tier, site, node }
 }
 
-/// Enters, on a thread that may wait for the disk.
-pub(super) async fn enter(border: Arc<Border>, ask: Ask) -> Result<Arc<Way>, Denied> {
-    blocking(move || border.enter(ask).map(Arc::new)).await
+/// Enters with the content of a session over `link`, on a thread that may wait for the disk.
+pub(super) async fn enter(
+    border: Arc<Border>,
+    ask: Ask,
+    link: &NodeLink,
+) -> Result<Arc<Way>, Denied> {
+    let way = blocking(move || border.enter(ask).map(Arc::new)).await?;
+    let link = link.clone();
+    way.measure(move || link.meter());
+    Ok(way)
 }
 
 /// Whether a transfer would be let through.
@@ -167,7 +199,8 @@ pub(super) async fn end(way: &Arc<Way>, ended: Ended<'_>) {
     let failed = |failure: &Failure| {
         let ending = match &*failure.code {
             "denied" => Ending::Denied,
-            "stopping" | "link" => Ending::Interrupted,
+            "budget" => Ending::Budget,
+            "stopping" | "link" | "link-closed" => Ending::Interrupted,
             _ => Ending::Failed,
         };
         (ending, failure.detail.clone(), None)
@@ -187,11 +220,22 @@ pub(super) async fn end(way: &Arc<Way>, ended: Ended<'_>) {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Denied> + Send + 'static,
 ) -> Result<T, Denied> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| Err(Denied::Audit(error.to_string())))
+}
+
+/// Tells the peer of a session that the border stopped it here, and why; it would take anything else
+/// for a link that was lost.
+pub(super) async fn tell(link: &NodeLink, why: &Failure) {
+    if matches!(&*why.code, "denied" | "no-audit" | "budget" | "link-closed") {
+        let Failure { code, detail } = why.clone();
+        let frame = Frame::Refuse { code, detail, retry: false };
+        // One that is gone needs no telling.
+        let _ = link.send(frame.encode()).await;
+    }
 }
 
 /// What a denial is to a peer.
@@ -200,6 +244,8 @@ pub(super) fn refusal(denied: &Denied) -> Failure {
         Denied::Policy(why) => Failure::new("denied", why.clone()),
         // Why a log cannot be written is not the peer's business.
         Denied::Audit(_) => Failure::new("no-audit", "the audit log there cannot be written"),
+        Denied::Budget(why) => Failure::new("budget", why.clone()),
+        Denied::Closed(why) => Failure::new("link-closed", why.clone()),
     }
 }
 
@@ -210,5 +256,9 @@ pub(super) fn denial(denied: &Denied) -> Error {
             .hint("portway policy explain tells what decided; portway label shows the class"),
         Denied::Audit(_) => Error::new("no-audit", Exit::Failed, denied.to_string())
             .hint("nothing else is stopped by this"),
+        Denied::Budget(why) => Error::new("budget", Exit::Refused, why.clone()).hint(BUDGET_HINT),
+        Denied::Closed(why) => {
+            Error::new("link-closed", Exit::Refused, why.clone()).hint(CLOSED_HINT)
+        }
     }
 }

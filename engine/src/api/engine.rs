@@ -240,7 +240,7 @@ impl Engine {
         Ok((tls.map_err(|e| identity_error(&e))?, identity))
     }
 
-    async fn connect_to(
+    pub(super) async fn connect_to(
         &self,
         endpoints: &[Endpoint],
         expect: Expect,

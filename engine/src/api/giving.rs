@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -13,13 +14,14 @@ use super::server::Shared;
 use crate::audit::Ending;
 use crate::base::{Extent, RelPath};
 use crate::border::Way;
+use crate::cost::path::wire_bytes;
 use crate::manifest::{ChunkRef, encode_list};
 use crate::protocol::Failure;
 use crate::runtime::fatal;
 use crate::runtime::manifest_file::{Listed, ManifestReader};
 use crate::runtime::target::Layout;
 use crate::storage::{File, Kind, Tree};
-use crate::transport::{Link, Peer};
+use crate::transport::{Link, Peer, WireMeter};
 use crate::wire::Frame;
 
 /// Chunks in one part of an answer; a frame has room for them.
@@ -88,10 +90,10 @@ fn listed(tree: &dyn Tree, path: &RelPath) -> Result<Option<Listed>, Failure> {
 pub(super) async fn read(shared: &Arc<Shared>, link: &impl Link, body: &[u8]) {
     let (parts, mut ready) = mpsc::channel::<Result<Bytes, Failure>>(AHEAD);
     let (shared, peer, body) = (Arc::clone(shared), link.peer().clone(), body.to_vec());
+    let payload = link.meter().mtu;
     tokio::task::spawn_blocking(move || {
-        if let Err(failure) =
-            content((&shared, &peer), &body, &|part| parts.blocking_send(Ok(part)).is_ok())
-        {
+        let give = |part| parts.blocking_send(Ok(part)).is_ok();
+        if let Err(failure) = content((&shared, &peer, payload), &body, &give) {
             let _ = parts.blocking_send(Err(failure));
         }
     });
@@ -110,7 +112,7 @@ pub(super) async fn read(shared: &Arc<Shared>, link: &impl Link, body: &[u8]) {
 
 /// Reads the ranges and gives them to `give` in parts, until that says no.
 fn content(
-    (shared, peer): (&Shared, &Peer),
+    (shared, peer, payload): (&Shared, &Peer, u16),
     body: &[u8],
     give: &dyn Fn(Bytes) -> bool,
 ) -> Result<(), Failure> {
@@ -128,7 +130,15 @@ fn content(
         return Err(Failure::new("changed", format!("{path} is another file now")));
     }
     let way = shared.engine.way_to_read(peer, (&shared.root.tree, &path))?;
-    let given = give_ranges(&*file, &path, request.ranges, &way, give);
+    // The session serves other questions too, and sends what is given when it likes: what this takes
+    // of the wire is computed.
+    let given = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&given);
+    way.measure(move || WireMeter {
+        ip_sent: wire_bytes(counted.load(Relaxed), payload),
+        ..WireMeter::default()
+    });
+    let given = give_ranges(&*file, &path, request.ranges, (&way, &given), give);
     over(&way, "parts were read");
     given
 }
@@ -144,7 +154,7 @@ fn give_ranges(
     file: &dyn File,
     path: &RelPath,
     ranges: Vec<(u64, u64)>,
-    way: &Way,
+    (way, given): (&Way, &AtomicU64),
     give: &dyn Fn(Bytes) -> bool,
 ) -> Result<(), Failure> {
     for (mut at, len) in ranges {
@@ -153,6 +163,7 @@ fn give_ranges(
             let mut part = vec![0; CONTENT_PART.min((end - at) as usize)];
             let read = file.read_at(&mut part, at).map_err(|e| fatal("read", path, &e))?;
             let extent = Extent { offset: at, len: read as u64 };
+            given.fetch_add(extent.len, Relaxed);
             way.leaves(&RelPath::root(), extent).map_err(|denied| refusal(&denied))?;
             if read != part.len() {
                 return Err(Failure::new("changed", format!("{path} became shorter")));

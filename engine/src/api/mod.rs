@@ -18,13 +18,16 @@ mod giving;
 mod home;
 mod labels;
 mod path;
+mod plan;
 mod pull;
 mod push;
 mod ranges;
 mod rates;
 mod raw;
 mod reachable;
+mod report;
 mod retry;
+mod route;
 mod server;
 mod serving;
 mod sources;
@@ -36,10 +39,11 @@ mod verify;
 pub use engine::{Engine, JoinReport};
 pub use error::{Advice, Error, Exit};
 pub use ranges::RemoteFile;
+pub use report::{CostBy, CostReport, CostRow};
 pub use server::{ServeOptions, Server};
 pub use stage::{Stage, StageOptions, StageProgress};
 pub use transfer::Transfer;
 pub use types::{
-    Checkpoint, Compress, Finding, Keep, Level, ListEntry, NodeAddress, Outcome, Plan, Remote,
-    TransferOptions, TransportChoice, VerifyReport,
+    Checkpoint, Compress, Finding, Keep, Level, LinkPlan, ListEntry, NodeAddress, Outcome, Plan,
+    Remote, TransferOptions, TransportChoice, VerifyReport,
 };

@@ -10,12 +10,17 @@ use crate::base::RelPath;
 use crate::runtime::root::try_lock;
 use crate::runtime::target::key_of;
 
-/// Content below this says nothing about a rate, in bytes.
+/// Less on the wire than this says nothing about a rate, in bytes.
 const NOTED_BYTES_MIN: u64 = 8 << 20;
 
-/// Bytes per second of the last transfer to a node that was worth measuring.
-pub(super) fn last(inner: &Inner, node: &str) -> Option<f64> {
-    read(inner).get(node).copied()
+/// Bytes per second on the wire of the last transfer to a node over this link that was worth
+/// measuring.
+pub(super) fn last(inner: &Inner, node: &NodeAddress, link: &str) -> Option<f64> {
+    read(inner).get(&key(node, link)).copied()
+}
+
+fn key(node: &NodeAddress, link: &str) -> String {
+    format!("{node} {link}")
 }
 
 fn read(inner: &Inner) -> BTreeMap<String, f64> {
@@ -24,12 +29,17 @@ fn read(inner: &Inner) -> BTreeMap<String, f64> {
 }
 
 /// Remembers the rate of a transfer; only a help for `plan`, so failures are passed over.
-pub(super) fn note(inner: &Inner, node: &NodeAddress, sent: u64, elapsed: Duration) {
-    if sent < NOTED_BYTES_MIN {
+pub(super) fn note(
+    inner: &Inner,
+    (node, link): (&NodeAddress, &str),
+    wire: u64,
+    elapsed: Duration,
+) {
+    if wire < NOTED_BYTES_MIN {
         return;
     }
     let mut rates = read(inner);
-    rates.insert(node.to_string(), sent as f64 / elapsed.as_secs_f64().max(1e-3));
+    rates.insert(key(node, link), wire as f64 / elapsed.as_secs_f64().max(1e-3));
     if let Ok(text) = serde_json::to_vec(&rates) {
         let path = inner.state_path("rates.json");
         let fresh = inner.state_path("rates.json.new");

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::Error;
 use super::calls;
 use super::connect::{NodeLink, expect_hello, our_hello, recv};
-use super::crossing::{self, Ended, Wanted, enter, refusal};
+use super::crossing::{self, Bounds, Ended, Wanted, enter, refusal};
 use super::server::Shared;
 use crate::base::{RelPath, TransferId};
 use crate::border::Way;
@@ -161,9 +161,10 @@ impl Shared {
             (None, None) => border.class([None]).map_err(|denied| refusal(&denied))?,
         };
         let (path, outward) = (&open.path, files.is_some());
-        let wanted = Wanted { transfer, action, path, class, ours: false, outward };
+        let bounds = Bounds { cost: None, wire: open.wire_max.filter(|_| outward) };
+        let wanted = Wanted { transfer, action, path, class, ours: false, outward, bounds };
         let ask = self.engine.ask(&border, link, wanted);
-        enter(border, ask).await.map_err(|denied| refusal(&denied))
+        enter(border, ask, link).await.map_err(|denied| refusal(&denied))
     }
 
     /// Takes part as the target.
@@ -286,13 +287,16 @@ impl Shared {
         let cancel = self.cancel_for(None);
         let compress = open.compress.and(self.engine.0.config.settings.transfer.compress.into());
         let context = self.context(link, meter, cancel, (compress, &way));
-        let ended = run_source(context, files, false).await;
+        let ended = run_source(context, files, None).await;
         let how = match &ended {
             Ok(SourceEnd::Published(published, _)) => Ended::Published(published.root),
             Ok(SourceEnd::Stopped(why)) => Ended::Stopped(why),
             Err(why) => Ended::Lost(why),
         };
         crossing::end(&way, how).await;
+        if let Ok(SourceEnd::Stopped(Stop::Local(why))) = &ended {
+            crossing::tell(link, why).await;
+        }
         match ended {
             Ok(SourceEnd::Published(..)) => Ok("done".to_owned()),
             Ok(SourceEnd::Stopped(why)) => Err(stopped(why)),

@@ -9,8 +9,9 @@ use super::extents::{
 };
 use super::names::{Ending, LogId};
 use super::receipt::Receipt;
-use super::record::{Crossing, Decision, Entry, KeyRecord, Progress, Record, Stop, Witness};
+use super::record::{Crossing, Decision, Entry, KeyRecord, Meter, Progress, Record, Stop, Witness};
 use crate::base::{Extent, FileTime, RelPath, TransferId};
+use crate::cost::{Currency, Money, Price, Tariff};
 use crate::identity::{Attestation, AuditPublicKey};
 use crate::manifest::DecodeError;
 use crate::policy::fields::{Reader, Writer, bounded, wrong};
@@ -50,6 +51,17 @@ impl Writer {
                 self.u64(extent.offset);
                 self.u64(extent.len);
             }
+        }
+    }
+
+    fn meter(&mut self, meter: &Meter) {
+        self.crossing(&meter.crossing);
+        self.u64(meter.sent);
+        self.u64(meter.received);
+        self.u8(u8::from(meter.tariff.is_some()));
+        if let Some(Tariff { price, currency }) = meter.tariff {
+            self.u64(price.0.0);
+            self.array(currency.as_str().as_bytes());
         }
     }
 
@@ -115,6 +127,22 @@ impl Reader<'_> {
         Ok((bytes, left))
     }
 
+    fn meter(&mut self) -> Result<Meter, DecodeError> {
+        let crossing = self.crossing()?;
+        let (sent, received) = (self.u64("bytes sent")?, self.u64("bytes received")?);
+        let tariff = match self.u8("tariff")? {
+            0 => None,
+            1 => {
+                let price = Price(Money(self.u64("price")?));
+                let currency = Currency::from_bytes(self.array("currency")?);
+                let Some(currency) = currency else { return wrong("currency") };
+                Some(Tariff { price, currency })
+            }
+            _ => return wrong("tariff"),
+        };
+        Ok(Meter { crossing, sent, received, tariff })
+    }
+
     fn key(&mut self) -> Result<KeyRecord, DecodeError> {
         let (log, node) = (LogId(self.array("log")?), self.principal("node")?);
         let key = AuditPublicKey(self.array("key")?);
@@ -138,6 +166,7 @@ const START: u8 = 5;
 const PROGRESS: u8 = 6;
 const STOP: u8 = 7;
 const RECEIPT: u8 = 8;
+const METER: u8 = 9;
 
 /// Whether a record keeps to the limits that its types do not hold.
 pub(super) fn check(record: &Record) -> Result<(), DecodeError> {
@@ -159,7 +188,8 @@ pub(super) fn check(record: &Record) -> Result<(), DecodeError> {
         | Record::Witness(_)
         | Record::Decision(_)
         | Record::Start(_)
-        | Record::Receipt(_) => {}
+        | Record::Receipt(_)
+        | Record::Meter(_) => {}
     }
     Ok(())
 }
@@ -176,6 +206,7 @@ pub(super) fn encode(seq: u64, at: FileTime, record: &Record) -> Vec<u8> {
         Record::Progress(_) => PROGRESS,
         Record::Stop(_) => STOP,
         Record::Receipt(_) => RECEIPT,
+        Record::Meter(_) => METER,
     });
     out.u64(seq);
     out.time(at);
@@ -205,6 +236,7 @@ pub(super) fn encode(seq: u64, at: FileTime, record: &Record) -> Vec<u8> {
             out.left(stop.bytes, &stop.left);
         }
         Record::Receipt(receipt) => receipt.put(&mut out),
+        Record::Meter(meter) => out.meter(meter),
     }
     let bytes = out.finish();
     debug_assert!(bytes.len() <= RECORD_BYTES_MAX, "the limits keep records short");
@@ -253,6 +285,7 @@ impl Entry {
                 Record::Stop(Stop { crossing, ending, reason, bytes, left })
             }
             RECEIPT => Record::Receipt(Box::new(Receipt::take(&mut fields)?)),
+            METER => Record::Meter(fields.meter()?),
             _ => return wrong("kind"),
         };
         fields.end()?;

@@ -45,7 +45,7 @@ impl ExportError {
 }
 
 /// The names of the cells, in order. They are a contract: names are only added, at the end.
-pub(super) const COLUMNS: [&str; 36] = [
+pub(super) const COLUMNS: [&str; 40] = [
     "time",
     "node",
     "log",
@@ -82,6 +82,10 @@ pub(super) const COLUMNS: [&str; 36] = [
     "size",
     "tree",
     "signature",
+    "wire_sent",
+    "wire_received",
+    "price_per_gb",
+    "currency",
 ];
 
 enum Cell {
@@ -183,6 +187,14 @@ impl Row {
                 self.number("bytes", stop.bytes);
                 self.set("extents", Cell::Extents(extents(&stop.left)));
             }
+            Record::Meter(meter) => {
+                self.number("wire_sent", meter.sent);
+                self.number("wire_received", meter.received);
+                if let Some(tariff) = meter.tariff {
+                    self.plain("price_per_gb", &tariff.price.0);
+                    self.plain("currency", &tariff.currency);
+                }
+            }
             Record::Receipt(receipt) => {
                 let body = &receipt.body;
                 self.raw("path", body.path.as_bytes());
@@ -228,9 +240,9 @@ impl Row {
 
     fn csv(&self) -> String {
         let cells = self.0.iter().map(|cell| match cell {
-            Some(Cell::Number(number)) => cell_of(&number.to_string()),
-            Some(Cell::Text(text) | Cell::Extents(text)) => cell_of(text),
-            None => cell_of(""),
+            Some(Cell::Number(number)) => csv_cell(&number.to_string()),
+            Some(Cell::Text(text) | Cell::Extents(text)) => csv_cell(text),
+            None => csv_cell(""),
         });
         cells.collect::<Vec<_>>().join(",") + "\r\n"
     }
@@ -251,7 +263,7 @@ fn quoted(text: &str) -> String {
 
 /// A cell of CSV, quoted. What a spreadsheet would take for a formula is made text by an apostrophe
 /// (OWASP, "CSV Injection"); the wide forms of the signs count in some languages.
-fn cell_of(text: &str) -> String {
+pub fn csv_cell(text: &str) -> String {
     let formula = text.starts_with(['=', '+', '-', '@', '\'', '＝', '＋', '－', '＠']);
     format!("\"{}{}\"", if formula { "'" } else { "" }, text.replace('"', "\"\""))
 }
@@ -323,7 +335,7 @@ impl<I: Iterator<Item = Result<Entry, ReadError>>> Export<I> {
         mut wanted: impl FnMut(&Entry) -> bool,
     ) -> Result<u64, ExportError> {
         if format == Format::Csv {
-            let names: Vec<String> = COLUMNS.iter().map(|name| cell_of(name)).collect();
+            let names: Vec<String> = COLUMNS.iter().map(|name| csv_cell(name)).collect();
             write!(out, "{}\r\n", names.join(","))?;
         }
         let mut count = 0;

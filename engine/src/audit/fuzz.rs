@@ -15,9 +15,10 @@ use super::merkle::Frontier;
 use super::names::{Ending, LogId, Place, Word};
 use super::read::Entries;
 use super::receipt::{Party, Receipt, ReceiptBody};
-use super::record::{Crossing, Decision, Entry, KeyRecord, Progress, Record, Stop, Witness};
+use super::record::{Crossing, Decision, Entry, KeyRecord, Meter, Progress, Record, Stop, Witness};
 use super::verify::{Known, verify};
 use crate::base::{Class, Digest, Extent, FileTime, RelPath, TransferId};
+use crate::cost::{Currency, Money, Price, Tariff};
 use crate::identity::{Attestation, AuditKey};
 use crate::policy::{Action, PolicyVersion, Principal, Reason, Transport, Verdict};
 use crate::storage::{MemoryTree, Tree};
@@ -319,7 +320,11 @@ pub(super) fn receipt() -> Receipt {
     Receipt { body, from_signature, to_signature }
 }
 
-/// One record of each kind.
+fn meter(tariff: Option<Tariff>) -> Meter {
+    Meter { crossing: crossing(7), sent: 330, received: 40, tariff }
+}
+
+/// One record of each kind, and of a meter both forms.
 pub(super) fn records() -> Vec<Record> {
     let stop = Stop {
         crossing: Crossing { root: Some(Digest::of(b"root")), ..crossing(7) },
@@ -341,6 +346,11 @@ pub(super) fn records() -> Vec<Record> {
         Record::Progress(Progress { crossing: crossing(7), bytes: 300, left: left() }),
         Record::Stop(stop),
         Record::Receipt(Box::new(receipt())),
+        Record::Meter(meter(Some(Tariff {
+            price: Price(Money(90_000)),
+            currency: Currency::default(),
+        }))),
+        Record::Meter(meter(None)),
     ]
 }
 

@@ -35,7 +35,7 @@ mod verify;
 pub use checkpoint::{CHECKPOINT_BYTES, Checkpoint};
 pub use codec::{CERT_BYTES_MAX, CERTS_MAX, RECORD_BYTES_MAX, VERSION};
 pub use error::{Damage, LogError, ReadError, StopCause, VerifyError};
-pub use export::{Export, ExportError, Format};
+pub use export::{Export, ExportError, Format, csv_cell};
 pub use extents::{
     EXTENTS_PER_RECORD_MAX, ExtentSet, LeftHasher, LeftSum, OBJECTS_PER_RECORD_MAX,
     PATHS_PER_RECORD_BYTES_MAX,
@@ -48,6 +48,6 @@ pub use names::{Ending, LogId, Place, Word};
 pub use read::{Entries, prove_consistency, prove_inclusion};
 pub use receipt::{Party, Receipt, ReceiptBody, ReceiptError};
 pub use reconcile::{Difference, End, Reconciled, reconcile};
-pub use record::{Crossing, Decision, Entry, KeyRecord, Progress, Record, Stop, Witness};
+pub use record::{Crossing, Decision, Entry, KeyRecord, Meter, Progress, Record, Stop, Witness};
 pub use store::{Recovered, SEGMENT_BYTES};
 pub use verify::{Judge, Known, Report, verify};

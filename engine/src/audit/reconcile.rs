@@ -202,7 +202,12 @@ impl Log {
                 facts.ending = Some(stop.ending);
             }
             Record::Receipt(receipt) => facts.receipt(seq, id, *receipt),
-            Record::Start(_) | Record::Key(_) | Record::Seal(_) | Record::Witness(_) => {}
+            // What each end sent is its own matter, and so is what it pays.
+            Record::Meter(_)
+            | Record::Start(_)
+            | Record::Key(_)
+            | Record::Seal(_)
+            | Record::Witness(_) => {}
         }
     }
 }

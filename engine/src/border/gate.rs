@@ -1,80 +1,23 @@
 //! The gate of a node: what decides, and the log that has to have it.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::ask::{Ask, Denied};
+use super::purse::{Books, Purse};
 use super::way::Way;
 use crate::audit::{AuditLog, LogFolder, LogId, Place, Setup, Word};
-use crate::base::{Class, FileTime, RelPath, TransferId, human};
+use crate::base::{Class, FileTime, NodeName, RelPath, SiteName, TransferId, human};
 use crate::config::{self, Config, Home};
+use crate::cost::Tariff;
 use crate::identity::{AuditKey, Identity, SpiffeId};
-use crate::policy::{
-    Action, Decider, Decision, Principal, Relabel, Request, Side, Transport, Verdict,
-};
+use crate::policy::{Action, Decider, Decision, Principal, Relabel, Request, Transport, Verdict};
 
 /// How often is looked whether policy, roles or configuration have changed.
 const LOOK: Duration = Duration::from_millis(250);
-
-/// Why something may not be done.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
-    /// The policy, or a rule that no policy lifts.
-    #[error("{0}")]
-    Policy(String),
-    /// The audit log cannot take the record, so nothing may cross.
-    #[error("the audit log cannot be written, and without it nothing crosses: {0}")]
-    Audit(String),
-}
-
-/// What somebody wants to move, from where to where.
-#[derive(Debug, Clone)]
-pub struct Ask {
-    /// The transfer.
-    pub transfer: TransferId,
-    /// Who wants it.
-    pub who: SpiffeId,
-    /// Push or pull.
-    pub action: Action,
-    /// The dataset, below the root of the node that serves it.
-    pub path: RelPath,
-    /// Its class.
-    pub class: Class,
-    /// The node that the content comes from.
-    pub from: SpiffeId,
-    /// The node that it goes to.
-    pub to: SpiffeId,
-    /// The link between their sites.
-    pub link: Word,
-    /// What carries it.
-    pub transport: Transport,
-}
-
-impl Ask {
-    /// Whether content leaves a site.
-    pub(super) fn crosses(&self) -> bool {
-        self.from.site != self.to.site
-    }
-
-    pub(super) fn request(&self) -> Request {
-        let side = |id: &SpiffeId| Side { site: id.site.clone(), tier: id.tier };
-        Request {
-            who: Principal::from(&self.who),
-            action: self.action,
-            path: self.path.clone(),
-            class: self.class.clone(),
-            from: side(&self.from),
-            to: side(&self.to),
-            transport: self.transport,
-            relabel: None,
-        }
-    }
-
-    pub(super) fn places(&self) -> (Place, Place) {
-        (Place::from(&self.from), Place::from(&self.to))
-    }
-}
 
 /// The label of something, or that it has none.
 pub type Label = Option<Vec<u8>>;
@@ -94,8 +37,16 @@ struct Looked {
     at: Instant,
     config: Config,
     stamps: Stamps,
+    changes: Changes,
+}
+
+/// What changed since the border was opened, as far as was seen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Changes {
     /// How often labels were changed.
-    relabelled: u64,
+    pub(super) labels: u64,
+    /// How often the configuration was read anew.
+    pub(super) config: u64,
 }
 
 /// When each file changed that decisions come from, and its length.
@@ -113,7 +64,7 @@ impl Border {
                 at: Instant::now(),
                 config: config.clone(),
                 stamps,
-                relabelled: 0,
+                changes: Changes::default(),
             }),
             log: Mutex::new(None),
         }
@@ -162,6 +113,26 @@ impl Border {
         looked.config.classes.join(one, other).clone()
     }
 
+    /// The link that a session of this node takes with `node` of another site, which is at `remote`; as
+    /// `portway.toml` has it now.
+    pub fn link_taken(
+        &self,
+        site: &SiteName,
+        (node, remote): (&NodeName, Option<SocketAddr>),
+    ) -> Option<String> {
+        self.refresh();
+        let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = looked.config.link_taken((&self.us().site, site), (node, remote));
+        taken.map(|(name, _)| name.to_owned())
+    }
+
+    /// What this node pays for a byte that it sends over a link; none where that is not known.
+    pub(super) fn tariff(&self, link: &Word) -> Option<Tariff> {
+        let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let config = &looked.config;
+        config.links.get(link.as_str())?.tariff(config.settings.cost.currency)
+    }
+
     /// Whether a transfer would be let through; a denial of what would cross is recorded.
     ///
     /// # Errors
@@ -194,6 +165,8 @@ impl Border {
             to: us.clone(),
             link: Word::from(us.site.clone()),
             transport: Transport::None,
+            cost_max: None,
+            wire_max: None,
         };
         let relabel = Some(Relabel { class: to.clone(), second: None });
         let decision = self.decide(&Request { relabel, ..ask.request() });
@@ -219,9 +192,45 @@ impl Border {
         self.decider.decide(request, now().secs)
     }
 
-    /// How often labels were changed here, as far as was seen.
-    pub(super) fn relabelled(&self) -> u64 {
-        self.looked.lock().unwrap_or_else(PoisonError::into_inner).relabelled
+    /// What changed here, as far as was seen.
+    pub(super) fn changes(&self) -> Changes {
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner).changes
+    }
+
+    /// What bounds the cost of a session now; `None` where nothing does. Blocks.
+    ///
+    /// # Errors
+    /// Nothing is left to spend, or its link is closed.
+    pub(super) fn purse(&self, ask: &Ask) -> Result<Option<Purse>, Denied> {
+        if !ask.crosses() {
+            return Ok(None);
+        }
+        self.books(|books| books.purse(ask))
+    }
+
+    /// Why something may be moved or may not, in the policy's words.
+    pub fn reason(&self, ask: &Ask) -> String {
+        self.decide(&ask.request()).reason.as_str().to_owned()
+    }
+
+    /// How many bytes of the wire a pull may still take; `None` for any number. Blocks.
+    ///
+    /// # Errors
+    /// None at all, or nobody knows what they cost.
+    pub fn wire_left(&self, ask: &Ask) -> Result<Option<u64>, Denied> {
+        if !ask.crosses() {
+            return Ok(None);
+        }
+        self.books(|books| books.wire_left(ask))
+    }
+
+    fn books<T>(&self, read: impl FnOnce(&Books<'_>) -> T) -> T {
+        // The books are looked into without the lock: they may be long.
+        let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let config = looked.config.clone();
+        drop(looked);
+        let us = Place::from(self.us());
+        read(&Books { home: &self.home, config: &config, us: &us, at: now().secs })
     }
 
     /// Has every transfer of this home look at its labels again.
@@ -249,7 +258,7 @@ impl Border {
         // The last one says when `portway label` changed something.
         let others = fresh.len().saturating_sub(1);
         let grounds_same = fresh[..others] == looked.stamps[..others];
-        looked.relabelled += u64::from(fresh.last() != looked.stamps.last());
+        looked.changes.labels += u64::from(fresh.last() != looked.stamps.last());
         looked.stamps = fresh;
         if grounds_same {
             return;
@@ -258,6 +267,7 @@ impl Border {
             Ok(config) => {
                 looked.stamps = stamps(&self.home, &config);
                 looked.config = config;
+                looked.changes.config += 1;
                 config::refresh(&self.decider, &self.home, &looked.config, &self.identity);
                 tracing::info!(version = ?self.decider.version(), "policy and roles are taken up");
             }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::gate::{Ask, Denied, now};
+use super::ask::{Ask, Denied};
+use super::gate::now;
+use super::meter::Wire;
 use crate::audit::{
     self, Appended, AuditLog, Crossing, EXTENTS_PER_RECORD_MAX, Ending, ExtentSet,
     OBJECTS_PER_RECORD_MAX, Permit, Progress, Record, Stop,
@@ -22,6 +24,8 @@ pub(super) struct Ledger {
     bytes: u64,
     left: ExtentSet,
     recorded: Instant,
+    /// What the session takes of the wire, once it is known.
+    pub(super) wire: Option<Wire>,
 }
 
 pub(super) fn crossing(ask: &Ask, decision: &Decision) -> Crossing {
@@ -68,7 +72,7 @@ impl Ledger {
         let crossing = crossing(ask, decision);
         append(&log, Record::Start(crossing.clone()))?;
         let (bytes, left) = (0, ExtentSet::default());
-        Ok(Self { log, permit, crossing, bytes, left, recorded: Instant::now() })
+        Ok(Self { log, permit, crossing, bytes, left, recorded: Instant::now(), wire: None })
     }
 
     /// Records that it was decided anew: what is granted goes on by the new permit.
@@ -105,20 +109,30 @@ impl Ledger {
             let bytes = std::mem::take(&mut bytes);
             append(&self.log, Record::Progress(Progress { crossing, bytes, left }))?;
         }
+        if let Some((sent, received, tariff)) = self.wire.as_mut().and_then(Wire::take) {
+            let crossing = self.crossing.clone();
+            append(&self.log, Record::Meter(audit::Meter { crossing, sent, received, tariff }))?;
+        }
         Ok(())
     }
 
-    /// Records the end.
+    /// Records the end; gives what was sent and received on the wire, as it is recorded.
     pub(super) fn stop(
         mut self,
         ending: Ending,
         reason: &str,
         root: Option<Digest>,
-    ) -> Result<(), Denied> {
+    ) -> Result<(u64, u64), Denied> {
         self.record()?;
         let crossing = Crossing { root, ..self.crossing };
         let (bytes, left) = (0, ExtentSet::default());
         let reason = Reason::new(reason);
-        append(&self.log, Record::Stop(Stop { crossing, ending, reason, bytes, left })).map(drop)
+        append(&self.log, Record::Stop(Stop { crossing, ending, reason, bytes, left }))?;
+        Ok(self.wire.map_or((0, 0), |wire| wire.told()))
+    }
+
+    /// Bytes on the wire that the session has sent and received so far.
+    pub(super) fn crossed(&self) -> (u64, u64) {
+        self.wire.as_ref().map_or((0, 0), Wire::now)
     }
 }

@@ -8,13 +8,18 @@
 //! before each batch of content, so a policy, a role or a class that changes stops a transfer that is
 //! under way. Inside a site the policy is asked all the same, and nothing is recorded.
 
+mod ask;
 mod gate;
 mod ledger;
+mod meter;
+mod purse;
+mod spend;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod way;
 
-pub use gate::{Ask, Border, Denied, Label};
+pub use ask::{Ask, Denied};
+pub use gate::{Border, Label};
 pub use way::{SendError, Way};

@@ -3,15 +3,22 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::gate::{Ask, Border, Denied, Label};
-use super::ledger::Ledger;
+use super::ask::{Ask, Denied};
+use super::gate::{Border, Changes, Label, now};
+use super::ledger::{Ledger, decided};
+use super::meter::Wire;
+use super::purse::{Paid, Purse};
 use crate::audit::Ending;
 use crate::base::{Class, Digest, Extent, RelPath};
-use crate::policy::{Request, Verdict};
-use crate::transport::{Link, LinkError};
+use crate::policy::{Decision, Reason, Request, Verdict};
+use crate::transport::{Link, LinkError, WireMeter};
+
+/// How long another process that has the books is waited for, at a time.
+const HELD: Duration = Duration::from_micros(200);
 
 /// Why a message did not go.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -39,8 +46,10 @@ struct State {
     denied: Option<Denied>,
     /// Reads the labels of what is moved, where it is here.
     labels: Option<ReadLabels>,
-    /// Changes of labels that were taken up.
-    relabelled: u64,
+    /// What bounds the cost of what moves, if anything does.
+    purse: Option<Purse>,
+    /// Changes that were taken up.
+    seen: Changes,
 }
 
 /// Reads the labels of what is moved.
@@ -51,10 +60,20 @@ impl Way {
         border.would(&ask)?;
         let request = ask.request();
         let decision = border.decide(&request);
+        let (denied, labels, seen) = (None, None, border.changes());
+        let purse = match border.purse(&ask) {
+            Err(why @ (Denied::Budget(_) | Denied::Closed(_))) => {
+                let reason = Reason::new(&why.to_string());
+                let denied = Decision { verdict: Verdict::Denied, reason, ..(*decision).clone() };
+                let log = border.log()?;
+                decided(&log, &ask, &denied)?;
+                return Err(why);
+            }
+            purse => purse?,
+        };
         let ledger =
             if ask.crosses() { Some(Ledger::open(border.log()?, &ask, &decision)?) } else { None };
-        let (denied, labels, relabelled) = (None, None, border.relabelled());
-        let state = State { ask, request, ledger, denied, labels, relabelled };
+        let state = State { ask, request, ledger, denied, labels, purse, seen };
         Ok(Self { border, state: Mutex::new(state) })
     }
 
@@ -72,6 +91,15 @@ impl Way {
         self.lock().ask.class.clone()
     }
 
+    /// From now on what this session takes of the wire is recorded. `read` tells what was sent and
+    /// received since the session began, and is held until the way ends.
+    pub fn measure(&self, read: impl Fn() -> WireMeter + Send + 'static) {
+        let mut state = self.lock();
+        let State { ask, ledger: Some(ledger), .. } = &mut *state else { return };
+        let tariff = self.border.tariff(&ask.link);
+        ledger.wire = Some(Wire::new(Box::new(read), tariff));
+    }
+
     /// From now on the labels that `read` finds are looked at whenever labels are changed here.
     pub fn watch(&self, read: impl Fn() -> io::Result<BTreeSet<Label>> + Send + 'static) {
         self.lock().labels = Some(Box::new(read));
@@ -84,16 +112,31 @@ impl Way {
     /// It may not, from now on.
     pub fn check(&self) -> Result<(), Denied> {
         let mut state = self.lock();
-        let State { ask, request, ledger, denied, labels, relabelled } = &mut *state;
+        let State { ask, request, ledger, denied, labels, purse, seen } = &mut *state;
         if let Some(denied) = denied {
             return Err(denied.clone());
         }
         let decision = self.border.decide(request);
-        let changes = self.border.relabelled();
-        let decision = if changes == *relabelled {
+        let changes = self.border.changes();
+        if changes.config != seen.config || purse.as_ref().is_some_and(|it| it.until <= now().secs)
+        {
+            seen.config = changes.config;
+            match self.border.purse(ask) {
+                Ok(fresh) => {
+                    let crossed = || ledger.as_ref().map_or(0, |ledger| ledger.crossed().0);
+                    let level = purse.take().map_or_else(crossed, |purse| purse.level());
+                    *purse = fresh.map(|purse| purse.begin(level));
+                }
+                Err(why) => {
+                    *denied = Some(why.clone());
+                    return Err(why);
+                }
+            }
+        }
+        let decision = if changes.labels == seen.labels {
             decision
         } else {
-            *relabelled = changes;
+            seen.labels = changes.labels;
             let class = labels.as_ref().map(|read| {
                 let found = read();
                 let found =
@@ -158,6 +201,8 @@ impl Way {
         if !self.stands() {
             self.blocking(Self::check).await?;
         }
+        let bytes = header.len() + content.iter().map(Bytes::len).sum::<usize>();
+        self.pay(bytes as u64).await?;
         // What was handed over may have left, whatever becomes of the link.
         let due = self.note(extents);
         let sent = link.send_data(header, content).await;
@@ -174,6 +219,9 @@ impl Way {
     /// It may not, or could not be recorded.
     pub fn leaves(&self, object: &RelPath, extent: Extent) -> Result<(), Denied> {
         self.check()?;
+        while self.pay_now(extent.len)? == Paid::Later {
+            std::thread::sleep(HELD);
+        }
         if self.note(&[(object.clone(), extent)]) { self.record() } else { Ok(()) }
     }
 
@@ -186,7 +234,28 @@ impl Way {
         if !self.stands() {
             self.blocking(Self::check).await?;
         }
+        self.pay(0).await?;
         if due { self.blocking(Self::record).await } else { Ok(()) }
+    }
+
+    /// Pays for `bytes` that are about to be sent, and for what else crossed.
+    async fn pay(&self, bytes: u64) -> Result<(), Denied> {
+        while self.pay_now(bytes)? == Paid::Later {
+            tokio::time::sleep(HELD).await;
+        }
+        Ok(())
+    }
+
+    fn pay_now(&self, bytes: u64) -> Result<Paid, Denied> {
+        let mut state = self.lock();
+        let State { purse: Some(purse), ledger: Some(ledger), denied, .. } = &mut *state else {
+            return Ok(Paid::Done);
+        };
+        let paid = purse.pay(bytes, ledger.crossed(), now().secs);
+        if let Err(why) = &paid {
+            *denied = Some(why.clone());
+        }
+        paid
     }
 
     async fn blocking(
@@ -204,7 +273,8 @@ impl Way {
         let decision = self.border.decide(&state.request);
         let covers = |ledger: &Ledger| ledger.covers(&state.ask, &decision);
         state.denied.is_none()
-            && state.relabelled == self.border.relabelled()
+            && state.seen == self.border.changes()
+            && state.purse.as_ref().is_none_or(|purse| now().secs < purse.until)
             && decision.verdict == Verdict::Granted
             && state.ledger.as_ref().is_none_or(covers)
     }
@@ -236,8 +306,12 @@ impl Way {
         // A denial is what ended it, whatever the caller saw of that.
         let (ending, reason) = match state.denied.replace(over) {
             Some(Denied::Policy(why)) => (Ending::Denied, why),
-            _ => (ending, reason.to_owned()),
+            Some(Denied::Budget(why)) => (Ending::Budget, why),
+            Some(Denied::Closed(why)) => (Ending::Interrupted, why),
+            Some(Denied::Audit(_)) | None => (ending, reason.to_owned()),
         };
-        state.ledger.take().map_or(Ok(()), |ledger| ledger.stop(ending, &reason, root))
+        let Some(ledger) = state.ledger.take() else { return Ok(()) };
+        let crossed = ledger.stop(ending, &reason, root)?;
+        state.purse.take().map_or(Ok(()), |purse| purse.settle(crossed))
     }
 }

@@ -63,6 +63,8 @@ pub(crate) fn denial(denied: &Denied) -> Failure {
     let code = match denied {
         Denied::Policy(_) => "denied",
         Denied::Audit(_) => "no-audit",
+        Denied::Budget(_) => "budget",
+        Denied::Closed(_) => "link-closed",
     };
     Failure::new(code, denied.to_string())
 }

@@ -93,7 +93,7 @@ fn the_lines_of_each_kind_are_a_contract() {
     );
     assert_eq!(decision, expected);
     assert_eq!(
-        digest, "2c0980f4a0f28439c7d4aa0ade7a09b2650855e6231ef9569d6ca334824e96ea",
+        digest, "3056d00ed5822bd2f989085b4c7c2e9eeed889bf3c3e4d60752becd6ee063642",
         "a change here is a change of the format:\n{text}"
     );
 }

@@ -1,6 +1,7 @@
 //! Sessions: a machine, its files and a link, driven by tasks until the transfer ends.
 
 mod coding;
+mod estimate;
 mod landing;
 mod source;
 mod target;
@@ -26,6 +27,7 @@ use super::codecs::Codecs;
 use super::denial;
 use super::effort::{HostClock, now_ns};
 
+pub use estimate::Estimate;
 pub use source::run_source;
 pub use target::run_target;
 

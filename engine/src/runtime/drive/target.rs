@@ -19,8 +19,8 @@ use crate::buf::Lease;
 use crate::manifest::Entry;
 use crate::metrics::{Phase, Stages};
 use crate::protocol::{
-    CommitJob, Failure, PlacePiece, PlaceResult, SettledObject, Target, TargetAction, TargetEnd,
-    TargetInput, Task,
+    CommitJob, Failure, PlacePiece, PlaceResult, SettledObject, Stop, Target, TargetAction,
+    TargetEnd, TargetInput, Task,
 };
 use crate::runtime::target::TargetStore;
 use crate::transport::{Incoming, Link, LinkError};
@@ -79,6 +79,8 @@ struct Driver<L: Link> {
     next_ticket: u64,
     /// Answers that are still to come from files.
     awaited: usize,
+    /// What the source said when it gave up, and whether to try again.
+    refused: Option<(Failure, bool)>,
     work: JoinSet<()>,
     net: JoinSet<()>,
 }
@@ -129,6 +131,7 @@ pub(super) async fn run_with_credit<L: Link>(
         landing,
         next_ticket: 0,
         awaited: 0,
+        refused: None,
         work,
         net,
     };
@@ -151,8 +154,12 @@ pub(super) async fn run_with_credit<L: Link>(
         driver.drain(&mut arrived).await;
     }
     drop(arrived);
+    let refused = driver.refused.take();
     driver.finish(&watch).await;
-    result
+    match refused {
+        Some((failure, retry)) => Ok(TargetEnd::Stopped(Stop::Refused { failure, retry })),
+        None => result,
+    }
 }
 
 async fn sleep_until(at: Option<tokio::time::Instant>) {
@@ -319,6 +326,11 @@ impl<L: Link> Driver<L> {
             None => return Err(Lost::Cancelled),
             Some(Input::Frame(Err(error)) | Input::Lost(error)) => return Err(Lost::Link(error)),
             Some(Input::Cut) => return Ok(()),
+            Some(Input::Frame(Ok(Frame::Refuse { code, detail, retry }))) => {
+                // It ends as with a link that is lost: what has arrived is made durable.
+                self.refused = Some((Failure { code, detail }, retry));
+                return Err(Lost::Cancelled);
+            }
             Some(Input::Frame(Ok(frame))) => TargetInput::Frame(frame),
             Some(Input::Data(header, content)) => {
                 let (ticket, bytes) = (self.next_ticket, content.bytes);
