@@ -32,8 +32,8 @@ First transfer:
   portway push checkpoints/step-100 onprem:checkpoints/      on the second machine
 
 Exit status: 0 done and verified; 1 failed, nothing published; 2 usage; 3 partial: some objects
-failed, others were published; 4 refused by identity, policy or budget; 5 interrupted, the same command
-resumes.";
+failed, others were published; 4 refused by identity, policy or budget; 5 interrupted, the same
+command resumes.";
 
 const REMOTES: &str = "\
 NODE is a name that `portway nodes` lists; portway://ADDR:PORT/PATH works as well. PATH is below the

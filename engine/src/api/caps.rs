@@ -73,7 +73,7 @@ async fn follow(inner: Arc<Inner>, name: String, pace: Arc<Pace>) {
         seen = now;
         match inner.config.again(&inner.home) {
             Ok(config) => {
-                let limit = config.links.get(&name).and_then(|link| link.limit());
+                let limit = config.links.get(&name).and_then(crate::config::Link::limit);
                 if limit != pace.rate() {
                     let shown = limit.map_or_else(|| "none".to_owned(), |rate| rate.to_string());
                     tracing::info!(limit = shown, "the link has another limit");

@@ -123,7 +123,12 @@ impl Books<'_> {
                 }
             }
         }
-        limits.extend(self.transfer(ask, inward)?);
+        limits.extend(self.transfer(ask, inward)?.map(|limit| {
+            // What the other end sends, it bounds; what is here has arrived and was paid.
+            let slack = if inward { LEASE_BYTES as u64 } else { 0 };
+            let amount = limit.amount.plus(Tally::of(limit.price, slack));
+            Limit { amount, ..limit }
+        }));
         if let Some(bytes) = ask.wire_max {
             // Each byte of it counts as a millionth for 10^9 of them: a tally counts these.
             let (price, spent) = (Price(Money(1)), Spent::Here(Tally::default()));
@@ -197,10 +202,8 @@ impl Books<'_> {
         let sum = |meter: &Meter| tally(meter, if inward { meter.received } else { meter.sent });
         let spend = self.open(&key, counted, sum)?;
         let what = format!("the most that this transfer may cost, {amount} {},", self.currency());
-        // What the other end sends, it bounds; here it has arrived and was paid.
-        let slack = if inward { Tally::of(price, LEASE_BYTES as u64) } else { Tally::default() };
-        let (amount, spent) = (Tally::from(amount).plus(slack), Spent::Shared(spend));
-        Ok(Some(Limit { what, amount, price, spent }))
+        let spent = Spent::Shared(spend);
+        Ok(Some(Limit { what, amount: amount.into(), price, spent }))
     }
 
     fn open(

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use super::ask::{Ask, Denied};
 use super::gate::{Border, Changes, Label, now};
@@ -19,6 +20,9 @@ use crate::transport::{Link, LinkError, WireMeter};
 
 /// How long another process that has the books is waited for, at a time.
 const HELD: Duration = Duration::from_micros(200);
+
+/// Longest that messages on their way are waited for when nothing more may go.
+const LANDING: Duration = Duration::from_secs(20);
 
 /// Why a message did not go.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -35,6 +39,24 @@ pub enum SendError {
 pub struct Way {
     border: Arc<Border>,
     state: Mutex<State>,
+    /// Messages that the link is taking.
+    flying: watch::Sender<usize>,
+}
+
+/// Counts a message as under way for as long as this lives.
+struct Flying<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Flying<'a> {
+    fn new(count: &'a watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count)
+    }
+}
+
+impl Drop for Flying<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 struct State {
@@ -74,7 +96,7 @@ impl Way {
         let ledger =
             if ask.crosses() { Some(Ledger::open(border.log()?, &ask, &decision)?) } else { None };
         let state = State { ask, request, ledger, denied, labels, purse, seen };
-        Ok(Self { border, state: Mutex::new(state) })
+        Ok(Self { border, state: Mutex::new(state), flying: watch::channel(0).0 })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -198,11 +220,14 @@ impl Way {
         (header, content): (Bytes, Vec<Bytes>),
         extents: &[(RelPath, Extent)],
     ) -> Result<(), SendError> {
-        if !self.stands() {
-            self.blocking(Self::check).await?;
-        }
         let bytes = header.len() + content.iter().map(Bytes::len).sum::<usize>();
-        self.pay(bytes as u64).await?;
+        if let Err(why) = self.may_send(bytes as u64).await {
+            if matches!(why, Denied::Budget(_) | Denied::Closed(_)) {
+                self.landed().await;
+            }
+            return Err(why.into());
+        }
+        let _flying = Flying::new(&self.flying);
         // What was handed over may have left, whatever becomes of the link.
         let due = self.note(extents);
         let sent = link.send_data(header, content).await;
@@ -236,6 +261,19 @@ impl Way {
         }
         self.pay(0).await?;
         if due { self.blocking(Self::record).await } else { Ok(()) }
+    }
+
+    async fn may_send(self: &Arc<Self>, bytes: u64) -> Result<(), Denied> {
+        if !self.stands() {
+            self.blocking(Self::check).await?;
+        }
+        self.pay(bytes).await
+    }
+
+    /// Waits until the link took what is paid for: it need not be paid for again.
+    async fn landed(&self) {
+        let mut flying = self.flying.subscribe();
+        let _ = tokio::time::timeout(LANDING, flying.wait_for(|count| *count == 0)).await;
     }
 
     /// Pays for `bytes` that are about to be sent, and for what else crossed.

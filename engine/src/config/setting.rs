@@ -78,7 +78,7 @@ impl fmt::Display for Rule {
             Self::Class => f.write_str("one of border.classes"),
             Self::Classes => f.write_str("a list of classes"),
             Self::Jurisdiction => f.write_str("a name such as de or us-ca"),
-            Self::Amount => f.write_str("an amount such as 25 or 0.09"),
+            Self::Amount => f.write_str("an amount such as 0.09"),
             Self::Currency => f.write_str("three letters such as USD"),
             Self::Hours => f.write_str("hours of the day in UTC such as 22:00-06:00"),
             Self::Addresses => f.write_str("a table such as { cloud = \"10.0.0.2:7717\" }"),

@@ -136,13 +136,18 @@ pub(super) async fn run_with_credit<L: Link>(
         net,
     };
     let mut cancel = driver.context.cancel.clone();
+    let mut drained = None;
     let result = loop {
         if let Some(end) = driver.act() {
             break Ok(end);
         }
         let timer = driver.machine.deadline().map(|at| driver.clock.sleep_until(at));
+        if driver.refused.is_some() && drained.is_none() {
+            drained = Some(tokio::time::Instant::now() + DRAIN);
+        }
         let input = tokio::select! {
             () = cancelled(&mut cancel) => break Err(Lost::Cancelled),
+            () = sleep_until(drained) => break Err(Lost::Cancelled),
             () = sleep_until(timer) => Some(Input::Machine(TargetInput::Tick)),
             input = arrived.recv() => input,
         };
@@ -327,9 +332,10 @@ impl<L: Link> Driver<L> {
             Some(Input::Frame(Err(error)) | Input::Lost(error)) => return Err(Lost::Link(error)),
             Some(Input::Cut) => return Ok(()),
             Some(Input::Frame(Ok(Frame::Refuse { code, detail, retry }))) => {
-                // It ends as with a link that is lost: what has arrived is made durable.
-                self.refused = Some((Failure { code, detail }, retry));
-                return Err(Lost::Cancelled);
+                // It ends as with a link that is lost, which follows: what was sent before may come
+                // later, and what has arrived is made durable.
+                self.refused.get_or_insert((Failure { code, detail }, retry));
+                return Ok(());
             }
             Some(Input::Frame(Ok(frame))) => TargetInput::Frame(frame),
             Some(Input::Data(header, content)) => {
