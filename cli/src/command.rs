@@ -3,6 +3,7 @@
 mod audit;
 mod completions;
 mod config;
+mod cost;
 mod doctor;
 mod grant;
 mod init;
@@ -59,6 +60,7 @@ pub(crate) async fn run(cli: Cli, out: &Out) -> Result<Exit, Error> {
         Command::Limit(args) => limit::run(&context, args),
         Command::Label(args) => label::run(&context, &args).await,
         Command::Audit(args) => audit::run(&context, args).await,
+        Command::Cost(args) => cost::run(&context, &args),
         Command::Policy(args) => policy::run(&context, args),
         Command::Grant(args) => grant::grant(&context, args),
         Command::Revoke(args) => grant::revoke(&context, &args),

@@ -96,6 +96,25 @@ fn a_first_transfer_between_two_nodes_and_back() {
     assert_eq!(bytes("bytes_total"), ways);
     assert_eq!(std::fs::read(at("root/ck/step-1/shards/a:b")).expect("arrived"), b"tokens");
 
+    // What it took of the wire is known, its price is not, so it cannot be bounded either.
+    let costs = events(&run(&cloud, &["cost", "report", "--json"], 0));
+    let row = |row: &Value| (row["by"].clone(), row["key"].clone(), row["price"].clone());
+    let told = |by: &str, key: &str| (by.into(), key.into(), Value::Null);
+    assert_eq!(
+        [row(&costs[0]), row(&costs[1])],
+        [told("link", "internet"), told("total", "total")]
+    );
+    assert!(costs[0]["sent_bytes"].as_u64() > Some(10_000), "{costs:?}");
+    let table = run(&cloud, &["cost", "report", "--by", "dataset", "--format", "csv"], 0).stdout;
+    let table = String::from_utf8(table).expect("UTF-8");
+    assert!(table.lines().any(|line| line.starts_with("\"ck/step-1\",")), "{table}");
+    let bounded = ["push", "--json", "--max-cost", "0.5", &path("step-1"), "onprem:dear"];
+    let refused = events(&run(&cloud, &bounded, 4));
+    assert_eq!(refused.last().expect("events")["code"], "budget");
+    let late = ["push", "--json", "--deadline", "2020-01-01", &path("step-1"), "onprem:late"];
+    let refused = events(&run(&cloud, &late, 4));
+    assert_eq!(refused.last().expect("events")["code"], "deadline");
+
     let url = format!("portway://{address}/ck/step-1");
     run(&cloud, &["pull", &url, &path("back")], 0);
     assert_eq!(std::fs::read(at("back/model")).expect("arrived"), vec![7; 3 << 20]);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use portway::api::{Finding, ListEntry, Outcome, Plan, VerifyReport};
+use portway::api::{CostRow, Finding, ListEntry, Outcome, Plan, VerifyReport};
 use portway::metrics::{NodeStatus, Phase, RailStatus, Snapshot};
 use serde::Serialize;
 
@@ -81,6 +81,8 @@ pub(crate) enum Event<'a> {
         remarks: u64,
         differences: u64,
     },
+    /// What some transfers sent to other sites, and what that cost: a row of a report.
+    Cost(Cost<'a>),
     /// A policy is without mistakes.
     PolicyChecked { file: &'a str, policies: Vec<String>, number: u64, digest: String },
     /// Something is wrong with a policy, or worth a look.
@@ -148,6 +150,14 @@ pub(crate) struct Summary<'a> {
     skipped: u64,
 }
 
+/// See [`Event::Cost`].
+#[derive(Debug, Serialize)]
+pub(crate) struct Cost<'a> {
+    by: &'a str,
+    #[serde(flatten)]
+    row: &'a CostRow,
+}
+
 /// See [`Event::PolicyMistake`].
 #[derive(Debug, Serialize)]
 pub(crate) struct PolicyMistake<'a> {
@@ -196,6 +206,11 @@ pub(crate) struct Field<'a> {
 }
 
 impl<'a> Event<'a> {
+    /// A row of a report as an event.
+    pub(crate) fn cost(by: &'a str, row: &'a CostRow) -> Self {
+        Self::Cost(Cost { by, row })
+    }
+
     /// A snapshot as an event.
     pub(crate) fn progress(now: &'a Snapshot, meter: &Meter) -> Self {
         Self::Progress(Box::new(Progress {

@@ -104,7 +104,7 @@ impl Engine {
         opened.map_err(|error| unread(&error.into()))
     }
 
-    fn audit_folder(&self) -> Result<LogFolder, Error> {
+    pub(super) fn audit_folder(&self) -> Result<LogFolder, Error> {
         let dir = self.0.home.audit_dir();
         if !dir.exists() {
             return Err(none());

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::crossing::{BUDGET_HINT, CLOSED_HINT};
 use super::engine::{Inner, clock_ms, unix_now};
 use super::{Error, Exit, rates};
 use crate::base::human;
@@ -273,6 +274,8 @@ pub(super) fn refused(label: &str, code: &str, detail: &str) -> Error {
         ),
         "revoked" => ("revoked", Exit::Refused, super::crossing::REVOKED),
         "expired" => ("expired", Exit::Refused, super::crossing::EXPIRED),
+        "budget" => ("budget", Exit::Refused, BUDGET_HINT),
+        "link-closed" => ("link-closed", Exit::Refused, CLOSED_HINT),
         "no-audit" => ("no-audit", Exit::Failed, "the log's disk there has to be looked at"),
         "not-found" => ("not-found", Exit::Failed, "`portway ls NODE:PATH` shows what is there"),
         "no-space" => (

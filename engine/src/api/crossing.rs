@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::connect::NodeLink;
@@ -10,14 +11,24 @@ use super::{Error, Exit};
 use crate::audit::{Ending, Word};
 use crate::base::{Class, Digest, RelPath, TransferId};
 use crate::border::{Ask, Border, Closed, DENIALS, Denied, Label, Party, Sight, Way};
+use crate::cost::Money;
 use crate::identity::SpiffeId;
 use crate::policy::{Action, Transport};
 use crate::protocol::{Failure, Stop};
 use crate::runtime::drive::Lost;
+use crate::runtime::is_denial;
 use crate::runtime::source::{Around, SourceFiles, SourceRoot};
 use crate::runtime::target::{KeptLabel, TargetStore, noted_class};
 use crate::storage::{Tree, exists};
 use crate::transport::{Link, Peer};
+use crate::wire::Frame;
+
+/// What to do about a budget.
+pub(super) const BUDGET_HINT: &str = "raise --max-cost, or the budget in portway.toml (portway cost \
+    report shows what is spent); what has arrived is kept, and the same command goes on from there";
+/// What to do about a link that is closed.
+pub(super) const CLOSED_HINT: &str = "wait until it opens, change its hours in portway.toml, or name \
+    another link with --link; what has arrived is kept";
 
 /// What is known of a transfer when it is asked for.
 pub(super) struct Wanted<'a> {
@@ -30,27 +41,38 @@ pub(super) struct Wanted<'a> {
     pub(super) ours: bool,
     /// This node has the content; otherwise the peer has.
     pub(super) outward: bool,
+    pub(super) bounds: Bounds,
+}
+
+/// What a transfer may cost.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Bounds {
+    /// As whoever asks for it says here.
+    pub(super) cost: Option<Money>,
+    /// As a peer says who asks for it: bytes on the wire.
+    pub(super) wire: Option<u64>,
 }
 
 impl Engine {
     /// The question about a transfer over `link`.
     pub(super) fn ask(&self, border: &Border, link: &NodeLink, wanted: Wanted<'_>) -> Ask {
         let transport = if link.has_rails() { Transport::Rdma } else { Transport::Quic };
-        self.ask_by(border, (link.peer(), transport), wanted)
+        self.ask_by(border, (link.peer(), transport, link.remote()), wanted)
     }
 
     fn ask_by(
         &self,
         border: &Border,
-        (peer, transport): (&Peer, Transport),
+        (peer, transport, remote): (&Peer, Transport, Option<SocketAddr>),
         wanted: Wanted<'_>,
     ) -> Ask {
         let us = border.ourselves();
         let peer = party(border, peer);
         let (from, to) = if wanted.outward { (&us, &peer) } else { (&peer, &us) };
-        let between = self.0.config.link_between(&from.id.site, &to.id.site);
+        let other = if wanted.outward { to } else { from };
+        let between = border.link_taken(&other.id.site, (&other.id.node, remote));
         let unnamed = if from.id.site == to.id.site { "site" } else { "internet" };
-        let name = between.map_or(unnamed, |(name, _)| name).parse();
+        let name = between.as_deref().unwrap_or(unnamed).parse();
         Ask {
             transfer: wanted.transfer,
             who: if wanted.ours { us.id.clone() } else { peer.id.clone() },
@@ -62,6 +84,8 @@ impl Engine {
             // The name of a link may be longer than a word of the log.
             link: name.unwrap_or_else(|_| Word::from(to.id.site.clone())),
             transport,
+            cost_max: wanted.bounds.cost,
+            wire_max: wanted.bounds.wire,
         }
     }
 
@@ -76,10 +100,12 @@ impl Engine {
         let border = self.border().map_err(|e| Failure::new(e.code, e.to_string()))?;
         let all =
             action == Action::Verify && peer.site != border.us().site && exists(&**tree, path);
-        let class = border.class(labels((tree, path), all)?).map_err(|denied| refusal(&denied))?;
+        let class =
+            border.class(labels_of((tree, path), all)?).map_err(|denied| refusal(&denied))?;
         let outward = action != Action::Push;
-        let wanted = Wanted { transfer: TransferId(0), action, path, class, ours: false, outward };
-        let ask = self.ask_by(&border, (peer, Transport::Quic), wanted);
+        let (transfer, bounds) = (TransferId(0), Bounds::default());
+        let wanted = Wanted { transfer, action, path, class, ours: false, outward, bounds };
+        let ask = self.ask_by(&border, (peer, Transport::Quic, None), wanted);
         border.would(&ask).map_err(|denied| refusal(&denied))
     }
 
@@ -87,8 +113,9 @@ impl Engine {
     pub(super) fn sight(&self, peer: &Peer, action: Action) -> Result<Option<Sight>, Failure> {
         let border = self.border().map_err(|e| Failure::new(e.code, e.to_string()))?;
         let (path, class, transfer) = (&RelPath::root(), border.default_class(), TransferId(0));
-        let wanted = Wanted { transfer, action, path, class, ours: false, outward: true };
-        let ask = self.ask_by(&border, (peer, Transport::Quic), wanted);
+        let bounds = Bounds::default();
+        let wanted = Wanted { transfer, action, path, class, ours: false, outward: true, bounds };
+        let ask = self.ask_by(&border, (peer, Transport::Quic, None), wanted);
         Ok(border.sight(&ask, action))
     }
 
@@ -100,17 +127,24 @@ impl Engine {
         transfer: TransferId,
     ) -> Result<Way, Failure> {
         let border = self.border().map_err(|e| Failure::new(e.code, e.to_string()))?;
-        let class =
-            border.class(labels((tree, path), false)?).map_err(|denied| refusal(&denied))?;
-        let action = Action::Pull;
-        let wanted = Wanted { transfer, action, path, class, ours: false, outward: true };
-        let ask = self.ask_by(&border, (peer, Transport::Quic), wanted);
+        let class = border.class(labels((tree, path))?).map_err(|denied| refusal(&denied))?;
+        let (action, bounds) = (Action::Pull, Bounds::default());
+        let wanted = Wanted { transfer, action, path, class, ours: false, outward: true, bounds };
+        let ask = self.ask_by(&border, (peer, Transport::Quic, None), wanted);
         border.enter(ask).map_err(|denied| refusal(&denied))
     }
 }
 
-/// The labels of a path and of what is above it, up to the root; with `all` those below it, too. Blocks.
-fn labels((tree, path): (&Arc<dyn Tree>, &RelPath), all: bool) -> Result<BTreeSet<Label>, Failure> {
+/// The labels of a path and of what is above it, up to the root. Blocks.
+pub(super) fn labels(place: (&Arc<dyn Tree>, &RelPath)) -> Result<BTreeSet<Label>, Failure> {
+    labels_of(place, false)
+}
+
+/// The same, with `all` with those below it, too.
+fn labels_of(
+    (tree, path): (&Arc<dyn Tree>, &RelPath),
+    all: bool,
+) -> Result<BTreeSet<Label>, Failure> {
     let (tree, path) = (Arc::clone(tree), path.clone());
     let around = Around::default();
     let root = SourceRoot { tree, path: path.clone(), place: RelPath::root(), around };
@@ -134,9 +168,16 @@ pub(super) fn party(border: &Border, peer: &Peer) -> Party {
     Party { id: spiffe_of(border.us(), peer), valid_until_s: peer.valid_until_s }
 }
 
-/// Enters, on a thread that may wait for the disk.
-pub(super) async fn enter(border: Arc<Border>, ask: Ask) -> Result<Arc<Way>, Denied> {
-    blocking(move || border.enter(ask).map(Arc::new)).await
+/// Enters with the content of a session over `link`, on a thread that may wait for the disk.
+pub(super) async fn enter(
+    border: Arc<Border>,
+    ask: Ask,
+    link: &NodeLink,
+) -> Result<Arc<Way>, Denied> {
+    let way = blocking(move || border.enter(ask).map(Arc::new)).await?;
+    let link = link.clone();
+    way.measure(move || link.meter());
+    Ok(way)
 }
 
 /// Whether a transfer would be let through.
@@ -203,7 +244,8 @@ pub(super) async fn end(way: &Arc<Way>, ended: Ended<'_>) -> Option<Closed> {
     let failed = |failure: &Failure| {
         let ending = match &*failure.code {
             code if DENIALS.contains(&code) => Ending::Denied,
-            "stopping" | "link" => Ending::Interrupted,
+            "budget" => Ending::Budget,
+            "stopping" | "link" | "link-closed" => Ending::Interrupted,
             _ => Ending::Failed,
         };
         (ending, failure.detail.clone(), None)
@@ -238,6 +280,17 @@ pub(super) const REVOKED: &str =
 pub(super) const EXPIRED: &str = "a node renews its certificate while it reaches the node with the \
                                   CA: portway doctor there tells why it did not";
 
+/// Tells the peer of a session that the border stopped it here, and why; it would take anything else
+/// for a link that was lost.
+pub(super) async fn tell(link: &NodeLink, why: &Failure) {
+    if is_denial(why) {
+        let Failure { code, detail } = why.clone();
+        let frame = Frame::Refuse { code, detail, retry: false };
+        // One that is gone needs no telling.
+        let _ = link.send(frame.encode()).await;
+    }
+}
+
 /// What a denial is to a peer.
 pub(super) fn refusal(denied: &Denied) -> Failure {
     match denied {
@@ -246,6 +299,8 @@ pub(super) fn refusal(denied: &Denied) -> Failure {
         }
         // Why a log cannot be written is not the peer's business.
         Denied::Audit(_) => Failure::new("no-audit", "the audit log there cannot be written"),
+        Denied::Budget(why) => Failure::new("budget", why.clone()),
+        Denied::Closed(why) => Failure::new("link-closed", why.clone()),
     }
 }
 
@@ -262,5 +317,9 @@ pub(super) fn denial(denied: &Denied) -> Error {
         }
         Denied::Audit(_) => Error::new("no-audit", Exit::Failed, denied.to_string())
             .hint("nothing else is stopped by this"),
+        Denied::Budget(why) => Error::new("budget", Exit::Refused, why.clone()).hint(BUDGET_HINT),
+        Denied::Closed(why) => {
+            Error::new("link-closed", Exit::Refused, why.clone()).hint(CLOSED_HINT)
+        }
     }
 }

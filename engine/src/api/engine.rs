@@ -220,7 +220,9 @@ impl Engine {
         if let Some(border) = &*border {
             return Ok(Arc::clone(border));
         }
-        let opened = Border::open(&self.0.home, &self.0.config, self.identity()?);
+        // The file may have changed since this engine was opened.
+        let config = self.0.config.again(&self.0.home).map_err(|error| Error::from(&error))?;
+        let opened = Border::open(&self.0.home, &config, self.identity()?);
         Ok(Arc::clone(border.insert(Arc::new(opened))))
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::connect::NodeLink;
-use super::crossing::{self, Wanted, enter, refusal, would};
+use super::crossing::{self, Bounds, Wanted, enter, refusal, would};
 use super::server::Shared;
 use super::{Error, calls};
 use crate::base::{RelPath, TransferId};
@@ -37,7 +37,8 @@ impl Shared {
             (None, None) => border.class([None]).map_err(|denied| refusal(&denied))?,
         };
         let (path, outward) = (&open.path, files.is_some());
-        let wanted = Wanted { transfer, action, path, class, ours: false, outward };
+        let bounds = Bounds { cost: None, wire: open.wire_max.filter(|_| outward) };
+        let wanted = Wanted { transfer, action, path, class, ours: false, outward, bounds };
         let ask = self.engine.ask(&border, link, wanted);
         Ok((border, ask))
     }
@@ -52,7 +53,7 @@ impl Shared {
         files: Option<&Arc<SourceFiles>>,
     ) -> Result<Arc<Way>, Failure> {
         let (border, ask) = self.asked(link, open, action, transfer, files).await?;
-        enter(border, ask).await.map_err(|denied| refusal(&denied))
+        enter(border, ask, link).await.map_err(|denied| refusal(&denied))
     }
 
     /// Whether the peer may push: asked before anything here is looked at or changed.

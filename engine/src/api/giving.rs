@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -14,13 +15,14 @@ use super::transfer::random_id;
 use crate::audit::Ending;
 use crate::base::{Extent, ParseTransferIdError, RelPath, TransferId};
 use crate::border::Way;
+use crate::cost::path::wire_bytes;
 use crate::manifest::{ChunkRef, encode_list};
 use crate::protocol::Failure;
 use crate::runtime::fatal;
 use crate::runtime::manifest_file::{Listed, ManifestReader};
 use crate::runtime::target::Layout;
 use crate::storage::{File, Kind, Tree};
-use crate::transport::{Link, Peer};
+use crate::transport::{Link, Peer, WireMeter};
 
 /// Chunks in one part of an answer; a frame has room for them.
 const LIST_PART: usize = 4000;
@@ -31,10 +33,39 @@ const CONTENT_PART: usize = 240 << 10;
 const OPEN_MAX: usize = 16;
 
 /// The files that one session has open, each a transfer by the name that the opener gave it.
-#[derive(Default)]
-pub(super) struct Readings(Mutex<BTreeMap<TransferId, (RelPath, Arc<Way>)>>);
+pub(super) struct Readings {
+    open: Mutex<BTreeMap<TransferId, (RelPath, Reading)>>,
+    /// Largest UDP payload of the session, in bytes.
+    payload: u16,
+}
+
+/// What is read of one file, and how much of it was given so far, in bytes.
+#[derive(Clone)]
+struct Reading {
+    way: Arc<Way>,
+    given: Arc<AtomicU64>,
+}
+
+impl Reading {
+    fn new(way: Way, payload: u16) -> Self {
+        // The session serves other questions too, and sends what is given when it likes: what this
+        // takes of the wire is computed.
+        let given = Arc::<AtomicU64>::default();
+        let counted = Arc::clone(&given);
+        way.measure(move || WireMeter {
+            ip_sent: wire_bytes(counted.load(Relaxed), payload),
+            ..WireMeter::default()
+        });
+        Self { way: Arc::new(way), given }
+    }
+}
 
 impl Readings {
+    /// Those of a session over `link`; none yet.
+    pub(super) fn new(link: &impl Link) -> Self {
+        Self { open: Mutex::default(), payload: link.meter().mtu }
+    }
+
     /// The way for what is read of a file: that of its transfer, asked again with the labels that the
     /// file has now; a new one at first.
     fn way(
@@ -42,33 +73,34 @@ impl Readings {
         shared: &Shared,
         peer: &Peer,
         (path, name): (&RelPath, TransferId),
-    ) -> Result<Arc<Way>, Failure> {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    ) -> Result<Reading, Failure> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let place = (&shared.root.tree, path);
-        if let Some((known, way)) = open.get(&name) {
+        if let Some((known, reading)) = open.get(&name) {
             if known != path {
                 return Err(Failure::new("protocol", "that transfer is about another file"));
             }
             for label in labels(place)? {
-                way.found(label).map_err(|denied| refusal(&denied))?;
+                reading.way.found(label).map_err(|denied| refusal(&denied))?;
             }
-            return Ok(Arc::clone(way));
+            return Ok(reading.clone());
         }
         if open.len() >= OPEN_MAX {
             let detail = format!("a session has at most {OPEN_MAX} files open");
             return Err(Failure::new("protocol", detail));
         }
-        let way = Arc::new(shared.engine.way_to_read(peer, place, name)?);
-        open.insert(name, (path.clone(), Arc::clone(&way)));
-        Ok(way)
+        let reading = Reading::new(shared.engine.way_to_read(peer, place, name)?, self.payload);
+        open.insert(name, (path.clone(), reading.clone()));
+        Ok(reading)
     }
 
     /// Records that all of them are closed, and how.
     pub(super) async fn close(self: Arc<Self>, ending: Ending, why: &'static str) {
         let closed = off_thread(move || {
-            let open = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-            for (_, way) in open.into_values() {
-                over(&way, ending, why);
+            let open =
+                std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
+            for (_, reading) in open.into_values() {
+                over(&reading.way, ending, why);
             }
             Ok(())
         });
@@ -80,7 +112,7 @@ impl Readings {
 
 /// The way of one question: that of an open file, or one of its own, which ends with it.
 struct Asked {
-    way: Arc<Way>,
+    reading: Reading,
     single: bool,
 }
 
@@ -94,19 +126,19 @@ impl Asked {
         let Some(name) = name else {
             let place = (&shared.root.tree, path);
             let way = shared.engine.way_to_read(peer, place, random_id())?;
-            return Ok(Self { way: Arc::new(way), single: true });
+            return Ok(Self { reading: Reading::new(way, readings.payload), single: true });
         };
         let name = name
             .parse()
             .map_err(|error: ParseTransferIdError| Failure::new("protocol", error.to_string()))?;
-        Ok(Self { way: readings.way(shared, peer, (path, name))?, single: false })
+        Ok(Self { reading: readings.way(shared, peer, (path, name))?, single: false })
     }
 }
 
 impl Drop for Asked {
     fn drop(&mut self) {
         if self.single {
-            over(&self.way, Ending::Complete, "a question was answered");
+            over(&self.reading.way, Ending::Complete, "a question was answered");
         }
     }
 }
@@ -131,7 +163,7 @@ pub(super) async fn file(
         let object = listed.as_ref().and_then(|listed| listed.object);
         let object = object.map(|object| object.digest.to_string());
         let chunks: Vec<ChunkRef> = listed.map_or_else(Vec::new, |listed| listed.chunks);
-        let class = Some(asked.way.class());
+        let class = Some(asked.reading.way.class());
         let mut parts = json(&FileReply { stamp, object, class })?;
         parts.extend(chunks.chunks(LIST_PART).map(|part| Bytes::from(encode_list(part))));
         Ok(parts)
@@ -203,7 +235,7 @@ fn content(
     // Who may not read it does not learn whether it is there.
     let asked = Asked::open((shared, peer), readings, &path, request.transfer.as_deref())?;
     let file = open(&*shared.root.tree, &path, &request.stamp)?;
-    give_ranges(&*file, &path, request.ranges, &asked.way, give)
+    give_ranges(&*file, &path, request.ranges, &asked.reading, give)
 }
 
 /// Opens the file that has this stamp.
@@ -228,7 +260,7 @@ fn give_ranges(
     file: &dyn File,
     path: &RelPath,
     ranges: Vec<(u64, u64)>,
-    way: &Way,
+    Reading { way, given }: &Reading,
     give: &dyn Fn(Bytes) -> bool,
 ) -> Result<(), Failure> {
     for (mut at, len) in ranges {
@@ -237,6 +269,7 @@ fn give_ranges(
             let mut part = vec![0; CONTENT_PART.min((end - at) as usize)];
             let read = file.read_at(&mut part, at).map_err(|e| fatal("read", path, &e))?;
             let extent = Extent { offset: at, len: read as u64 };
+            given.fetch_add(extent.len, Relaxed);
             way.leaves(&RelPath::root(), extent).map_err(|denied| refusal(&denied))?;
             if read != part.len() {
                 return Err(Failure::new("changed", format!("{path} became shorter")));

@@ -23,6 +23,7 @@ mod labels;
 mod lowering;
 mod members;
 mod path;
+mod plan;
 mod pull;
 mod push;
 mod ranges;
@@ -31,8 +32,10 @@ mod rates;
 mod raw;
 mod reachable;
 mod reading;
+mod report;
 mod retry;
 mod roles;
+mod route;
 mod server;
 mod serving;
 mod sources;
@@ -46,10 +49,11 @@ pub use engine::{Engine, JoinReport};
 pub use error::{Advice, Error, Exit};
 pub use lowering::Lowered;
 pub use ranges::RemoteFile;
+pub use report::{CostBy, CostReport, CostRow};
 pub use server::{ServeOptions, Server};
 pub use stage::{Stage, StageOptions, StageProgress};
 pub use transfer::Transfer;
 pub use types::{
-    Checkpoint, Compress, Finding, Keep, Level, ListEntry, NodeAddress, Outcome, Plan, Remote,
-    TransferOptions, TransportChoice, VerifyReport,
+    Checkpoint, Compress, Finding, Keep, Level, LinkPlan, ListEntry, NodeAddress, Outcome, Plan,
+    Remote, TransferOptions, TransportChoice, VerifyReport,
 };

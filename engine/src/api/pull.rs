@@ -6,14 +6,14 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::connect::{Session, refused};
-use super::crossing::{self, Ended, Wanted, denial, enter, known_as, tell_only};
+use super::crossing::{self, Bounds, Ended, Wanted, blocking, denial, enter, known_as, tell_only};
 use super::engine::{Engine, canonical};
 use super::retry::{Attempt, Miss, Retry};
 use super::sources::{Landing, labels_above, local_target};
 use super::transfer::{Done, farewell, lost, open, stop};
 use super::{Error, Exit, Outcome, Remote, TransferOptions, receipts};
-use crate::base::{RelPath, TransferId};
-use crate::border::Way;
+use crate::base::{Class, RelPath, TransferId};
+use crate::border::{Ask, Border, Way};
 use crate::encode::Compress;
 use crate::metrics::TransferMeter;
 use crate::policy::Action;
@@ -89,6 +89,27 @@ impl Pull {
         Ok(done.outcome(id, &snapshot.transport, Remarks::default()))
     }
 
+    fn ask(&self, border: &Border, session: &Session, transfer: TransferId, class: Class) -> Ask {
+        let (action, path) = (Action::Pull, &self.source.path);
+        let bounds = Bounds { cost: self.options.max_cost, wire: None };
+        let wanted = Wanted { transfer, action, path, class, ours: true, outward: false, bounds };
+        self.engine.ask(border, &session.link, wanted)
+    }
+
+    /// How much the peer may send, if that was bounded.
+    async fn wire_max(
+        &self,
+        session: &Session,
+        transfer: TransferId,
+    ) -> Result<Option<u64>, Error> {
+        if self.options.max_cost.is_none() {
+            return Ok(None);
+        }
+        let border = self.engine.border()?;
+        let ask = self.ask(&border, session, transfer, border.default_class());
+        blocking(move || border.wire_left(&ask)).await.map_err(|denied| denial(&denied))
+    }
+
     /// The way for what the peer offers: it tells the class.
     async fn enter(&self, session: &Session, accept: &Accept) -> Result<Arc<Way>, Error> {
         let border = self.engine.border()?;
@@ -96,10 +117,8 @@ impl Pull {
             Some(class) => class.clone(),
             None => border.class([None]).map_err(|denied| denial(&denied))?,
         };
-        let (transfer, action, path) = (accept.transfer_id, Action::Pull, &self.source.path);
-        let wanted = Wanted { transfer, action, path, class, ours: true, outward: false };
-        let ask = self.engine.ask(&border, &session.link, wanted);
-        enter(border, ask).await.map_err(|denied| denial(&denied))
+        let ask = self.ask(&border, session, accept.transfer_id, class);
+        enter(border, ask, &session.link).await.map_err(|denied| denial(&denied))
     }
 
     async fn attempt(
@@ -127,6 +146,13 @@ impl Pull {
             },
         );
         let store = Arc::new(store.map_err(|failure| stop(Stop::Local(failure), &label))?);
+        let wire_max = match self.wire_max(&session, store.transfer_id()).await {
+            Ok(wire_max) => wire_max,
+            Err(error) => {
+                session.link.close("it may cost nothing more").await;
+                return Err(Miss::Final(error));
+            }
+        };
         let request = Open {
             operation: Operation::Pull,
             transfer_id: store.transfer_id(),
@@ -136,6 +162,7 @@ impl Pull {
             compress: self.engine.0.compress(&self.options),
             limit: self.options.limit,
             class: None,
+            wire_max,
         };
         let accept = open(&session, request, &label).await?;
         let way = match self.enter(&session, &accept).await {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::connect::{Session, refused};
-use super::crossing::{Wanted, blocking, denial, enter};
+use super::crossing::{Bounds, Wanted, blocking, denial, enter};
 use super::ranges::ReadRequest;
 use super::{Engine, Error, Remote};
 use crate::audit::Ending;
@@ -26,10 +26,10 @@ impl Reading {
         (transfer, path, class): (TransferId, &RelPath, &Class),
     ) -> Result<Self, Error> {
         let border = engine.border()?;
-        let (action, class) = (Action::Pull, class.clone());
-        let wanted = Wanted { transfer, action, path, class, ours: true, outward: false };
+        let (action, class, bounds) = (Action::Pull, class.clone(), Bounds::default());
+        let wanted = Wanted { transfer, action, path, class, ours: true, outward: false, bounds };
         let ask = engine.ask(&border, &session.link, wanted);
-        match enter(border, ask).await {
+        match enter(border, ask, &session.link).await {
             Ok(way) => Ok(Self { session, way }),
             Err(denied) => {
                 session.link.close("denied at the other end").await;

@@ -38,6 +38,8 @@ pub(super) struct Retry<'a> {
     end: Instant,
     pause_ms: u64,
     choice: TransportChoice,
+    /// The link to take.
+    link: Option<String>,
     /// A session was usable: what is in the way later may pass.
     begun: bool,
     /// A certificate of the last session ended: if there is none newer, that is why.
@@ -56,8 +58,8 @@ impl<'a> Retry<'a> {
         let patience = Duration::from_secs(patience_s);
         let end = Instant::now() + FIRST_CONTACT.min(patience);
         let (pause_ms, choice, begun) = (PAUSE_MS.0, options.transport, false);
-        let over = None;
-        Self { engine, node, meter, cancel, patience, end, pause_ms, choice, begun, over }
+        let (over, link) = (None, options.link.clone());
+        Self { engine, node, meter, cancel, patience, end, pause_ms, choice, link, begun, over }
     }
 
     /// A session with the node.
@@ -66,7 +68,7 @@ impl<'a> Retry<'a> {
             self.meter.set_phase(Phase::Connecting, "");
             let connected = tokio::select! {
                 () = stopped(&mut self.cancel) => return Err(interrupted()),
-                connected = self.engine.connect(self.node) => connected,
+                connected = self.engine.connect_over(self.node, self.link.as_deref()) => connected,
             };
             match connected {
                 Ok(mut session) => {

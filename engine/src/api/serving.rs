@@ -67,7 +67,7 @@ impl Shared {
         mut body: Bytes,
     ) {
         let mut stopping = self.stopping.subscribe();
-        let readings = Arc::<Readings>::default();
+        let readings = Arc::new(Readings::new(link));
         let (ending, why) = loop {
             calls::answer(self, link, &readings, (&method, &body)).await;
             let next = tokio::select! {
@@ -270,13 +270,16 @@ impl Shared {
         let cancel = self.cancel_for(None);
         let compress = open.compress.and(self.engine.0.config.settings.transfer.compress.into());
         let context = self.context(link, meter, cancel, (compress, &way));
-        let ended = run_source(context, files, false).await;
+        let ended = run_source(context, files, None).await;
         let how = match &ended {
             Ok(SourceEnd::Published(published, _)) => Ended::Published(published.root),
             Ok(SourceEnd::Stopped(why)) => Ended::Stopped(why),
             Err(why) => Ended::Lost(why),
         };
         let closed = crossing::end(&way, how).await;
+        if let Ok(SourceEnd::Stopped(Stop::Local(why))) = &ended {
+            crossing::tell(link, why).await;
+        }
         self.receipt(link, closed).await;
         match ended {
             Ok(SourceEnd::Published(..)) => Ok("done".to_owned()),

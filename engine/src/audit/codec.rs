@@ -11,9 +11,10 @@ use super::names::{Ending, LogId};
 use super::portable::Portable;
 use super::receipt::Receipt;
 use super::record::{
-    Crossing, Decision, Dispute, Entry, KeyRecord, Progress, Record, Stop, Witness,
+    Crossing, Decision, Dispute, Entry, KeyRecord, Meter, Progress, Record, Stop, Witness,
 };
 use crate::base::{Extent, FileTime, RelPath, TransferId};
+use crate::cost::{Currency, Money, Price, Tariff};
 use crate::identity::{Attestation, AuditPublicKey};
 use crate::manifest::DecodeError;
 use crate::policy::fields::{Reader, Writer, bounded, wrong};
@@ -53,6 +54,17 @@ impl Writer {
                 self.u64(extent.offset);
                 self.u64(extent.len);
             }
+        }
+    }
+
+    fn meter(&mut self, meter: &Meter) {
+        self.crossing(&meter.crossing);
+        self.u64(meter.sent);
+        self.u64(meter.received);
+        self.u8(u8::from(meter.tariff.is_some()));
+        if let Some(Tariff { price, currency }) = meter.tariff {
+            self.u64(price.0.0);
+            self.array(currency.as_str().as_bytes());
         }
     }
 
@@ -135,6 +147,22 @@ impl Reader<'_> {
         Ok((bytes, left))
     }
 
+    fn meter(&mut self) -> Result<Meter, DecodeError> {
+        let crossing = self.crossing()?;
+        let (sent, received) = (self.u64("bytes sent")?, self.u64("bytes received")?);
+        let tariff = match self.u8("tariff")? {
+            0 => None,
+            1 => {
+                let price = Price(Money(self.u64("price")?));
+                let currency = Currency::from_bytes(self.array("currency")?);
+                let Some(currency) = currency else { return wrong("currency") };
+                Some(Tariff { price, currency })
+            }
+            _ => return wrong("tariff"),
+        };
+        Ok(Meter { crossing, sent, received, tariff })
+    }
+
     fn key(&mut self) -> Result<KeyRecord, DecodeError> {
         let (log, node) = (LogId(self.array("log")?), self.principal("node")?);
         let key = AuditPublicKey(self.array("key")?);
@@ -152,6 +180,7 @@ const PROGRESS: u8 = 6;
 const STOP: u8 = 7;
 const RECEIPT: u8 = 8;
 const DISPUTE: u8 = 9;
+const METER: u8 = 10;
 
 /// Whether a record keeps to the limits that its types do not hold.
 pub(super) fn check(record: &Record) -> Result<(), DecodeError> {
@@ -174,7 +203,8 @@ pub(super) fn check(record: &Record) -> Result<(), DecodeError> {
         | Record::Decision(_)
         | Record::Start(_)
         | Record::Receipt(_)
-        | Record::Dispute(_) => {}
+        | Record::Dispute(_)
+        | Record::Meter(_) => {}
     }
     Ok(())
 }
@@ -192,6 +222,7 @@ pub(super) fn encode(seq: u64, at: FileTime, record: &Record) -> Vec<u8> {
         Record::Stop(_) => STOP,
         Record::Receipt(_) => RECEIPT,
         Record::Dispute(_) => DISPUTE,
+        Record::Meter(_) => METER,
     });
     out.u64(seq);
     out.time(at);
@@ -226,6 +257,7 @@ pub(super) fn encode(seq: u64, at: FileTime, record: &Record) -> Vec<u8> {
             out.u64(dispute.stop);
             out.text16(dispute.reason.as_str());
         }
+        Record::Meter(meter) => out.meter(meter),
     }
     let bytes = out.finish();
     debug_assert!(bytes.len() <= RECORD_BYTES_MAX, "the limits keep records short");
@@ -279,6 +311,7 @@ impl Entry {
                 stop: fields.u64("stop")?,
                 reason: fields.reason()?,
             }),
+            METER => Record::Meter(fields.meter()?),
             _ => return wrong("kind"),
         };
         fields.end()?;

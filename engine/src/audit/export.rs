@@ -45,7 +45,7 @@ impl ExportError {
 }
 
 /// The names of the cells, in order. They are a contract: names are only added, at the end.
-pub(super) const COLUMNS: [&str; 37] = [
+pub(super) const COLUMNS: [&str; 41] = [
     "time",
     "node",
     "log",
@@ -83,6 +83,10 @@ pub(super) const COLUMNS: [&str; 37] = [
     "tree",
     "signature",
     "stop",
+    "wire_sent",
+    "wire_received",
+    "price_per_gb",
+    "currency",
 ];
 
 enum Cell {
@@ -211,6 +215,14 @@ impl Row {
                 self.number("stop", dispute.stop);
                 self.raw("reason", dispute.reason.as_str().as_bytes());
             }
+            Record::Meter(meter) => {
+                self.number("wire_sent", meter.sent);
+                self.number("wire_received", meter.received);
+                if let Some(tariff) = meter.tariff {
+                    self.plain("price_per_gb", &tariff.price.0);
+                    self.plain("currency", &tariff.currency);
+                }
+            }
             Record::Receipt(receipt) => {
                 let body = &receipt.body;
                 self.raw("path", body.path.as_bytes());
@@ -256,9 +268,9 @@ impl Row {
 
     fn csv(&self) -> String {
         let cells = self.0.iter().map(|cell| match cell {
-            Some(Cell::Number(number)) => cell_of(&number.to_string()),
-            Some(Cell::Text(text) | Cell::Extents(text)) => cell_of(text),
-            None => cell_of(""),
+            Some(Cell::Number(number)) => csv_cell(&number.to_string()),
+            Some(Cell::Text(text) | Cell::Extents(text)) => csv_cell(text),
+            None => csv_cell(""),
         });
         cells.collect::<Vec<_>>().join(",") + "\r\n"
     }
@@ -279,7 +291,7 @@ fn quoted(text: &str) -> String {
 
 /// A cell of CSV, quoted. What a spreadsheet would take for a formula is made text by an apostrophe
 /// (OWASP, "CSV Injection"); the wide forms of the signs count in some languages.
-fn cell_of(text: &str) -> String {
+pub fn csv_cell(text: &str) -> String {
     let formula = text.starts_with(['=', '+', '-', '@', '\'', '＝', '＋', '－', '＠']);
     format!("\"{}{}\"", if formula { "'" } else { "" }, text.replace('"', "\"\""))
 }
@@ -351,7 +363,7 @@ impl<I: Iterator<Item = Result<Entry, ReadError>>> Export<I> {
         wanted: impl FnMut(&Entry) -> bool,
     ) -> Result<u64, ExportError> {
         if format == Format::Csv {
-            let names: Vec<String> = COLUMNS.iter().map(|name| cell_of(name)).collect();
+            let names: Vec<String> = COLUMNS.iter().map(|name| csv_cell(name)).collect();
             write!(out, "{}\r\n", names.join(","))?;
         }
         self.each(wanted, |row| {

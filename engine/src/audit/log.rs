@@ -260,7 +260,7 @@ impl AuditLog {
             codec::check(&Record::Key(record))?;
             store.set_attestation(attestation);
         }
-        self.submit(Pending::new(at, What::Key))
+        self.submit_one(Pending::new(at, What::Key))
     }
 
     /// Appends a signed checkpoint of everything before it. The log does so by itself each 1,024
@@ -269,8 +269,11 @@ impl AuditLog {
     /// # Errors
     /// As for [`AuditLog::append`].
     pub fn seal(&self, at: FileTime) -> Result<u64, LogError> {
-        let numbers = self.submit(vec![Pending::new(at, What::Seal)])?;
-        numbers.first().copied().ok_or(LogError::Reserved)
+        self.submit_one(Pending::new(at, What::Seal))
+    }
+
+    fn submit_one(&self, pending: Pending) -> Result<u64, LogError> {
+        self.submit(vec![pending])?.first().copied().ok_or(LogError::Reserved)
     }
 
     /// A signed checkpoint of the log as this process knows it, to be given to peers. It takes no

@@ -41,7 +41,7 @@ pub use closing::Account;
 pub(crate) use closing::{Offer, Statement};
 pub use codec::{CERT_BYTES_MAX, CERTS_MAX, RECORD_BYTES_MAX, VERSION};
 pub use error::{Damage, LogError, ReadError, StopCause, VerifyError};
-pub use export::{Export, ExportError, Format, Row};
+pub use export::{Export, ExportError, Format, Row, csv_cell};
 pub use extents::{
     EXTENTS_PER_RECORD_MAX, ExtentSet, LeftHasher, LeftSum, OBJECTS_PER_RECORD_MAX,
     PATHS_PER_RECORD_BYTES_MAX,
@@ -57,6 +57,8 @@ pub(crate) use portable::Portable;
 pub use read::{Entries, prove_consistency, prove_inclusion};
 pub use receipt::{Party, Receipt, ReceiptBody, ReceiptError};
 pub use reconcile::{Difference, End, Reconciled, Remark, reconcile};
-pub use record::{Crossing, Decision, Dispute, Entry, KeyRecord, Progress, Record, Stop, Witness};
+pub use record::{
+    Crossing, Decision, Dispute, Entry, KeyRecord, Meter, Progress, Record, Stop, Witness,
+};
 pub use store::{Recovered, SEGMENT_BYTES};
 pub use verify::{Judge, Known, Report, verify};

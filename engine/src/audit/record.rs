@@ -5,6 +5,7 @@ use super::extents::ExtentSet;
 use super::names::{Ending, LogId, Place, Word};
 use super::receipt::Receipt;
 use crate::base::{Class, Digest, FileTime, RelPath, TransferId};
+use crate::cost::Tariff;
 use crate::identity::{Attestation, AuditPublicKey};
 use crate::policy::{Action, PolicyVersion, Principal, Reason, Transport, Verdict};
 
@@ -40,6 +41,8 @@ pub enum Record {
     Receipt(Box<Receipt>),
     /// The ends do not say the same of a session that ended, so there is no receipt.
     Dispute(Dispute),
+    /// What a session took of the wire since the record before, and what that costs.
+    Meter(Meter),
 }
 
 /// Whose log it is, and the key that seals it.
@@ -143,6 +146,20 @@ pub struct Dispute {
     pub reason: Reason,
 }
 
+/// What a session took of the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meter {
+    /// The transfer.
+    pub crossing: Crossing,
+    /// Bytes of IP packets that this node sent since the record before of this session: content as it
+    /// was encoded, headers, control messages, and what was sent again.
+    pub sent: u64,
+    /// The same of what it received.
+    pub received: u64,
+    /// What this node paid for what it sent; none where its configuration has no price for the link.
+    pub tariff: Option<Tariff>,
+}
+
 impl Record {
     /// The transfer that the record is about; none for those about logs.
     pub fn transfer(&self) -> Option<TransferId> {
@@ -160,6 +177,7 @@ impl Record {
             Self::Progress(progress) => Some(&progress.crossing),
             Self::Stop(stop) => Some(&stop.crossing),
             Self::Dispute(dispute) => Some(&dispute.crossing),
+            Self::Meter(meter) => Some(&meter.crossing),
             Self::Key(_) | Self::Seal(_) | Self::Witness(_) | Self::Receipt(_) => None,
         }
     }
@@ -176,6 +194,7 @@ impl Record {
             Self::Stop(_) => "stop",
             Self::Receipt(_) => "receipt",
             Self::Dispute(_) => "dispute",
+            Self::Meter(_) => "meter",
         }
     }
 }

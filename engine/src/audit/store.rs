@@ -21,7 +21,7 @@ use super::names::LogId;
 use super::receipt::ReceiptBody;
 use super::record::{KeyRecord, Record};
 use crate::base::{Digest, FileTime};
-use crate::identity::{AuditPublicKey, AuditSignature};
+use crate::identity::{Attestation, AuditPublicKey, AuditSignature};
 use crate::storage::{File, mkdir_all};
 
 /// Bytes from which on a segment is followed by another one.

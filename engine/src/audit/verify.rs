@@ -141,7 +141,8 @@ impl<'a> Verifier<'a> {
             | Record::Start(_)
             | Record::Progress(_)
             | Record::Stop(_)
-            | Record::Dispute(_) => {}
+            | Record::Dispute(_)
+            | Record::Meter(_) => {}
         }
         if self.key.is_some() { Ok(()) } else { Err(VerifyError::Key { seq }) }
     }

@@ -2,119 +2,23 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::standing::{EXPIRED_RULE, Party};
+use super::ask::{Ask, Denied};
+use super::purse::{Books, Purse};
 use super::way::{Session, Way};
 use crate::audit::{AuditLog, Checkpoint, Ending, LogFolder, LogId, Place, Setup, Word};
-use crate::base::{Class, FileTime, RelPath, TransferId, human};
+use crate::base::{Class, FileTime, NodeName, SiteName, TransferId, human};
 use crate::config::{self, Config, Home};
+use crate::cost::Tariff;
 use crate::identity::{AuditKey, Identity, SpiffeId};
-use crate::policy::{
-    Action, Decider, Decision, Principal, REVOKED_RULE, Request, RolesMark, Side, Transport,
-    Verdict,
-};
+use crate::policy::{Decider, Decision, Principal, Request, RolesMark, Verdict};
 
 /// How often is looked whether policy, roles or configuration have changed.
 const LOOK: Duration = Duration::from_millis(250);
-
-/// Why something may not be done.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
-    /// The policy, or a rule that no policy lifts.
-    #[error("{0}")]
-    Policy(String),
-    /// An identity that takes part is revoked.
-    #[error("{0}")]
-    Revoked(String),
-    /// A certificate with which the session began is over.
-    #[error("{0}")]
-    Expired(String),
-    /// The audit log cannot take the record, so nothing may cross.
-    #[error("the audit log cannot be written, and without it nothing crosses: {0}")]
-    Audit(String),
-}
-
-impl Denied {
-    /// What a decision that does not grant denies by.
-    pub(super) fn of(decision: &Decision) -> Self {
-        let reason = decision.reason.as_str().to_owned();
-        match decision.by.first().map(String::as_str) {
-            Some(REVOKED_RULE) => Self::Revoked(reason),
-            Some(EXPIRED_RULE) => Self::Expired(reason),
-            _ => Self::Policy(reason),
-        }
-    }
-
-    /// Its code, for programs and peers.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Policy(_) => "denied",
-            Self::Revoked(_) => "revoked",
-            Self::Expired(_) => "expired",
-            Self::Audit(_) => "no-audit",
-        }
-    }
-}
-
-/// Codes of what is denied: of [`Denied::Policy`], [`Denied::Revoked`] and [`Denied::Expired`].
-pub const DENIALS: [&str; 3] = ["denied", "revoked", "expired"];
-
-/// What somebody wants to move, from where to where.
-#[derive(Debug, Clone)]
-pub struct Ask {
-    /// The transfer.
-    pub transfer: TransferId,
-    /// Who wants it.
-    pub who: SpiffeId,
-    /// Push or pull.
-    pub action: Action,
-    /// The dataset, below the root of the node that serves it.
-    pub path: RelPath,
-    /// Its class.
-    pub class: Class,
-    /// Whom the content comes from.
-    pub from: Party,
-    /// Whom it goes to.
-    pub to: Party,
-    /// The link between their sites.
-    pub link: Word,
-    /// What carries it.
-    pub transport: Transport,
-}
-
-impl Ask {
-    /// Whether content leaves a site.
-    pub(super) fn crosses(&self) -> bool {
-        self.from.id.site != self.to.id.site
-    }
-
-    pub(super) fn request(&self) -> Request {
-        let side = |id: &SpiffeId| Side { site: id.site.clone(), tier: id.tier };
-        Request {
-            who: Principal::from(&self.who),
-            action: self.action,
-            path: self.path.clone(),
-            class: self.class.clone(),
-            from: side(&self.from.id),
-            to: side(&self.to.id),
-            transport: self.transport,
-            relabel: None,
-        }
-    }
-
-    /// Whether `us` sends, and who is at the other end.
-    pub(super) fn other_end(&self, us: &SpiffeId) -> (bool, &SpiffeId) {
-        let outward = self.from.id == *us;
-        (outward, if outward { &self.to.id } else { &self.from.id })
-    }
-
-    pub(super) fn places(&self) -> (Place, Place) {
-        (Place::from(&self.from.id), Place::from(&self.to.id))
-    }
-}
 
 /// The label of something, or that it has none.
 pub type Label = Option<Vec<u8>>;
@@ -142,8 +46,16 @@ pub(super) struct Looked {
     stamps: Stamps,
     /// The roles, if the CA signed them.
     pub(super) roles: Option<RolesMark>,
+    changes: Changes,
+}
+
+/// What changed since the border was opened, as far as was seen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Changes {
     /// How often labels were changed.
-    relabelled: u64,
+    pub(super) labels: u64,
+    /// How often the configuration was read anew.
+    pub(super) config: u64,
 }
 
 /// When each file changed that decisions come from, and its length.
@@ -164,7 +76,7 @@ impl Border {
                 config: config.clone(),
                 stamps,
                 roles,
-                relabelled: 0,
+                changes: Changes::default(),
             }),
             log: Mutex::new(None),
             under_way: Mutex::default(),
@@ -217,6 +129,26 @@ impl Border {
     pub fn join(&self, one: &Class, other: &Class) -> Class {
         let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
         looked.config.classes.join(one, other).clone()
+    }
+
+    /// The link that a session of this node takes with `node` of another site, which is at `remote`; as
+    /// `portway.toml` has it now.
+    pub fn link_taken(
+        &self,
+        site: &SiteName,
+        (node, remote): (&NodeName, Option<SocketAddr>),
+    ) -> Option<String> {
+        self.refresh();
+        let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = looked.config.link_taken((&self.us().site, site), (node, remote));
+        taken.map(|(name, _)| name.to_owned())
+    }
+
+    /// What this node pays for a byte that it sends over a link; none where that is not known.
+    pub(super) fn tariff(&self, link: &Word) -> Option<Tariff> {
+        let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let config = &looked.config;
+        config.links.get(link.as_str())?.tariff(config.settings.cost.currency)
     }
 
     /// Whether a transfer would be let through; a denial of what would cross is recorded.
@@ -281,9 +213,45 @@ impl Border {
         self.decider.decide(request, now().secs)
     }
 
-    /// How often labels were changed here, as far as was seen.
-    pub(super) fn relabelled(&self) -> u64 {
-        self.looked.lock().unwrap_or_else(PoisonError::into_inner).relabelled
+    /// What changed here, as far as was seen.
+    pub(super) fn changes(&self) -> Changes {
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner).changes
+    }
+
+    /// What bounds the cost of a session now; `None` where nothing does. Blocks.
+    ///
+    /// # Errors
+    /// Nothing is left to spend, or its link is closed.
+    pub(super) fn purse(&self, ask: &Ask) -> Result<Option<Purse>, Denied> {
+        if !ask.crosses() {
+            return Ok(None);
+        }
+        self.books(|books| books.purse(ask))
+    }
+
+    /// Why something may be moved or may not, in the policy's words.
+    pub fn reason(&self, ask: &Ask) -> String {
+        self.decide(&ask.request()).reason.as_str().to_owned()
+    }
+
+    /// How many bytes of the wire a pull may still take; `None` for any number. Blocks.
+    ///
+    /// # Errors
+    /// None at all, or nobody knows what they cost.
+    pub fn wire_left(&self, ask: &Ask) -> Result<Option<u64>, Denied> {
+        if !ask.crosses() {
+            return Ok(None);
+        }
+        self.books(|books| books.wire_left(ask))
+    }
+
+    fn books<T>(&self, read: impl FnOnce(&Books<'_>) -> T) -> T {
+        // The books are looked into without the lock: they may be long.
+        let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let config = looked.config.clone();
+        drop(looked);
+        let us = Place::from(self.us());
+        read(&Books { home: &self.home, config: &config, us: &us, at: now().secs })
     }
 
     /// Has every transfer of this home look at its labels again.
@@ -320,7 +288,7 @@ impl Border {
         // The last one says when `portway label` changed something.
         let others = fresh.len().saturating_sub(1);
         let grounds_same = fresh[..others] == looked.stamps[..others];
-        looked.relabelled += u64::from(fresh.last() != looked.stamps.last());
+        looked.changes.labels += u64::from(fresh.last() != looked.stamps.last());
         looked.stamps = fresh;
         if grounds_same {
             return;
@@ -329,6 +297,7 @@ impl Border {
             Ok(config) => {
                 looked.stamps = stamps(&self.home, &config);
                 looked.config = config;
+                looked.changes.config += 1;
                 let identity = self.identity();
                 config::refresh(&self.decider, &self.home, &looked.config, &identity);
                 looked.roles = config::roles_mark(&self.home, &identity);

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::gate::{Ask, Denied, now};
+use super::ask::{Ask, Denied};
+use super::gate::now;
+use super::meter::Wire;
 use crate::audit::{
     self, Appended, AuditLog, Crossing, EXTENTS_PER_RECORD_MAX, Ending, ExtentSet, LeftHasher,
     LeftSum, OBJECTS_PER_RECORD_MAX, Permit, Progress, Record, Stop, kill,
@@ -30,6 +32,8 @@ pub(super) struct Ledger {
     session: Session,
     /// Objects up to this one are settled.
     settled: Option<RelPath>,
+    /// What the session takes of the wire, once it is known.
+    pub(super) wire: Option<Wire>,
 }
 
 /// What crossed in all of the session, in short.
@@ -73,6 +77,8 @@ pub(super) struct Total {
     pub bytes: u64,
     /// None where content crossed so late that it could not be summed up.
     pub left: Option<LeftSum>,
+    /// Bytes sent and received on the wire, as they are recorded.
+    pub wire: (u64, u64),
 }
 
 pub(super) fn crossing(ask: &Ask, decision: &Decision) -> Crossing {
@@ -139,6 +145,7 @@ impl Ledger {
             recorded: Instant::now(),
             session: Session::default(),
             settled: None,
+            wire: None,
         })
     }
 
@@ -185,7 +192,21 @@ impl Ledger {
             // All of the bytes are in the first part: a sum is what counts.
             Record::Progress(Progress { crossing, bytes: std::mem::take(&mut bytes), left })
         };
-        parts.into_iter().map(progress).collect()
+        let mut records: Vec<Record> = parts.into_iter().map(progress).collect();
+        records.extend(self.meter());
+        records
+    }
+
+    /// What the session took of the wire since the last record.
+    fn meter(&mut self) -> Option<Record> {
+        let (sent, received, tariff) = self.wire.as_mut().and_then(Wire::take)?;
+        let crossing = self.crossing.clone();
+        Some(Record::Meter(audit::Meter { crossing, sent, received, tariff }))
+    }
+
+    /// Bytes on the wire that the session has sent and received so far.
+    pub(super) fn crossed(&self) -> (u64, u64) {
+        self.wire.as_ref().map_or((0, 0), Wire::now)
     }
 
     fn parts(&mut self) -> (u64, Vec<ExtentSet>) {
@@ -214,6 +235,7 @@ impl Ledger {
             let bytes = std::mem::take(&mut bytes);
             records.push(Record::Progress(Progress { crossing, bytes, left }));
         }
+        records.extend(self.meter());
         let crossing = Crossing { root, ..self.crossing };
         let reason = Reason::new(reason);
         let stop = Stop { crossing: crossing.clone(), ending, reason, bytes, left: last };
@@ -222,6 +244,7 @@ impl Ledger {
         let appended = append(&self.log, records)?;
         kill::step("stop-after");
         let seq = appended.last().map_or(0, |appended| appended.seq);
-        Ok(Total { crossing, seq, bytes: self.session.bytes, left: self.session.sum() })
+        let wire = self.wire.map_or((0, 0), |wire| wire.told());
+        Ok(Total { crossing, seq, bytes: self.session.bytes, left: self.session.sum(), wire })
     }
 }

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::gate::{Ask, Border, Denied, now};
+use super::ask::{Ask, Denied};
+use super::gate::{Border, now};
 use super::ledger;
 use crate::audit::Word;
 use crate::base::hex::{hex, unhex};
@@ -120,6 +121,8 @@ impl Border {
             from: us.clone(),
             to: us,
             transport: Transport::None,
+            cost_max: None,
+            wire_max: None,
         }
     }
 

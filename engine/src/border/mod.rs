@@ -8,11 +8,15 @@
 //! before each batch of content, so a policy, a role or a class that changes stops a transfer that is
 //! under way. Inside a site the policy is asked all the same, and nothing is recorded.
 
+mod ask;
 mod gate;
 mod ledger;
 mod lowering;
+mod meter;
+mod purse;
 mod receipts;
 mod sight;
+mod spend;
 mod standing;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -20,7 +24,8 @@ pub(crate) mod testing;
 mod tests;
 mod way;
 
-pub use gate::{Ask, Border, DENIALS, Denied, Label};
+pub use ask::{Ask, DENIALS, Denied};
+pub use gate::{Border, Label};
 pub use lowering::{PROPOSAL_TTL_S, PROPOSALS_MAX, Proposal, ProposalError};
 pub use receipts::{Offered, Signed, Unsigned};
 pub use sight::Sight;

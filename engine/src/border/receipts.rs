@@ -3,7 +3,8 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use super::gate::{Border, Denied, now};
+use super::ask::Denied;
+use super::gate::{Border, now};
 use super::ledger::append;
 use super::way::Closed;
 use crate::audit::{
@@ -83,7 +84,7 @@ impl Border {
             return differs("what it says cannot be understood");
         };
         let Statement { party, attestation, checkpoint, .. } = &statement;
-        let witness = self.judge(&closed.peer, party, attestation, checkpoint)?;
+        let witness = self.judge_end(&closed.peer, party, attestation, checkpoint)?;
         if let Some(why) = account.against(&statement) {
             return differs(why);
         }
@@ -110,7 +111,7 @@ impl Border {
             return differs("its receipt cannot be understood");
         };
         let Offer { body, attestation, checkpoint, .. } = &offer;
-        let witness = self.judge(&closed.peer, &body.from, attestation, checkpoint)?;
+        let witness = self.judge_end(&closed.peer, &body.from, attestation, checkpoint)?;
         if body.to != self.party(&log, account) {
             return differs("its receipt names another receiver");
         }
@@ -177,7 +178,7 @@ impl Border {
 
     /// Whether the other end is who its certificate says, with a key of its log that this certificate
     /// vouches for, and a log that goes on. Gives the checkpoint to be kept, if it is newer.
-    fn judge(
+    fn judge_end(
         &self,
         peer: &SpiffeId,
         party: &Party,

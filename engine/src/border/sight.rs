@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::gate::{Ask, Border, Label};
+use super::ask::Ask;
+use super::gate::{Border, Label};
 use super::way::Way;
 use crate::base::RelPath;
 use crate::policy::{Action, Verdict};
@@ -21,9 +22,9 @@ impl Border {
         if !ask.crosses() {
             return None;
         }
-        let us = self.us().clone();
-        let peer = if ask.from == us { ask.to.clone() } else { ask.from.clone() };
-        let (who, from, to) = (peer.clone(), us, peer);
+        let us = self.ourselves();
+        let peer = if ask.from.id == us.id { ask.to.clone() } else { ask.from.clone() };
+        let (who, from, to) = (peer.id.clone(), us, peer);
         let ask = Ask { who, action, from, to, ..ask.clone() };
         Some(Sight { border: Arc::clone(self), ask })
     }

@@ -3,7 +3,8 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::gate::{Ask, Border, Denied, now};
+use super::ask::{Ask, Denied};
+use super::gate::{Border, now};
 use crate::identity::{AuditKey, Identity, SpiffeId};
 use crate::policy::{Decision, Principal, REVOKED_RULE, Request, RolesMark};
 

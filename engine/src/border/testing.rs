@@ -46,6 +46,8 @@ pub(super) fn push(border: &Border, site: &str, tier: Tier, class: &str) -> Ask 
         to,
         link: "wan".parse().expect("a word"),
         transport: Transport::Quic,
+        cost_max: None,
+        wire_max: None,
     }
 }
 

@@ -6,14 +6,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
-use super::gate::{Ask, Border, Denied, Label};
-use super::ledger::{Ledger, Total, append};
+use super::ask::{Ask, Denied};
+use super::gate::{Border, Changes, Label, now};
+use super::ledger::{Ledger, Total, append, decided};
+use super::meter::Wire;
+use super::purse::{Paid, Purse};
 use crate::audit::{Account, Ending, kill};
 use crate::base::{Class, Digest, Extent, RelPath};
 use crate::identity::SpiffeId;
-use crate::policy::{Request, Verdict};
-use crate::transport::{Link, LinkError};
+use crate::policy::{Decision, Reason, Request, Verdict};
+use crate::transport::{Link, LinkError, WireMeter};
+
+/// How long another process that has the books is waited for, at a time.
+const HELD: Duration = Duration::from_micros(200);
+
+/// Longest that messages on their way are waited for when nothing more may go.
+const LANDING: Duration = Duration::from_secs(20);
 
 /// How often is looked whether a way still stands on which nothing moves.
 const STANDS_EVERY: Duration = Duration::from_secs(2);
@@ -41,6 +51,24 @@ pub(super) struct Session {
     /// Whose turn it is to write records: they go into the log in the order in which they were taken
     /// from the state, which is not locked meanwhile. Taken before the state.
     writing: Mutex<()>,
+    /// Messages that the link is taking.
+    flying: watch::Sender<usize>,
+}
+
+/// Counts a message as under way for as long as this lives.
+struct Flying<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Flying<'a> {
+    fn new(count: &'a watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count)
+    }
+}
+
+impl Drop for Flying<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 /// A session between sites that is over, and recorded.
@@ -65,8 +93,10 @@ struct State {
     denied: Option<Denied>,
     /// Reads the labels of what is moved, where it is here.
     labels: Option<ReadLabels>,
-    /// Changes of labels that were taken up.
-    relabelled: u64,
+    /// What bounds the cost of what moves, if anything does.
+    purse: Option<Purse>,
+    /// Changes that were taken up.
+    seen: Changes,
 }
 
 /// Reads the labels of what is moved.
@@ -81,16 +111,27 @@ impl Way {
             // A certificate ended just now.
             return Err(Denied::of(&decision));
         }
+        let (denied, labels, seen) = (None, None, border.changes());
+        let purse = match border.purse(&ask) {
+            Err(why @ (Denied::Budget(_) | Denied::Closed(_))) => {
+                let reason = Reason::new(&why.to_string());
+                let denied = Decision { verdict: Verdict::Denied, reason, ..(*decision).clone() };
+                let log = border.log()?;
+                decided(&log, &ask, &denied)?;
+                return Err(why);
+            }
+            purse => purse?,
+        };
         if ask.crosses() {
             // The link of an older session may just not have noticed yet that it is dead.
             border.take_over(&ask)?;
         }
         let ledger =
             if ask.crosses() { Some(Ledger::open(border.log()?, &ask, &decision)?) } else { None };
-        let (denied, labels, relabelled) = (None, None, border.relabelled());
         let crossing = ledger.as_ref().map(|_| ask.clone());
-        let state = State { ask, request, ledger, denied, labels, relabelled };
-        let session = Arc::new(Session { state: Mutex::new(state), writing: Mutex::default() });
+        let state = State { ask, request, ledger, denied, labels, purse, seen };
+        let (state, writing, flying) = (Mutex::new(state), Mutex::default(), watch::channel(0).0);
+        let session = Arc::new(Session { state, writing, flying });
         if let Some(ask) = crossing {
             border.entered(&ask, &session);
         }
@@ -121,6 +162,15 @@ impl Way {
         self.lock().ask.class.clone()
     }
 
+    /// From now on what this session takes of the wire is recorded. `read` tells what was sent and
+    /// received since the session began, and is held until the way ends.
+    pub fn measure(&self, read: impl Fn() -> WireMeter + Send + 'static) {
+        let mut state = self.lock();
+        let State { ask, ledger: Some(ledger), .. } = &mut *state else { return };
+        let tariff = self.border.tariff(&ask.link);
+        ledger.wire = Some(Wire::new(Box::new(read), tariff));
+    }
+
     /// From now on the labels that `read` finds are looked at whenever labels are changed here.
     pub fn watch(&self, read: impl Fn() -> io::Result<BTreeSet<Label>> + Send + 'static) {
         self.lock().labels = Some(Box::new(read));
@@ -134,16 +184,31 @@ impl Way {
     pub fn check(&self) -> Result<(), Denied> {
         let _turn = self.turn();
         let mut state = self.lock();
-        let State { ask, request, ledger, denied, labels, relabelled } = &mut *state;
+        let State { ask, request, ledger, denied, labels, purse, seen } = &mut *state;
         if let Some(denied) = denied {
             return Err(denied.clone());
         }
         let decision = self.border.judge(ask, request);
-        let changes = self.border.relabelled();
-        let decision = if changes == *relabelled {
+        let changes = self.border.changes();
+        if changes.config != seen.config || purse.as_ref().is_some_and(|it| it.until <= now().secs)
+        {
+            seen.config = changes.config;
+            match self.border.purse(ask) {
+                Ok(fresh) => {
+                    let crossed = || ledger.as_ref().map_or(0, |ledger| ledger.crossed().0);
+                    let level = purse.take().map_or_else(crossed, |purse| purse.level());
+                    *purse = fresh.map(|purse| purse.begin(level));
+                }
+                Err(why) => {
+                    *denied = Some(why.clone());
+                    return Err(why);
+                }
+            }
+        }
+        let decision = if changes.labels == seen.labels {
             decision
         } else {
-            *relabelled = changes;
+            seen.labels = changes.labels;
             let class = labels.as_ref().map(|read| {
                 let found = read();
                 let found =
@@ -205,9 +270,14 @@ impl Way {
         (header, content): (Bytes, Vec<Bytes>),
         extents: &[(RelPath, Extent)],
     ) -> Result<(), SendError> {
-        if !self.stands() {
-            self.blocking(Self::check).await?;
+        let bytes = header.len() + content.iter().map(Bytes::len).sum::<usize>();
+        if let Err(why) = self.may_send(bytes as u64).await {
+            if matches!(why, Denied::Budget(_) | Denied::Closed(_)) {
+                self.landed().await;
+            }
+            return Err(why.into());
         }
+        let _flying = Flying::new(&self.session.flying);
         // What was handed over may have left, whatever becomes of the link.
         let due = self.note(extents);
         kill::step("send-before");
@@ -226,6 +296,9 @@ impl Way {
     /// It may not, or could not be recorded.
     pub fn leaves(&self, object: &RelPath, extent: Extent) -> Result<(), Denied> {
         self.check()?;
+        while self.pay_now(extent.len)? == Paid::Later {
+            std::thread::sleep(HELD);
+        }
         if self.note(&[(object.clone(), extent)]) { self.record() } else { Ok(()) }
     }
 
@@ -238,6 +311,7 @@ impl Way {
         if !self.stands() {
             self.blocking(Self::check).await?;
         }
+        self.pay(0).await?;
         if due { self.blocking(Self::record).await } else { Ok(()) }
     }
 
@@ -252,6 +326,39 @@ impl Way {
                 return denied;
             }
         }
+    }
+
+    async fn may_send(self: &Arc<Self>, bytes: u64) -> Result<(), Denied> {
+        if !self.stands() {
+            self.blocking(Self::check).await?;
+        }
+        self.pay(bytes).await
+    }
+
+    /// Waits until the link took what is paid for: it need not be paid for again.
+    async fn landed(&self) {
+        let mut flying = self.session.flying.subscribe();
+        let _ = tokio::time::timeout(LANDING, flying.wait_for(|count| *count == 0)).await;
+    }
+
+    /// Pays for `bytes` that are about to be sent, and for what else crossed.
+    async fn pay(&self, bytes: u64) -> Result<(), Denied> {
+        while self.pay_now(bytes)? == Paid::Later {
+            tokio::time::sleep(HELD).await;
+        }
+        Ok(())
+    }
+
+    fn pay_now(&self, bytes: u64) -> Result<Paid, Denied> {
+        let mut state = self.lock();
+        let State { purse: Some(purse), ledger: Some(ledger), denied, .. } = &mut *state else {
+            return Ok(Paid::Done);
+        };
+        let paid = purse.pay(bytes, ledger.crossed(), now().secs);
+        if let Err(why) = &paid {
+            *denied = Some(why.clone());
+        }
+        paid
     }
 
     async fn blocking(
@@ -269,7 +376,8 @@ impl Way {
         let decision = self.border.judge(&state.ask, &state.request);
         let covers = |ledger: &Ledger| ledger.covers(&state.ask, &decision);
         state.denied.is_none()
-            && state.relabelled == self.border.relabelled()
+            && state.seen == self.border.changes()
+            && state.purse.as_ref().is_none_or(|purse| now().secs < purse.until)
             && decision.verdict == Verdict::Granted
             && state.ledger.as_ref().is_none_or(covers)
     }
@@ -317,7 +425,7 @@ impl Way {
         };
         self.border.left(&ask, &self.session);
         let (outward, peer) = ask.other_end(self.border.us());
-        let Total { crossing, seq, bytes, left } = total;
+        let Total { crossing, seq, bytes, left, .. } = total;
         let account = left.map(|left| Account { crossing, seq, bytes, left });
         Ok(Some(Closed { ending, peer: peer.clone(), outward, account }))
     }
@@ -347,12 +455,17 @@ impl Session {
             Some(Denied::Policy(why) | Denied::Revoked(why) | Denied::Expired(why)) => {
                 (Ending::Denied, why)
             }
-            _ => (ending, reason.to_owned()),
+            Some(Denied::Budget(why)) => (Ending::Budget, why),
+            Some(Denied::Closed(why)) => (Ending::Interrupted, why),
+            Some(Denied::Audit(_)) | None => (ending, reason.to_owned()),
         };
         let Some(ledger) = state.ledger.take() else { return Ok(None) };
-        let ask = state.ask.clone();
+        let (ask, purse) = (state.ask.clone(), state.purse.take());
         drop(state);
         let total = ledger.stop(ending, &reason, root)?;
+        if let Some(purse) = purse {
+            purse.settle(total.wire)?;
+        }
         Ok(Some((ask, ending, total)))
     }
 }

@@ -8,6 +8,7 @@ mod endpoint;
 mod entries;
 mod fields;
 mod home;
+mod links;
 mod load;
 mod mistake;
 mod ports;
@@ -21,12 +22,13 @@ pub use border::{
 };
 pub use edit::{EditError, add_node, remove_node, set_limit};
 pub use endpoint::{Endpoint, ParseEndpointError};
-pub use entries::{Link, Node, Site};
+pub use entries::{Node, Site};
 pub use fields::{
-    BorderSection, ENTRY_FIELDS, FIELDS, Field, IdentitySection, Limits, NodeSection, PORT_DEFAULT,
-    QuicSection, RdmaSection, RetrySection, ServeSection, Settings, StorageSection,
+    BorderSection, CostSection, ENTRY_FIELDS, FIELDS, Field, IdentitySection, Limits, NodeSection,
+    PORT_DEFAULT, QuicSection, RdmaSection, RetrySection, ServeSection, Settings, StorageSection,
 };
 pub use home::{Home, HomeError, ServeRecord, write_private};
+pub use links::{Budget, Link};
 pub use load::{Config, Origin};
 pub use mistake::{ConfigError, Mistake, Place};
 pub use ports::{ParsePortNameError, PortName};

@@ -87,6 +87,7 @@ pub(crate) fn frames() -> Vec<Frame> {
             compress: Compress::Auto,
             limit: Rate::from_mbps(3),
             class: "internal".parse().ok(),
+            wire_max: Some(10_000_000),
         }),
         Frame::Accept(Accept {
             transfer_id: TransferId(5),

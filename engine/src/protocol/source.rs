@@ -125,6 +125,8 @@ pub enum SourceAction {
     },
     /// Send these pieces of a held run, then forget it.
     SendData(DataHeader),
+    /// These pieces of a held run would be sent, were this no plan; it is forgotten next.
+    Probe(DataHeader),
     /// Forget a held run.
     Forget(u64),
     /// This reading of the object needs no reader any more.
@@ -348,12 +350,16 @@ impl Source {
     }
 
     fn send_or_forget(&mut self, header: DataHeader) {
-        if header.ranges.is_empty() || self.dry_run {
-            self.out.push_back(SourceAction::Forget(header.run));
-            self.forget(header.run);
-        } else {
+        if !header.ranges.is_empty() && !self.dry_run {
             self.out.push_back(SourceAction::SendData(header));
+            return;
         }
+        let run = header.run;
+        if !header.ranges.is_empty() {
+            self.out.push_back(SourceAction::Probe(header));
+        }
+        self.out.push_back(SourceAction::Forget(run));
+        self.forget(run);
     }
 
     fn forget(&mut self, run: u64) {

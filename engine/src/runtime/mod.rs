@@ -65,10 +65,11 @@ pub(crate) fn denial(denied: &Denied) -> Failure {
     Failure::new(denied.code(), denied.to_string())
 }
 
-/// Whether a failure is a denial: one object of a class that may not move is enough, all is of it.
+/// Whether a failure is that the border says no: one object that may not move is enough, all is of
+/// its class.
 pub(crate) fn is_denial(failure: &Failure) -> bool {
     let code = &*failure.code;
-    DENIALS.contains(&code) || code == "no-audit"
+    DENIALS.contains(&code) || matches!(code, "no-audit" | "budget" | "link-closed")
 }
 
 /// The same error, whatever it hits.

@@ -264,6 +264,8 @@ impl Link for MemoryLink {
         WireMeter {
             sent: sent[self.0.side],
             received: sent[1 - self.0.side],
+            ip_sent: sent[self.0.side],
+            ip_received: sent[1 - self.0.side],
             ..WireMeter::default()
         }
     }

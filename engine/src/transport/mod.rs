@@ -10,6 +10,7 @@ pub mod quic;
 pub mod rdma;
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -113,6 +114,10 @@ pub struct WireMeter {
     pub sent: u64,
     /// UDP payload bytes received.
     pub received: u64,
+    /// Bytes of IP packets sent: the payload and its headers.
+    pub ip_sent: u64,
+    /// Bytes of IP packets received.
+    pub ip_received: u64,
     /// Packets declared lost.
     pub lost_packets: u64,
     /// Smoothed round trip, in microseconds.
@@ -149,6 +154,10 @@ pub trait Link: Clone + Send + Sync + 'static {
 
     /// Who is at the other end.
     fn peer(&self) -> &Peer;
+    /// Where the peer's packets come from, if it has an address.
+    fn remote(&self) -> Option<SocketAddr> {
+        None
+    }
     /// The transport's name: `quic` or `memory`.
     fn name(&self) -> &'static str;
     /// Sends one frame on the control channel, in order; waits while the peer does not read.

@@ -157,6 +157,7 @@ pub(super) fn encode(frame: &Frame) -> Bytes {
             compress: compress_number(open.compress),
             limit: open.limit.map_or(0, Rate::bytes_per_s),
             class: class_text(open.class),
+            wire_max: open.wire_max,
         }),
         Frame::Accept(accept) => Body::Accept(AcceptMsg {
             transfer_id: accept.transfer_id.0.to_be_bytes().to_vec().into(),
@@ -245,6 +246,7 @@ fn open(msg: &OpenMsg) -> Result<Open, DecodeError> {
         compress: compress(msg.compress)?,
         limit: Rate::from_bytes_per_s(msg.limit),
         class: class(&msg.class)?,
+        wire_max: msg.wire_max,
     })
 }
 

@@ -57,6 +57,8 @@ pub struct Open {
     pub limit: Option<Rate>,
     /// The class of what an opener who is the source has.
     pub class: Option<Class>,
+    /// The most that an opener who is the target pays for, in bytes on the wire in this session.
+    pub wire_max: Option<u64>,
 }
 
 /// The peer agrees.

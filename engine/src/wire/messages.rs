@@ -147,6 +147,8 @@ pub(super) struct OpenMsg {
     pub(super) limit: u64,
     #[prost(string, tag = "8")]
     pub(super) class: String,
+    #[prost(uint64, optional, tag = "9")]
+    pub(super) wire_max: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]

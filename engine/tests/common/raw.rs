@@ -88,6 +88,7 @@ pub fn open(path: &str) -> Frame {
         compress: Compress::Never,
         limit: None,
         class: None,
+        wire_max: None,
     })
 }
 

@@ -9,9 +9,10 @@ use crate::audit::merkle::Frontier;
 use crate::audit::names::{Ending, LogId, Place, Word};
 use crate::audit::receipt::{Party, Receipt, ReceiptBody};
 use crate::audit::record::{
-    Crossing, Decision, Dispute, Entry, KeyRecord, Progress, Record, Stop, Witness,
+    Crossing, Decision, Dispute, Entry, KeyRecord, Meter, Progress, Record, Stop, Witness,
 };
 use crate::base::{Class, Digest, Extent, FileTime, RelPath, TransferId};
+use crate::cost::{Currency, Money, Price, Tariff};
 use crate::identity::{Attestation, AuditKey};
 use crate::policy::{Action, PolicyVersion, Principal, Reason, Transport, Verdict};
 
@@ -133,7 +134,11 @@ pub(in crate::audit) fn receipt() -> Receipt {
     Receipt { body, from_signature, to_signature }
 }
 
-/// One record of each kind.
+fn meter(tariff: Option<Tariff>) -> Meter {
+    Meter { crossing: crossing(7), sent: 330, received: 40, tariff }
+}
+
+/// One record of each kind, and of a meter both forms.
 pub(in crate::audit) fn records() -> Vec<Record> {
     let stop = Stop {
         crossing: Crossing { root: Some(Digest::of(b"root")), ..crossing(7) },
@@ -160,6 +165,11 @@ pub(in crate::audit) fn records() -> Vec<Record> {
             stop: 6,
             reason: Reason::new("299 bytes crossed there and 300 here"),
         }),
+        Record::Meter(meter(Some(Tariff {
+            price: Price(Money(90_000)),
+            currency: Currency::default(),
+        }))),
+        Record::Meter(meter(None)),
     ]
 }
 

@@ -87,7 +87,8 @@ impl Log {
             }
             Record::Receipt(receipt) => facts.receipt(seq, id, *receipt),
             Record::Dispute(dispute) => facts.disputes.push((seq, dispute.reason)),
-            Record::Key(_) | Record::Seal(_) | Record::Witness(_) => {}
+            // What each end sent is its own matter, and so is what it pays.
+            Record::Meter(_) | Record::Key(_) | Record::Seal(_) | Record::Witness(_) => {}
         }
     }
 }

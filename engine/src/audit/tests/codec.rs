@@ -21,6 +21,8 @@ fn the_bytes_of_each_kind_are_a_format() {
         ("stop", 263, "cae54612df08d08229e94fba86715157bedfc0f35a0b2865cbfc43bd80616aef"),
         ("receipt", 549, "26ada0f6bb37bb8dbb2a614f8ed59419e2c9077c132dcd0348abcbbfae09b173"),
         ("dispute", 260, "866948829fb20f4dbe5bcefd3f0510af5f58c24f32a1e8b784893ee788a69948"),
+        ("meter", 242, "a3e936769552fbbd865731d75da5c4f1634f674f7ccb7735f5059232c9f97e85"),
+        ("meter", 231, "9589f1946b91cbdf1fd4b6e9311e61408d41256ba82676aa1c4f10cfb79f896a"),
     ];
     let found = entries().into_iter().map(|entry| {
         let bytes = encoded(&entry);
@@ -140,7 +142,7 @@ fn extents_have_one_form() {
 
 proptest! {
     #[test]
-    fn whatever_is_accepted_has_these_bytes(kind in 0_usize..8, at in any::<prop::sample::Index>(), byte: u8) {
+    fn whatever_is_accepted_has_these_bytes(kind in 0_usize..10, at in any::<prop::sample::Index>(), byte: u8) {
         let mut bytes = encoded(&entries()[kind]);
         let at = at.index(bytes.len());
         bytes[at] = byte;
@@ -150,7 +152,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_are_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), kind in 0_u8..10) {
+    fn arbitrary_bytes_are_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), kind in 0_u8..11) {
         let head = [1, kind];
         if let Ok(entry) = Entry::decode(&[&head[..], &bytes].concat()) {
             prop_assert_eq!(encoded(&entry), [&head[..], &bytes].concat());

@@ -1,6 +1,7 @@
 //! Sessions: a machine, its files and a link, driven by tasks until the transfer ends.
 
 mod coding;
+mod estimate;
 mod expected;
 mod landing;
 mod ledger;
@@ -28,6 +29,7 @@ use super::codecs::Codecs;
 use super::effort::{HostClock, now_ns};
 use super::{denial, is_denial};
 
+pub use estimate::Estimate;
 pub use source::run_source;
 pub use target::run_target;
 

@@ -9,6 +9,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::coding::{Coding, FAR_US};
+use super::estimate::Estimate;
 use super::{
     Broken, Context, FrameSender, Lost, Ordered, STRAGGLERS, Watch, cancelled, denial, is_denial,
     look, panicked, spawn_guard, spawn_input, spawn_receiver, update_meter,
@@ -96,6 +97,7 @@ impl Broken for Input {
 struct Driver<L: Link> {
     context: Context<L>,
     files: Arc<SourceFiles>,
+    plan: Option<Arc<Estimate>>,
     machine: Source,
     frames: FrameSender,
     scans: Ordered<usize>,
@@ -116,11 +118,12 @@ struct Driver<L: Link> {
     net: JoinSet<()>,
 }
 
-/// Runs a source over an opened session until the transfer ends there.
+/// Runs a source over an opened session until the transfer ends there. With `plan` it sends no content
+/// and shows there what it would send.
 pub async fn run_source<L: Link>(
     context: Context<L>,
     files: Arc<SourceFiles>,
-    dry_run: bool,
+    plan: Option<Arc<Estimate>>,
 ) -> Result<SourceEnd, Lost> {
     let (inputs, mut arrived) = mpsc::channel(super::INPUTS_MAX);
     let (mut work, mut net) = (JoinSet::new(), JoinSet::new());
@@ -145,13 +148,14 @@ pub async fn run_source<L: Link>(
     // What is read long before it is sent has left the processor's caches.
     let near = context.link.meter().rtt_us < FAR_US;
     let runs_max = if near { RUNS_AHEAD_NEAR + sends_max } else { RUNS_MAX };
-    let machine = Source::new(runs_max.min(context.slab.leases() / 2).max(2), dry_run);
+    let machine = Source::new(runs_max.min(context.slab.leases() / 2).max(2), plan.is_some());
     let machine = if files.is_whole() { machine.publish_whole() } else { machine };
     context.meter.set_phase(Phase::Moving, "");
     let coding = Arc::new(Coding::new(Arc::clone(&context.codecs), context.compress, stages));
     let mut driver = Driver {
         context,
         files,
+        plan,
         machine,
         frames,
         scans,
@@ -224,6 +228,11 @@ impl<L: Link> Driver<L> {
                     });
                 }
                 SourceAction::SendData(header) => self.send_content(header),
+                SourceAction::Probe(header) => {
+                    if let Some((plan, held)) = self.plan.as_ref().zip(self.held.get(&header.run)) {
+                        plan.see(held.slices(&header));
+                    }
+                }
                 SourceAction::Forget(run) => drop(self.held.remove(&run)),
                 SourceAction::Close { seq, round } => self.files.close(seq, round),
                 SourceAction::End(end) => return Some(end),

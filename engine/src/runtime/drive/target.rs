@@ -21,7 +21,9 @@ use crate::base::limits::COMMIT_MS;
 use crate::buf::Lease;
 use crate::manifest::Entry;
 use crate::metrics::{Phase, Stages};
-use crate::protocol::{Failure, PlaceResult, Target, TargetAction, TargetEnd, TargetInput, Task};
+use crate::protocol::{
+    Failure, PlaceResult, Stop, Target, TargetAction, TargetEnd, TargetInput, Task,
+};
 use crate::runtime::target::TargetStore;
 use crate::transport::{Incoming, Link, LinkError};
 use crate::wire::{DataHeader, Frame};
@@ -72,6 +74,8 @@ struct Driver<L: Link> {
     next_ticket: u64,
     /// Answers that are still to come from files.
     awaited: usize,
+    /// What the source said when it gave up, and whether to try again.
+    refused: Option<(Failure, bool)>,
     work: JoinSet<()>,
     net: JoinSet<()>,
 }
@@ -127,17 +131,23 @@ pub(super) async fn run_with_credit<L: Link>(
         landing,
         next_ticket: 0,
         awaited: 0,
+        refused: None,
         work,
         net,
     };
     let mut cancel = driver.context.cancel.clone();
+    let mut drained = None;
     let result = loop {
         if let Some(end) = driver.act() {
             break Ok(end);
         }
         let timer = driver.machine.deadline().map(|at| driver.clock.sleep_until(at));
+        if driver.refused.is_some() && drained.is_none() {
+            drained = Some(tokio::time::Instant::now() + DRAIN);
+        }
         let input = tokio::select! {
             () = cancelled(&mut cancel) => break Err(Lost::Cancelled),
+            () = sleep_until(drained) => break Err(Lost::Cancelled),
             () = sleep_until(timer) => Some(Input::Machine(TargetInput::Tick)),
             input = arrived.recv() => input,
         };
@@ -151,8 +161,12 @@ pub(super) async fn run_with_credit<L: Link>(
         Ok(TargetEnd::Stopped(_)) => {}
     }
     drop(arrived);
+    let refused = driver.refused.take();
     driver.finish(&watch).await;
-    result
+    match refused {
+        Some((failure, retry)) => Ok(TargetEnd::Stopped(Stop::Refused { failure, retry })),
+        None => result,
+    }
 }
 
 async fn sleep_until(at: Option<tokio::time::Instant>) {
@@ -293,6 +307,12 @@ impl<L: Link> Driver<L> {
             None => return Err(Lost::Cancelled),
             Some(Input::Frame(Err(error)) | Input::Lost(error)) => return Err(Lost::Link(error)),
             Some(Input::Cut) => return Ok(()),
+            Some(Input::Frame(Ok(Frame::Refuse { code, detail, retry }))) => {
+                // It ends as with a link that is lost, which follows: what was sent before may come
+                // later, and what has arrived is made durable.
+                self.refused.get_or_insert((Failure { code, detail }, retry));
+                return Ok(());
+            }
             Some(Input::Frame(Ok(frame))) => {
                 self.expected.heard(&frame);
                 TargetInput::Frame(frame)

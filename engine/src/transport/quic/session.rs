@@ -18,7 +18,7 @@ use super::frames::{FRAMES_QUEUED_MAX, FrameReader, too_long, write_frames};
 use super::preamble::Token;
 use super::socket::{Counters, SocketBuffers};
 use crate::base::limits::FRAME_BYTES_MAX;
-use crate::transport::{LinkError, Peer, WireMeter};
+use crate::transport::{LinkError, Peer};
 
 /// Longest that a close waits until the peer has everything that was sent before.
 const DELIVERY_MS: u64 = 2_000;
@@ -54,7 +54,7 @@ impl Member {
         Arc::new(Self { connection, dialled, load: AtomicU64::new(0), writing })
     }
 
-    fn is_live(&self) -> bool {
+    pub(super) fn is_live(&self) -> bool {
         self.connection.close_reason().is_none()
     }
 }
@@ -314,29 +314,6 @@ impl Session {
             }
         };
         let _ = timeout(Duration::from_millis(FAREWELL_MS), farewell).await;
-    }
-
-    pub(super) fn meter(&self) -> WireMeter {
-        let mut meter = WireMeter::default();
-        let mut busiest = None;
-        for member in locked(&self.members).iter() {
-            let stats = member.connection.stats();
-            let (sent, received) = member.dialled.as_ref().map_or(
-                (stats.udp_tx.bytes, stats.udp_rx.bytes),
-                // A socket of one's own counts also what came before the connection was there.
-                |(_, counters)| (counters.sent(), counters.received()),
-            );
-            meter.sent += sent;
-            meter.received += received;
-            meter.lost_packets += stats.path.lost_packets;
-            let rank = (member.is_live(), sent + received);
-            if busiest.is_none_or(|best| rank > best) {
-                busiest = Some(rank);
-                meter.rtt_us = stats.path.rtt.as_micros() as u64;
-                meter.mtu = stats.path.current_mtu;
-            }
-        }
-        meter
     }
 }
 
