@@ -8,6 +8,8 @@
 //! before each batch of content, so a policy, a role or a class that changes stops a transfer that is
 //! under way. Inside a site the policy is asked all the same, and nothing is recorded.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod gate;
 mod ledger;
 mod lowering;
