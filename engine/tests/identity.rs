@@ -7,15 +7,18 @@ mod common;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::{Node, config, engine, noise, remote, write};
 use portway::api::{Engine, Error, Exit, NodeAddress, Outcome, ServeOptions, TransferOptions};
 use portway::audit::{Ending, Entries, LogFolder, Record};
 use portway::base::{Rate, RelPath, SiteName, Tier};
 use portway::config::{Endpoint, Home, Topic, add_node, change_roles, read_roles, remove_node};
-use portway::identity::Identity;
+use portway::identity::{Expect, Identity, Invites, Renewal, UnixTime, client_config, peer_of};
 use portway::policy::{Grant, Principal, Roles};
+use portway::transport::quic::{QuicConfig, QuicOptions, QuicTls, dial};
+use portway::transport::{Link, LinkError};
 use tempfile::TempDir;
 
 /// What has no label may leave, and changes of roles are asked for every second.
@@ -245,6 +248,66 @@ async fn certificates_are_renewed_and_no_transfer_is_dropped() {
     let status =
         engine(&client).status(Some(NodeAddress::Address(server.address))).await.expect("answered");
     assert!(status.valid_until_s > 0 && status.problems.is_empty(), "{status:?}");
+}
+
+fn now() -> UnixTime {
+    UnixTime::since_unix_epoch(SystemTime::now().duration_since(UNIX_EPOCH).unwrap())
+}
+
+/// The last second of the certificate that a node shows to who dials it now.
+async fn shown_until(home: &Home, address: SocketAddr) -> u64 {
+    let identity = Identity::load(home.config_dir()).unwrap();
+    let tls = QuicTls {
+        client: Some(client_config(&identity, Expect::Any).unwrap()),
+        server: None,
+        peer: Arc::new(|chain| {
+            let refused = |e: &dyn std::fmt::Display| LinkError::Refused { detail: e.to_string() };
+            peer_of(chain, None, now()).map_err(|e| refused(&e))
+        }),
+        reset_key: None,
+    };
+    let quic = QuicConfig::new(QuicOptions::default()).unwrap();
+    let link = dial(&[address], &tls, &quic).await.expect("a session");
+    let until = link.peer().valid_until_s;
+    link.close("seen").await;
+    until
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_of_an_existing_pki_are_taken_up_when_they_change() {
+    let domain = Domain::new("").await;
+    let issued = domain.member("issued", "lab", Tier::Private).await;
+    let files = domain.path("pki");
+    fs::create_dir_all(&files).unwrap();
+    let copy = || {
+        for name in ["ca.pem", "node.key", "node.pem"] {
+            fs::copy(issued.identity_dir().join(name), files.join(name)).unwrap();
+        }
+    };
+    copy();
+    let home = domain.home("pki-node");
+    let at = |name: &str| files.join(name).display().to_string();
+    let (ca, certificate, key) = (at("ca.pem"), at("node.pem"), at("node.key"));
+    let node = format!("[node]\nca = {ca:?}\ncertificate = {certificate:?}\nkey = {key:?}\n");
+    fs::write(home.config_file(), format!("{OPEN}{node}")).unwrap();
+    let server = domain.serve(&home, "pki-node").await;
+    let first = &domain.first.home;
+    let before = shown_until(first, server.address).await;
+    // The PKI renews, long before it is due, for another time.
+    let due = UnixTime::since_unix_epoch(Duration::from_secs(before));
+    let renewal = Renewal::begin(issued.config_dir(), due).unwrap().expect("due by then");
+    let id = Identity::load(issued.config_dir()).unwrap().id().clone();
+    let invites = Invites::open(first.config_dir()).unwrap().lifetime_s(5000);
+    let chain = invites.renew(&id, renewal.request(), now()).unwrap();
+    let renewed = renewal.finish(&chain, now()).unwrap();
+    copy();
+    let begun = Instant::now();
+    while shown_until(first, server.address).await != renewed.expires_at().as_secs() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "not taken up");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let status = engine(first).status(Some(NodeAddress::Address(server.address))).await.unwrap();
+    assert!(status.valid_until_s < before && status.problems.is_empty(), "{status:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::calls::{JoinReply, JoinRequest};
-use super::engine::{Engine, unix_now};
+use super::engine::{Engine, identity_error, unix_now};
 use super::server::blocking;
 use super::{Error, Exit};
 use crate::base::NodeName;
@@ -118,6 +118,8 @@ impl Engine {
         self.take_up(&identity).await;
         if self.0.config.settings.node.certificate.is_some() {
             // Of an existing PKI, whose matter it is.
+            identity.check(unix_now()).map_err(|e| identity_error(&e))?;
+            self.note(Topic::Renewal, None);
             return Ok(());
         }
         if unix_now() < identity.renews_at() {

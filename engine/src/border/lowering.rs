@@ -25,7 +25,7 @@ pub const PROPOSAL_TTL_S: i64 = 86_400;
 /// Most proposals that wait.
 pub const PROPOSALS_MAX: usize = 64;
 /// Largest file of a proposal, in bytes: a path as hexadecimal digits, and some names.
-const FILE_BYTES_MAX: u64 = 16 << 10;
+pub(super) const FILE_BYTES_MAX: u64 = 16 << 10;
 /// What precedes what is signed; it is no beginning of anything in TLS.
 const CONTEXT: &[u8] = b"portway lowering 1\0";
 
@@ -153,15 +153,7 @@ impl Border {
         let failed = |denied: Denied| ProposalError::File(denied.to_string());
         let log = self.log().map_err(failed)?;
         ledger::decided(&log, &ask, &decision).map_err(failed)?;
-        let body = Body {
-            id: id.to_string(),
-            who: self.us().to_string(),
-            path: hex(path.as_bytes()),
-            from: from.clone(),
-            to: to.clone(),
-            until_s: *until_s,
-        };
-        let text = serde_json::to_string(&body).map_err(io::Error::other)?;
+        let text = encode(proposal, &self.us().to_string())?;
         let signature = self.audit_key()?.sign(&signed(&text));
         let file = format!("{signature}\n{text}");
         write_private(&self.proposal_file(*id), file.as_bytes())?;
@@ -187,16 +179,10 @@ impl Border {
     }
 
     fn judged(&self, id: TransferId, text: &str) -> Option<Proposal> {
-        let (signature, text) = text.split_once('\n')?;
-        let signature = AuditSignature(unhex(signature)?.try_into().ok()?);
-        if !self.audit_key().ok()?.public().verify(&signed(text), &signature) {
-            return None;
-        }
-        let body: Body = serde_json::from_str(text).ok()?;
-        let path = RelPath::from_bytes(&unhex(&body.path)?).ok()?;
-        let ours = body.id == id.to_string() && body.who == self.us().to_string();
-        let Body { from, to, until_s, .. } = body;
-        ours.then_some(Proposal { id, path, from, to, until_s })
+        let (signature, body, who, proposal) = decode(text)?;
+        let signed = self.audit_key().ok()?.public().verify(&signed(body), &signature);
+        let ours = proposal.id == id && who == self.us().to_string();
+        (signed && ours).then_some(proposal)
     }
 
     /// Takes a proposal away.
@@ -228,6 +214,30 @@ impl Border {
         let key = AuditKey::load_or_create(&self.home().identity_dir());
         key.map_err(|error| ProposalError::File(error.to_string()))
     }
+}
+
+/// What is signed of a proposal that `who` makes.
+pub(super) fn encode(proposal: &Proposal, who: &str) -> io::Result<String> {
+    let Proposal { id, path, from, to, until_s } = proposal;
+    let body = Body {
+        id: id.to_string(),
+        who: who.to_owned(),
+        path: hex(path.as_bytes()),
+        from: from.clone(),
+        to: to.clone(),
+        until_s: *until_s,
+    };
+    serde_json::to_string(&body).map_err(io::Error::other)
+}
+
+/// The signature in a file, what it has to be over, who made the proposal, and the proposal. Nothing
+/// of it counts before the signature was judged.
+pub(super) fn decode(text: &str) -> Option<(AuditSignature, &str, String, Proposal)> {
+    let (signature, text) = text.split_once('\n')?;
+    let signature = AuditSignature(unhex(signature)?.try_into().ok()?);
+    let Body { id, who, path, from, to, until_s } = serde_json::from_str(text).ok()?;
+    let (id, path) = (id.parse().ok()?, RelPath::from_bytes(&unhex(&path)?).ok()?);
+    Some((signature, text, who, Proposal { id, path, from, to, until_s }))
 }
 
 fn signed(text: &str) -> Vec<u8> {

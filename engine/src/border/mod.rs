@@ -9,6 +9,8 @@
 //! under way. Inside a site the policy is asked all the same, and nothing is recorded.
 
 mod ask;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod gate;
 mod ledger;
 mod lowering;

@@ -82,7 +82,8 @@ fn a_certificate_for_somebody_else_is_not_taken_and_the_old_one_stays() {
     let renewal = begin();
     let chain = other.ca.issue(renewal.request(), &other.id("gpu-7"), half).unwrap().chain_pem;
     assert!(matches!(renewal.finish(&chain, half), Err(RenewError::Identity(_))));
-    let (first, renewal) = (begin().request().to_vec(), begin());
+    let first = begin().request().to_vec();
+    let renewal = begin();
     let chain = invites(&lab).renew(&own, &first, half).unwrap();
     let error = renewal.finish(&chain, half).unwrap_err();
     assert!(matches!(error, RenewError::Identity(IdentityError::Key(_))), "{error}");
