@@ -15,7 +15,7 @@ use crate::policy::{Action, Transport};
 use crate::protocol::{Failure, Stop};
 use crate::runtime::drive::Lost;
 use crate::runtime::source::{SourceFiles, SourceRoot};
-use crate::runtime::target::{KeptLabel, TargetStore};
+use crate::runtime::target::TargetStore;
 use crate::storage::{Tree, exists};
 use crate::transport::{Link, Peer};
 
@@ -151,28 +151,6 @@ pub(super) async fn class(
         border.class(labels)
     });
     found.await.map_err(|denied| denial(&denied))
-}
-
-/// Has the store label what comes on this way to `path`: with its class, or that of what is there.
-pub(super) fn keep_label(
-    border: &Border,
-    way: &Way,
-    (tree, path): (&dyn Tree, &RelPath),
-    store: &TargetStore,
-) -> Result<(), Denied> {
-    // Nothing may be there yet.
-    let there = tree.label(path).unwrap_or_default();
-    let labelled = there.is_some();
-    let class = match there {
-        Some(label) => border.join(&way.class(), &border.class([Some(label)])?),
-        None => way.class(),
-    };
-    let default = border.default_class();
-    if class != default || labelled {
-        let must = border.join(&default, &class) != default;
-        store.label(KeptLabel { class: class.to_string(), must });
-    }
-    Ok(())
 }
 
 /// Has the store tell the peer of this way only of what it may read; `above` are the labels above the

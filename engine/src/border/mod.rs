@@ -17,6 +17,7 @@ pub(crate) mod testing;
 mod tests;
 mod way;
 
+pub(crate) use gate::Stage;
 pub use gate::{Ask, Border, Denied, Label};
 pub use sight::Sight;
 pub use way::{SendError, Way};

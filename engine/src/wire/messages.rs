@@ -16,7 +16,7 @@ pub(super) const ENTRY_TAG: u32 = 2;
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Msg {
-    #[prost(oneof = "Body", tags = "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17")]
+    #[prost(oneof = "Body", tags = "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,20")]
     pub(super) body: Option<Body>,
 }
 
@@ -56,6 +56,8 @@ pub(super) enum Body {
     Call(CallMsg),
     #[prost(message, tag = "17")]
     Reply(ReplyMsg),
+    #[prost(string, tag = "20")]
+    Class(String),
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -319,6 +319,12 @@ impl<L: Link> Driver<L> {
             None => return Err(Lost::Cancelled),
             Some(Input::Frame(Err(error)) | Input::Lost(error)) => return Err(Lost::Link(error)),
             Some(Input::Cut) => return Ok(()),
+            Some(Input::Frame(Ok(Frame::Class(class)))) => {
+                match self.store.take_class(&self.context.way, &class) {
+                    Ok(()) => return Ok(()),
+                    Err(denied) => TargetInput::Broken(denial(&denied)),
+                }
+            }
             Some(Input::Frame(Ok(frame))) => TargetInput::Frame(frame),
             Some(Input::Data(header, content)) => {
                 let (ticket, bytes) = (self.next_ticket, content.bytes);

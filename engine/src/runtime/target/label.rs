@@ -1,19 +1,24 @@
 //! Labels of what is received: the class stays with the files.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::sync::PoisonError;
 
 use super::TargetStore;
+use crate::base::Class;
+use crate::border::{Denied, Label, Way};
 use crate::protocol::Failure;
-use crate::runtime::fatal;
+use crate::runtime::labels::{is_absent, labels_down_to};
+use crate::runtime::{OWN_DIR, fatal};
 use crate::storage::{File, Kind};
 
 /// The label that everything of a transfer gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptLabel {
+pub(super) struct KeptLabel {
     /// The name of the class.
-    pub class: String,
+    class: String,
     /// Without it the class would be taken for a lower one: where no label can be kept, nothing is.
-    pub must: bool,
+    must: bool,
 }
 
 impl KeptLabel {
@@ -29,25 +34,82 @@ impl KeptLabel {
 }
 
 impl TargetStore {
-    /// Everything that is written from now on gets this label; once.
-    pub fn label(&self, label: KeptLabel) {
-        let _ = self.label.set(label);
+    /// Everything that is written from now on gets the class of what comes on `way`, or that of what is
+    /// at the target path, if that is higher: the label at its top counts for all that is there, so it must
+    /// not lower what has the default class by having none.
+    ///
+    /// # Errors
+    /// What is there has a label that is no class, or none that can be read.
+    pub fn keep_class(&self, way: &Way) -> Result<(), Denied> {
+        let border = way.border();
+        let (there, labelled) = self.labels_there().map_err(|e| {
+            Denied::Policy(format!("the labels of {} cannot be read: {e}", self.target))
+        })?;
+        let class = match there {
+            Some(labels) => border.join(&way.class(), &border.class(labels)?),
+            None => way.class(),
+        };
+        let default = border.default_class();
+        if class != default || labelled {
+            let must = border.join(&default, &class) != default;
+            let mut label = self.label.lock().unwrap_or_else(PoisonError::into_inner);
+            *label = Some(KeptLabel { class: class.to_string(), must });
+        }
+        Ok(())
+    }
+
+    /// The labels that count for what is at the target path, if anything is there; and whether there are
+    /// any.
+    fn labels_there(&self) -> io::Result<(Option<BTreeSet<Label>>, bool)> {
+        let empty = match self.tree.meta(&self.target) {
+            Err(error) if is_absent(&error) => true,
+            Err(error) => return Err(error),
+            Ok(meta) if meta.kind == Kind::Dir => {
+                let own = |(name, _): &(Vec<u8>, _)| self.target.is_root() && name == OWN_DIR;
+                self.tree.list(&self.target)?.iter().all(own)
+            }
+            Ok(_) => false,
+        };
+        let mut labels = BTreeSet::new();
+        let labelled = labels_down_to(&*self.tree, &self.target, &mut labels)?;
+        Ok(((labelled || !empty).then_some(labels), labelled))
+    }
+
+    /// The source tells that what it sends is of a higher class: that is decided here too, and kept.
+    ///
+    /// # Errors
+    /// It may not come, or is no class here.
+    pub fn take_class(&self, way: &Way, class: &Class) -> Result<(), Denied> {
+        way.found(Some(class.as_str().as_bytes().to_vec()))?;
+        self.keep_class(way)
+    }
+
+    fn label(&self) -> Option<KeptLabel> {
+        self.label.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Labels a staged file, before its times are set.
     pub(super) fn label_file(&self, file: &dyn File) -> io::Result<()> {
-        let Some(label) = self.label.get() else { return Ok(()) };
+        let Some(label) = self.label() else { return Ok(()) };
         label.result(file.set_label(label.class.as_bytes()))
     }
 
-    /// Labels the top of the snapshot, if it is a directory: where it is staged, or where it is.
+    /// Labels the top of the snapshot where it is staged, and where it is, if it is a directory that
+    /// stays there: the class may be higher by now than it was when the first files were written.
     pub(super) fn label_top(&self, whole: bool) -> Result<(), Failure> {
-        let Some(label) = self.label.get() else { return Ok(()) };
-        let top = if whole { &self.layout.tree } else { &self.target };
-        let set = self.tree.meta(top).and_then(|meta| match meta.kind {
-            Kind::Dir => label.result(self.tree.set_label(top, label.class.as_bytes())),
-            _ => Ok(()),
-        });
-        set.map_err(|e| fatal("label", &self.target, &e))
+        let Some(label) = self.label() else { return Ok(()) };
+        let (staged, there) = (&self.layout.tree, &self.target);
+        for top in [Some(staged), Some(there).filter(|_| !whole)].into_iter().flatten() {
+            let set = match self.tree.meta(top).map(|meta| meta.kind) {
+                Ok(Kind::Dir) => label.result(self.tree.set_label(top, label.class.as_bytes())),
+                Ok(Kind::File) if top == staged => {
+                    label.result(self.tree.set_label(top, label.class.as_bytes()))
+                }
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            };
+            set.map_err(|e| fatal("label", &self.target, &e))?;
+        }
+        Ok(())
     }
 }
