@@ -12,8 +12,9 @@ use common::{Pair, engine, noise, remote, write};
 use portway::api::{AuditFilter, Exit, NodeAddress, Outcome, PeerReport, TransferOptions};
 use portway::audit::{Ending, Entries, Format, LogFolder, Record, reconcile};
 use portway::base::Rate;
-use portway::config::Home;
-use portway::policy::Verdict;
+use portway::config::{Home, change_roles};
+use portway::identity::Identity;
+use portway::policy::{Principal, Verdict};
 
 fn entries(home: &Home) -> Entries {
     Entries::open(&LogFolder::open(&home.audit_dir()).unwrap()).unwrap()
@@ -474,4 +475,35 @@ async fn records_are_shown_by_peer_time_and_transfer() {
     let since = |since| AuditFilter { since: Some(since), ..AuditFilter::default() };
     assert_eq!(shown(since(0)).len(), 11);
     assert!(shown(since(i64::MAX)).is_empty());
+}
+/// Revokes a node in the roles of another one.
+fn revoke(at: &Home, whom: &Home) {
+    let identity = Identity::load(at.config_dir()).unwrap();
+    let whom = Principal::from(Identity::load(whom.config_dir()).unwrap().id());
+    change_roles(at, &identity, |roles| roles.revoke_identity(&whom)).expect("revoked");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revoked_identity_is_refused_whatever_it_asks_of_whom() {
+    let pair = Pair::new().await;
+    let source = pair.path("source");
+    write(&source, b"public");
+    write(&pair.onprem.root.join("a"), b"public");
+    pair.push(&source, "before").await.expect("not revoked yet");
+    revoke(&pair.onprem.home, &pair.cloud.home);
+    revoke(&pair.cloud.home, &pair.onprem.home);
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let options = TransferOptions::default;
+    for (who, other) in [(&pair.onprem, "cloud"), (&pair.cloud, "onprem")] {
+        let node = engine(&who.home);
+        let push = node.push(vec![source.clone()], remote(other, "b"), options()).wait().await;
+        let pull = node.pull(remote(other, "a"), pair.path("got"), options()).wait().await;
+        let list = node.list(remote(other, "")).await.map(drop);
+        for asked in [push.map(drop), pull.map(drop), list] {
+            let error = asked.expect_err("revoked");
+            assert_eq!((error.code, error.exit), ("denied", Exit::Refused), "{error}");
+            assert!(error.to_string().contains("revoked"), "{error}");
+            assert!(!error.hint.is_empty(), "{error}");
+        }
+    }
 }

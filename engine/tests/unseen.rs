@@ -162,3 +162,28 @@ async fn a_push_that_is_denied_leaves_nothing_behind() {
     assert_eq!(push.wait().await.expect_err("denied there").code, "denied");
     assert!(!pair.onprem.root.join(".portway/staging").exists(), "not even a place to stage it");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_label_that_is_found_on_the_way_is_kept_at_the_other_end() {
+    let pair = Pair::new().await;
+    let home = neighbour(&pair).await;
+    let source = pair.path("source");
+    write(&source.join("plain"), b"public");
+    write(&source.join("deep/down"), b"secret");
+    label(&source.join("deep/down"), "restricted");
+    // Inside a site the labels below the source are not read before it begins.
+    push(&home, &source, "kept", false).await;
+    label(&source.join("plain"), "confidential");
+    push(&home, &source.join("plain"), "one", false).await;
+    let node = engine(&pair.onprem.home);
+    let class = |path: &str| node.class_of(&pair.onprem.root.join(path)).unwrap().to_string();
+    assert_eq!(class("kept/deep/down"), "restricted");
+    assert_eq!(class("kept"), "restricted", "what is mixed has the highest class");
+    assert_eq!(class("one"), "confidential");
+    let pull = engine(&pair.cloud.home).pull(
+        remote("onprem", "kept/deep"),
+        pair.path("got"),
+        TransferOptions::default(),
+    );
+    assert_eq!(pull.wait().await.expect_err("it may not leave").code, "denied");
+}

@@ -18,7 +18,7 @@ use crate::protocol::{Failure, Stop};
 use crate::runtime::drive::Lost;
 use crate::runtime::is_denial;
 use crate::runtime::source::{Around, SourceFiles, SourceRoot};
-use crate::runtime::target::{KeptLabel, TargetStore, noted_class};
+use crate::runtime::target::TargetStore;
 use crate::storage::{Tree, exists};
 use crate::transport::{Link, Peer};
 use crate::wire::Frame;
@@ -196,29 +196,6 @@ pub(super) async fn class(
         border.class(labels)
     });
     found.await.map_err(|denied| denial(&denied))
-}
-
-/// Has the store label what comes on this way to `path`: with its class, or that of what is there.
-pub(super) fn keep_label(
-    border: &Border,
-    way: &Way,
-    (tree, path): (&dyn Tree, &RelPath),
-    store: &TargetStore,
-) -> Result<(), Denied> {
-    // Nothing may be there yet.
-    let noted = || Some(noted_class(tree, path)?.as_str().as_bytes().to_vec());
-    let there = tree.label(path).unwrap_or_default().or_else(noted);
-    let labelled = there.is_some();
-    let class = match there {
-        Some(label) => border.join(&way.class(), &border.class([Some(label)])?),
-        None => way.class(),
-    };
-    let default = border.default_class();
-    if class != default || labelled {
-        let must = border.join(&default, &class) != default;
-        store.label(KeptLabel { class: class.to_string(), must });
-    }
-    Ok(())
 }
 
 /// Has the store tell the peer of this way only of what it may read; `above` are the labels above the

@@ -172,9 +172,7 @@ impl Pull {
                 return Err(Miss::Final(error));
             }
         };
-        let border = self.engine.border().map_err(Miss::Final)?;
-        crossing::keep_label(&border, &way, (&*root.tree, path), &store)
-            .map_err(|denied| Miss::Final(denial(&denied)))?;
+        store.keep_class(&way).map_err(|denied| Miss::Final(denial(&denied)))?;
         let above = labels_above(&root.dir)
             .map_err(|e| stop(Stop::Local(fatal("look at", &RelPath::root(), &e)), &label))?;
         tell_only(&way, &store, above)
@@ -197,6 +195,7 @@ impl Pull {
             Ok(TargetEnd::Stopped(why)) => Ended::Stopped(why),
             Err(why) => Ended::Lost(why),
         };
+        let border = self.engine.border().map_err(Miss::Final)?;
         let closed = crossing::end(&way, how).await;
         let unsigned = receipts::exchange(&border, &session.link, closed).await;
         let reason = farewell(match &ended {

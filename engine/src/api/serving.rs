@@ -8,7 +8,6 @@ use tokio::sync::watch;
 
 use super::connect::{NodeLink, expect_hello, our_hello, recv};
 use super::crossing::{self, Ended, known_as, refusal, tell_only};
-use super::entering::broken;
 use super::giving::Readings;
 use super::server::Shared;
 use super::{calls, receipts};
@@ -194,12 +193,8 @@ impl Shared {
             Ok(way) => way,
             Err(failure) => return refuse(link, failure, false).await,
         };
-        let kept = self.engine.border().map_err(|e| broken(&e)).and_then(|border| {
-            let place = (&*self.root.tree, &open.path);
-            crossing::keep_label(&border, &way, place, &store).map_err(|denied| refusal(&denied))
-        });
-        if let Err(failure) = kept {
-            return refuse(link, failure, false).await;
+        if let Err(denied) = store.keep_class(&way) {
+            return refuse(link, refusal(&denied), false).await;
         }
         if let Err(failure) = tell_only(&way, &store, Vec::new()).await {
             return refuse(link, failure, false).await;

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -37,6 +40,16 @@ pub struct Border {
     under_way: Mutex<HashMap<(TransferId, SpiffeId), Weak<Session>>>,
     /// The last checkpoint of each peer's log that was kept.
     pub(super) witnessed: Mutex<BTreeMap<LogId, Checkpoint>>,
+    stage: Option<Stage>,
+}
+
+/// What a simulation has in place of the clock and of the log's directory. Changes of files are seen at
+/// once then.
+pub(crate) struct Stage {
+    /// Seconds since 1970.
+    pub(crate) now_s: Arc<AtomicI64>,
+    /// Where the log lies.
+    pub(crate) log: Mutex<LogFolder>,
 }
 
 /// What was there when it was looked last.
@@ -58,8 +71,9 @@ pub(super) struct Changes {
     pub(super) config: u64,
 }
 
-/// When each file changed that decisions come from, and its length.
-type Stamps = Vec<(PathBuf, Option<(SystemTime, u64)>)>;
+/// When each file changed that decisions come from, its length, and which inode it is: two files that
+/// replace each other within one tick of the clock may have the same length.
+type Stamps = Vec<(PathBuf, Option<(SystemTime, u64, u64)>)>;
 
 impl Border {
     /// The border of the node whose home this is. Whatever is wrong with its policy or roles denies.
@@ -81,6 +95,20 @@ impl Border {
             log: Mutex::new(None),
             under_way: Mutex::default(),
             witnessed: Mutex::default(),
+            stage: None,
+        }
+    }
+
+    /// The border of a simulated node.
+    pub(crate) fn staged(home: &Home, config: &Config, identity: Identity, stage: Stage) -> Self {
+        Self { stage: Some(stage), ..Self::open(home, config, identity) }
+    }
+
+    /// A simulated node starts again, with its log there.
+    pub(crate) fn restart(&self, log: LogFolder) {
+        *self.log.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if let Some(stage) = &self.stage {
+            *stage.log.lock().unwrap_or_else(PoisonError::into_inner) = log;
         }
     }
 
@@ -210,7 +238,8 @@ impl Border {
     /// Decides by policy and roles as they are now.
     pub(super) fn decide(&self, request: &Request) -> Arc<Decision> {
         self.refresh();
-        self.decider.decide(request, now().secs)
+        let staged = self.stage.as_ref().map(|stage| stage.now_s.load(Relaxed));
+        self.decider.decide(request, staged.unwrap_or_else(|| now().secs))
     }
 
     /// What changed here, as far as was seen.
@@ -277,7 +306,7 @@ impl Border {
 
     fn refresh_after(&self, pause: Duration) {
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        if looked.at.elapsed() < pause {
+        if self.stage.is_none() && looked.at.elapsed() < pause {
             return;
         }
         looked.at = Instant::now();
@@ -311,7 +340,7 @@ impl Border {
     }
 
     /// The audit log, opened at the first call.
-    pub(super) fn log(&self) -> Result<Arc<AuditLog>, Denied> {
+    pub(crate) fn log(&self) -> Result<Arc<AuditLog>, Denied> {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(log) = &*log {
             return Ok(Arc::clone(log));
@@ -330,7 +359,10 @@ impl Border {
             key,
             new_log: LogId::random().ok_or("the system gave no random bytes")?,
         };
-        let folder = LogFolder::open(&self.home.audit_dir()).map_err(|e| text(&e))?;
+        let folder = match &self.stage {
+            Some(stage) => stage.log.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            None => LogFolder::open(&self.home.audit_dir()).map_err(|e| text(&e))?,
+        };
         AuditLog::open(folder, setup, now()).map_err(|e| format!("{e} (hint: {})", e.hint()))
     }
 }
@@ -360,7 +392,7 @@ fn stamps(home: &Home, config: &Config) -> Stamps {
         .collect()
 }
 
-fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
+fn stamp(path: &Path) -> Option<(SystemTime, u64, u64)> {
     let meta = std::fs::metadata(path).ok()?;
-    Some((meta.modified().ok()?, meta.len()))
+    Some((meta.modified().ok()?, meta.len(), meta.ino()))
 }

@@ -27,6 +27,7 @@ mod tests;
 mod way;
 
 pub use ask::{Ask, DENIALS, Denied};
+pub(crate) use gate::Stage;
 pub use gate::{Border, Label};
 pub use lowering::{PROPOSAL_TTL_S, PROPOSALS_MAX, Proposal, ProposalError};
 pub use receipts::{Offered, Signed, Unsigned};

@@ -43,7 +43,6 @@ impl Sight {
 impl Way {
     /// What the peer may read of all that is here; all of it inside a site.
     pub fn sight(&self) -> Option<Sight> {
-        let (border, ask) = self.asked();
-        border.sight(&ask, Action::Pull)
+        self.border().sight(&self.asked(), Action::Pull)
     }
 }

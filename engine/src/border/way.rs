@@ -152,9 +152,14 @@ impl Way {
         self.lock().ledger.is_some()
     }
 
-    /// What was asked for, and of whom.
-    pub(super) fn asked(&self) -> (&Arc<Border>, Ask) {
-        (&self.border, self.lock().ask.clone())
+    /// Whose way it is.
+    pub fn border(&self) -> &Arc<Border> {
+        &self.border
+    }
+
+    /// What was asked for.
+    pub(super) fn asked(&self) -> Ask {
+        self.lock().ask.clone()
     }
 
     /// The class that counts for what moves.

@@ -120,6 +120,7 @@ pub(crate) fn frames() -> Vec<Frame> {
         Frame::Failed { seq: 1, code: text.clone(), detail: text.clone() },
         Frame::Settled { below: 3, numbers },
         Frame::Root { root: Digest::of(b"r") },
+        Frame::Class("restricted".parse().expect("a class")),
         Frame::Published(Published { root: Digest::of(b"r"), numbers }),
         Frame::Call { method: text, body: bytes::Bytes::from_static(b"{}") },
         Frame::Reply { body: bytes::Bytes::from_static(b"[]"), last: true },

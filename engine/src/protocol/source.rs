@@ -168,6 +168,7 @@ struct Slot {
 pub struct Source {
     dry_run: bool,
     whole: bool,
+    pack_files_max: usize,
     runs_max: usize,
     window: Window<Slot>,
     scan_asked: bool,
@@ -202,6 +203,7 @@ impl Source {
         let mut source = Self {
             dry_run,
             whole: false,
+            pack_files_max: PACK_FILES_MAX,
             runs_max: runs_max.max(1),
             window: Window::default(),
             scan_asked: false,
@@ -231,6 +233,13 @@ impl Source {
     /// The same, but all or nothing: the first object that fails ends the transfer.
     pub fn publish_whole(mut self) -> Self {
         self.whole = true;
+        self
+    }
+
+    /// The same with at most `files` in a run, for tests with few files and many runs.
+    #[doc(hidden)]
+    pub fn packing(mut self, files: usize) -> Self {
+        self.pack_files_max = files.clamp(1, PACK_FILES_MAX);
         self
     }
 
@@ -593,7 +602,7 @@ impl Source {
                 continue;
             };
             bytes += slot.entry.len();
-            if files.len() >= PACK_FILES_MAX || bytes > LEASE_BYTES as u64 {
+            if files.len() >= self.pack_files_max || bytes > LEASE_BYTES as u64 {
                 break;
             }
             slot.state = State::Reading;

@@ -46,11 +46,11 @@ impl ManifestWriter {
         Ok(Self { file: tree.create(path)?, at, buffer, head })
     }
 
-    /// The snapshot is of this class; before the first entry.
-    pub fn class(&mut self, class: Class) {
-        if let Some(head) = &mut self.head {
-            head.class = Some(class);
-        }
+    /// The snapshot is of this class; false, and nothing, after the first entry.
+    pub fn class(&mut self, class: Class) -> bool {
+        let Some(head) = &mut self.head else { return false };
+        head.class = Some(class);
+        true
     }
 
     /// Appends an entry, and a file's chunk list.

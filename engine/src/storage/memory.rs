@@ -71,6 +71,11 @@ impl MemoryTree {
         self.state().capacity_pages = bytes.map(|bytes| bytes / PAGE_BYTES);
     }
 
+    /// From now on files and directories cannot get labels, as on a file system without attributes.
+    pub fn refuse_labels(&self) {
+        self.state().labels = false;
+    }
+
     /// Bytes of content that were read from the file that is now at `path`, by all handles.
     ///
     /// # Errors

@@ -191,6 +191,7 @@ pub(super) fn encode(frame: &Frame) -> Bytes {
             Body::Settled(SettledMsg { below, numbers: Some(numbers.into()) })
         }
         Frame::Root { root } => Body::Root(root.0.to_vec().into()),
+        Frame::Class(class) => Body::Class(class.to_string()),
         Frame::Published(Published { root, numbers }) => Body::Published(PublishedMsg {
             root: root.0.to_vec().into(),
             numbers: Some(numbers.into()),
@@ -382,6 +383,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Frame, DecodeError> {
         },
         Body::Settled(m) => Frame::Settled { below: m.below, numbers: m.numbers.into() },
         Body::Root(raw) => Frame::Root { root: digest("root", &raw)? },
+        Body::Class(name) => {
+            Frame::Class(class(&name)?.ok_or(DecodeError::Field { field: "class" })?)
+        }
         Body::Published(m) => Frame::Published(Published {
             root: digest("root", &m.root)?,
             numbers: m.numbers.into(),

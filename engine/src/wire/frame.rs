@@ -249,6 +249,8 @@ pub enum Frame {
         /// The root digest.
         root: Digest,
     },
+    /// Source: what moves is of this class, higher than was told when the session began.
+    Class(Class),
     /// Target: done.
     Published(Published),
     /// Opener: a small question, such as `list` or `status`; the body is JSON.
@@ -302,6 +304,7 @@ impl Frame {
             Self::Failed { .. } => "failed",
             Self::Settled { .. } => "settled",
             Self::Root { .. } => "root",
+            Self::Class(_) => "class",
             Self::Published(_) => "published",
             Self::Call { .. } => "call",
             Self::Reply { .. } => "reply",

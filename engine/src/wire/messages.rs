@@ -19,7 +19,7 @@ pub(super) const ENTRY_TAG: u32 = 2;
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Msg {
-    #[prost(oneof = "Body", tags = "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20")]
+    #[prost(oneof = "Body", tags = "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21")]
     pub(super) body: Option<Body>,
 }
 
@@ -65,6 +65,8 @@ pub(super) enum Body {
     Receipt(WordsMsg),
     #[prost(message, tag = "20")]
     Countersign(WordsMsg),
+    #[prost(string, tag = "21")]
+    Class(String),
 }
 
 #[derive(Clone, PartialEq, Message)]

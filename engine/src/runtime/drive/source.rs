@@ -15,7 +15,7 @@ use super::{
     look, panicked, spawn_guard, spawn_input, spawn_receiver, update_meter,
 };
 use crate::base::limits::{LEASE_BYTES, RUNS_MAX};
-use crate::base::{Extent, RelPath, Seq};
+use crate::base::{Class, Extent, RelPath, Seq};
 use crate::border::SendError;
 use crate::manifest::Entry;
 use crate::metrics::{Phase, Stage};
@@ -112,6 +112,8 @@ struct Driver<L: Link> {
     /// Reading again takes memory of its own, one lease at a time: the slab may be full of runs
     /// that wait for what is to be read again.
     rereads: Arc<Semaphore>,
+    /// The class that the target knows of.
+    told: Class,
     /// Tasks that touch files; they are waited for.
     work: JoinSet<()>,
     /// Tasks that wait for the link; they are dropped.
@@ -151,6 +153,7 @@ pub async fn run_source<L: Link>(
     let machine = Source::new(runs_max.min(context.slab.leases() / 2).max(2), plan.is_some());
     let machine = if files.is_whole() { machine.publish_whole() } else { machine };
     context.meter.set_phase(Phase::Moving, "");
+    let told = context.way.class();
     let coding = Arc::new(Coding::new(Arc::clone(&context.codecs), context.compress, stages));
     let mut driver = Driver {
         context,
@@ -166,6 +169,7 @@ pub async fn run_source<L: Link>(
         unsettled: BTreeMap::new(),
         coding,
         rereads: Arc::new(Semaphore::new(1)),
+        told,
         work,
         net,
     };
@@ -195,7 +199,12 @@ impl<L: Link> Driver<L> {
     fn act(&mut self) -> Option<SourceEnd> {
         while let Some(action) = self.machine.poll_action() {
             match action {
-                SourceAction::Send(frame) => self.frames.send(&frame),
+                SourceAction::Send(frame) => {
+                    if matches!(frame, Frame::Root { .. }) {
+                        self.tell_class();
+                    }
+                    self.frames.send(&frame);
+                }
                 SourceAction::Scan(max) => self.scans.send(max),
                 SourceAction::Read { run, job } => {
                     let (files, slab) = (Arc::clone(&self.files), self.context.slab.clone());
@@ -239,6 +248,16 @@ impl<L: Link> Driver<L> {
             }
         }
         None
+    }
+
+    /// Tells of a class that is higher than it was told when the session began, before anything is
+    /// published: a label that was found later, or raised.
+    fn tell_class(&mut self) {
+        let class = self.context.way.class();
+        if class != self.told {
+            self.told = class.clone();
+            self.frames.send(&Frame::Class(class));
+        }
     }
 
     /// Paths of the objects of a job, where they are recorded.

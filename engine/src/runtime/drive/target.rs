@@ -313,6 +313,12 @@ impl<L: Link> Driver<L> {
                 self.refused.get_or_insert((Failure { code, detail }, retry));
                 return Ok(());
             }
+            Some(Input::Frame(Ok(Frame::Class(class)))) => {
+                match self.store.take_class(&self.context.way, &class) {
+                    Ok(()) => return Ok(()),
+                    Err(denied) => TargetInput::Broken(denial(&denied)),
+                }
+            }
             Some(Input::Frame(Ok(frame))) => {
                 self.expected.heard(&frame);
                 TargetInput::Frame(frame)

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use super::SourceFiles;
 use crate::base::RelPath;
 use crate::border::Way;
+use crate::manifest::{Entry, EntryKind};
 use crate::protocol::Failure;
-use crate::runtime::denial;
+use crate::runtime::{denial, fatal};
 use crate::storage::{File, Tree};
 
 impl SourceFiles {
@@ -18,6 +19,21 @@ impl SourceFiles {
         let (files, deep) = (Arc::downgrade(self), way.crosses());
         way.watch(move || files.upgrade().map_or(Ok(BTreeSet::new()), |it| it.labels(deep)));
         let _ = self.way.set(Arc::clone(way));
+    }
+
+    /// Whether a directory may be told of, and what is below it: one that was moved here after the labels
+    /// were read has another class. Files are looked at when they are opened.
+    pub(super) fn may_be_told(&self, entry: &Entry) -> Result<(), Failure> {
+        let Some(way) = self.way.get().filter(|way| way.crosses()) else { return Ok(()) };
+        let place = self.locate(&entry.path).filter(|_| entry.kind == EntryKind::Dir);
+        let Some((tree, path)) = place else { return Ok(()) };
+        match tree.label(&path) {
+            Ok(None) => Ok(()),
+            Ok(label) => way.found(label).map_err(|denied| denial(&denied)),
+            // It is gone, and so is what was below it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(fatal("look at", &path, &error)),
+        }
     }
 
     /// Opens a file that may be read for this transfer.

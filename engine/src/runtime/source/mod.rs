@@ -125,7 +125,10 @@ impl SourceFiles {
         let mut found = Scanned::default();
         while found.entries.len() < max {
             match scan.next() {
-                Some(Ok(entry)) => found.entries.push(entry),
+                Some(Ok(entry)) => {
+                    self.may_be_told(&entry)?;
+                    found.entries.push(entry);
+                }
                 Some(Err(failure)) => return Err(failure),
                 None => {
                     found.done = true;

@@ -33,10 +33,11 @@ use crate::protocol::Failure;
 use crate::storage::{self, Tree};
 
 use check::OldManifest;
+use label::KeptLabel;
 use staged::Staged;
 use tell::Told;
 
-pub use label::{KeptLabel, noted_class};
+pub use label::noted_class;
 pub use publish::{clean_up, index_published, recover_all};
 
 /// Defects that can be planted to prove that the tests notice them. All off in real use.
@@ -178,7 +179,7 @@ pub struct TargetStore {
     /// What is staged may be of another source.
     foreign: bool,
     base: Option<BaseId>,
-    label: OnceLock<KeptLabel>,
+    label: Mutex<Option<KeptLabel>>,
     told: OnceLock<Told>,
     inner: Mutex<Inner>,
     ledger: Mutex<Ledger>,
@@ -247,7 +248,7 @@ impl TargetStore {
         };
         let ledger = Mutex::new(Ledger { journal, manifest });
         let (target, inner) = (target.clone(), Mutex::new(inner));
-        let (label, told, stages) = (OnceLock::new(), OnceLock::new(), Arc::default());
+        let (label, told, stages) = (Mutex::default(), OnceLock::new(), Arc::default());
         Ok(Self {
             tree,
             index,

@@ -671,11 +671,13 @@ fn directories_without_write_permission_are_published_resumed_and_published_over
 #[test]
 fn where_no_label_can_be_kept_the_manifest_has_the_class() {
     use crate::runtime::source::{Around, SourceFiles, SourceRoot};
-    let node = Node::new(MemoryTree::new(1));
+    let tree = MemoryTree::new(1);
+    tree.refuse_labels();
+    let node = Node::new(tree);
     let publish = |to: &str, class: Option<&str>| {
         let store = node.open(to).unwrap();
         if let Some(class) = class {
-            store.label(KeptLabel { class: class.to_owned(), must: true });
+            store.keep(&class.parse().unwrap(), true);
         }
         let (_, root, entries) =
             stage(&store, &[dir(""), file("x", "text", 1)], usize::MAX).unwrap();

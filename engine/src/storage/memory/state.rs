@@ -84,6 +84,8 @@ pub(super) struct State {
     pub(super) boots: u64,
     pub(super) capacity_pages: Option<u64>,
     pub(super) used_pages: u64,
+    /// Whether files and directories can have labels.
+    pub(super) labels: bool,
     ticks: u64,
     next_ino: u64,
 }
@@ -100,6 +102,7 @@ impl State {
             boots: 0,
             capacity_pages: None,
             used_pages: 0,
+            labels: true,
             ticks: 0,
             next_ino: ROOT,
         };
@@ -354,6 +357,9 @@ impl State {
 
     /// Gives a file or directory a label.
     pub(super) fn set_label(&mut self, ino: u64, label: &[u8]) -> Result<()> {
+        if !self.labels {
+            return Err(Errno::NOTSUP);
+        }
         let now = self.tick();
         let inode = self.inode_mut(ino)?;
         if !matches!(inode.body, Body::File { .. } | Body::Dir { .. }) {

@@ -197,6 +197,10 @@ async fn handshake(
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
             let error = link_error(&error, shared.config.idle());
+            if matches!(error, LinkError::Refused { .. }) {
+                // Who runs the node has to know why another one cannot come in.
+                return tracing::info!(%address, %error, "handshake failed");
+            }
             return tracing::debug!(%address, %error, "handshake failed");
         }
         Err(_) => return tracing::debug!(%address, "handshake given up"),
