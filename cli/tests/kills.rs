@@ -6,10 +6,13 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// Longest that a process may take to come to its step.
+const STEP_MAX: Duration = Duration::from_secs(30);
 /// Files of the snapshot that is pushed, and its large one.
 const SMALL: usize = 30;
 const LARGE_BYTES: usize = 3 << 20;
@@ -46,7 +49,14 @@ impl Drop for Running {
 impl Running {
     /// Waits until it has died at its step.
     fn died(mut self, what: &str) {
-        let status = self.0.wait().expect("ended");
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = self.0.try_wait().expect("it can be waited for") {
+                break status;
+            }
+            assert!(begun.elapsed() < STEP_MAX, "{what}: it does not come to that step");
+            std::thread::sleep(Duration::from_millis(5));
+        };
         assert_eq!(status.signal(), Some(6), "{what}: it passed that step, and ended by {status}");
     }
 
@@ -79,17 +89,6 @@ impl Scene {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let mut scene = Self { dir, address: "127.0.0.1:0".to_owned() };
-        for (name, seed) in (0..SMALL).map(|n| (format!("small-{n:02}"), n)) {
-            scene.write(&name, &vec![seed as u8; 500 + seed]);
-        }
-        let mut state = 88_172_645_463_325_252_u64;
-        let noise = std::iter::repeat_with(|| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state.to_le_bytes()
-        });
-        scene.write("large", &noise.flatten().take(LARGE_BYTES).collect::<Vec<u8>>());
         for home in [scene.onprem(), scene.cloud()] {
             std::fs::create_dir_all(&home).expect("made");
             let open = "[border]\ndefault_class = \"public\"\n";
@@ -129,9 +128,23 @@ impl Scene {
         self.dir.path().join("root")
     }
 
-    fn write(&self, name: &str, content: &[u8]) {
+    /// Gives the source content that is nowhere yet.
+    fn fill(&self, seed: u64) {
         std::fs::create_dir_all(self.source()).expect("made");
-        std::fs::write(self.source().join(name), content).expect("written");
+        let mut state = 88_172_645_463_325_252_u64.wrapping_add(seed << 32);
+        let mut noise = std::iter::repeat_with(|| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()
+        })
+        .flatten();
+        let mut write = |name: String, len: usize| {
+            let content: Vec<u8> = noise.by_ref().take(len).collect();
+            std::fs::write(self.source().join(name), content).expect("written");
+        };
+        (0..SMALL).for_each(|n| write(format!("small-{n:02}"), 500 + n));
+        write("large".to_owned(), LARGE_BYTES);
     }
 
     /// Serves, and waits until it listens.
@@ -194,7 +207,8 @@ impl Scene {
             self.check(target, &what);
             let mut push = self.push(None, target);
             assert!(push.0.wait().expect("ended").success(), "{what}: it completes");
-            serve.stop();
+            // Killed: it would wait for the session whose other end died.
+            drop(serve);
         } else {
             serve.died(&what);
             self.check(target, &what);
@@ -259,6 +273,7 @@ fn appends() -> Vec<String> {
 
 fn try_steps(at_source: bool, steps: &[&str]) {
     let scene = Scene::new();
+    scene.fill(0);
     // Both logs are there, so that all that follows are appends of sessions.
     let (serve, _) = scene.serve(&scene.cloud(), None, &scene.address);
     let first = scene.push(None, "first").0.wait().expect("ended");
@@ -266,7 +281,8 @@ fn try_steps(at_source: bool, steps: &[&str]) {
     serve.stop();
     let appends = appends();
     let steps = steps.iter().copied().chain(appends.iter().map(String::as_str));
-    for (number, step) in steps.enumerate() {
+    for (number, step) in (1..).zip(steps) {
+        scene.fill(number);
         scene.try_step(at_source, step, &format!("t{number}"));
     }
 }

@@ -137,8 +137,22 @@ fn a_first_transfer_between_two_nodes_and_back() {
     run(&cloud, &["watch", "--once", "onprem:"], 1);
     run(&cloud, &["pull", "onprem:missing", &path("nothing")], 1);
 
+    let shown = run(&cloud, &["audit", "show", "--since", "1h", "--peer", "onprem"], 0).stdout;
+    let shown = String::from_utf8(shown).expect("text");
+    assert!(shown.lines().all(|line| line.chars().all(|c| !c.is_control())), "{shown}");
+    let signed = |line: &&str| line.contains("  receipt ") && line.contains("ck/step-1");
+    assert!(shown.lines().filter(signed).count() >= 2, "a push and a pull:\n{shown}");
+    let records = events(&run(&cloud, &["audit", "show", "--json"], 0));
+    assert!(records.iter().all(|it| it["event"] == "audit_record" && it["seq"].is_u64()));
+    let found = events(&run(&cloud, &["audit", "verify", "--peer", "onprem", "--json"], 0));
+    let found = found.last().expect("events");
+    assert_eq!((&found["event"], &found["differences"]), (&"audit_reconciled".into(), &0.into()));
+    assert!(found["receipts"].as_u64() >= Some(3), "{found}");
+
     signal(&serve.0, "-TERM");
     assert_eq!(serve.0.wait().expect("ended").code(), Some(0));
+    let unreached = events(&run(&cloud, &["audit", "verify", "--peer", "onprem", "--json"], 1));
+    assert_eq!(unreached.last().expect("events")["code"], "peer-unreachable");
     let last = said.last().expect("a line").expect("read");
     assert_eq!(last, r#"{"event":"stopped"}"#);
     run(&onprem, &["status"], 1);

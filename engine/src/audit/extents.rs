@@ -17,6 +17,8 @@ pub const PATHS_PER_RECORD_BYTES_MAX: usize = 128 << 10;
 pub struct ExtentSet {
     /// Object to the starts and ends of its extents.
     objects: BTreeMap<RelPath, BTreeMap<u64, u64>>,
+    /// Number of extents.
+    count: usize,
 }
 
 impl ExtentSet {
@@ -26,11 +28,15 @@ impl ExtentSet {
         if extent.len == 0 {
             return false;
         }
-        if !self.objects.contains_key(object) {
-            self.objects.insert(object.clone(), BTreeMap::new());
-        }
-        if let Some(extents) = self.objects.get_mut(object) {
-            insert(extents, extent.offset, end);
+        let (start, count) = (extent.offset, &mut self.count);
+        let mut add = |extents: &mut BTreeMap<u64, u64>| {
+            let before = extents.len();
+            insert(extents, start, end);
+            *count = *count + extents.len() - before;
+        };
+        match self.objects.get_mut(object) {
+            Some(extents) => add(extents),
+            None => add(self.objects.entry(object.clone()).or_default()),
         }
         true
     }
@@ -48,7 +54,10 @@ impl ExtentSet {
         if let Some(extents) = rest.remove(last) {
             self.objects.insert(last.clone(), extents);
         }
-        Self { objects: std::mem::replace(&mut self.objects, rest) }
+        let objects = std::mem::replace(&mut self.objects, rest);
+        let count = objects.values().map(BTreeMap::len).sum();
+        self.count -= count;
+        Self { objects, count }
     }
 
     /// What is in this set and not in `other`.
@@ -88,7 +97,7 @@ impl ExtentSet {
 
     /// Number of extents.
     pub fn extents(&self) -> usize {
-        self.objects.values().map(BTreeMap::len).sum()
+        self.count
     }
 
     /// Bytes in it, each counted once.

@@ -186,13 +186,9 @@ impl Ledger {
 
     /// Takes out what crossed since the last record, as records.
     pub(super) fn take(&mut self) -> Vec<Record> {
-        let (mut bytes, parts) = self.parts();
-        let progress = |left| {
-            let crossing = self.crossing.clone();
-            // All of the bytes are in the first part: a sum is what counts.
-            Record::Progress(Progress { crossing, bytes: std::mem::take(&mut bytes), left })
-        };
-        let mut records: Vec<Record> = parts.into_iter().map(progress).collect();
+        let parts = self.parts();
+        let parts = parts.into_iter().map(|(bytes, left)| self.progress(bytes, left));
+        let mut records: Vec<Record> = parts.collect();
         records.extend(self.meter());
         records
     }
@@ -209,14 +205,22 @@ impl Ledger {
         self.wire.as_ref().map_or((0, 0), Wire::now)
     }
 
-    fn parts(&mut self) -> (u64, Vec<ExtentSet>) {
+    fn progress(&self, bytes: u64, left: ExtentSet) -> Record {
+        Record::Progress(Progress { crossing: self.crossing.clone(), bytes, left })
+    }
+
+    /// What crossed since the last record, in parts that fit in a record each, with the bytes of each:
+    /// what crossed twice is in the first.
+    fn parts(&mut self) -> Vec<(u64, ExtentSet)> {
         self.recorded = Instant::now();
         let (bytes, left) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.left));
         self.session.add(bytes, &left);
         if let Some(last) = self.settled.take() {
             self.session.settle(&last);
         }
-        (bytes, left.split())
+        let mut twice = bytes.saturating_sub(left.bytes());
+        let part = |left: ExtentSet| (left.bytes() + std::mem::take(&mut twice), left);
+        left.split().into_iter().map(part).collect()
     }
 
     /// Records the end. Content that crossed since the last record is in the stop record, as far as it
@@ -227,14 +231,10 @@ impl Ledger {
         reason: &str,
         root: Option<Digest>,
     ) -> Result<Total, Denied> {
-        let (mut bytes, mut parts) = self.parts();
-        let last = parts.pop().unwrap_or_default();
-        let mut records = Vec::with_capacity(parts.len() + 1);
-        for left in parts {
-            let crossing = self.crossing.clone();
-            let bytes = std::mem::take(&mut bytes);
-            records.push(Record::Progress(Progress { crossing, bytes, left }));
-        }
+        let mut parts = self.parts();
+        let (bytes, last) = parts.pop().unwrap_or_default();
+        let parts = parts.into_iter().map(|(bytes, left)| self.progress(bytes, left));
+        let mut records: Vec<Record> = parts.collect();
         records.extend(self.meter());
         let crossing = Crossing { root, ..self.crossing };
         let reason = Reason::new(reason);

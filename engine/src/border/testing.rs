@@ -7,8 +7,12 @@ use tempfile::TempDir;
 use super::{Ask, Border, Party, Way};
 use crate::base::{Tier, TransferId};
 use crate::config::{Config, Home};
-use crate::identity::{Identity, SpiffeId, UnixTime};
+use crate::identity::{Enrolment, Identity, Invites, SpiffeId, UnixTime};
 use crate::policy::{Action, Transport};
+
+fn clock() -> UnixTime {
+    UnixTime::since_unix_epoch(std::time::Duration::from_secs(super::gate::now().secs as u64))
+}
 
 /// The border of a node `onprem` of the private site `dc`, in a home of its own.
 pub(crate) fn border() -> (TempDir, Home, Arc<Border>) {
@@ -17,10 +21,26 @@ pub(crate) fn border() -> (TempDir, Home, Arc<Border>) {
     home.create().expect("made");
     let parse = |text: &str| text.parse().expect("a name");
     let site = "dc".parse().expect("a name");
-    let now =
-        UnixTime::since_unix_epoch(std::time::Duration::from_secs(super::gate::now().secs as u64));
+    let now = clock();
     let identity = Identity::init(home.config_dir(), parse("onprem"), site, Tier::Private, now);
     let border = reopened(&home, identity.expect("an identity"));
+    (dir, home, border)
+}
+
+/// The border of another node of the same trust domain, of the public site `eu`.
+pub(super) fn invited(ca: &Home, name: &str) -> (TempDir, Home, Arc<Border>) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let home = Home::at(dir.path());
+    home.create().expect("made");
+    let invites = Invites::open(ca.config_dir()).expect("a CA");
+    let (node, site) = (name.parse().expect("a name"), "eu".parse().expect("a name"));
+    let addresses = ["127.0.0.1:1".to_owned()];
+    let token = invites.create(node, site, Tier::Public, 60, &addresses, clock()).expect("a token");
+    let key = token.public_key().expect("a key");
+    let enrolment = Enrolment::begin(home.config_dir(), token).expect("begun");
+    let chain = invites.redeem(&key, enrolment.request(), clock()).expect("redeemed");
+    let identity = enrolment.finish(&chain, clock()).expect("an identity");
+    let border = reopened(&home, identity);
     (dir, home, border)
 }
 

@@ -1,5 +1,7 @@
 //! Ways: what they let through, what they record, and what stops them.
 
+mod receipts;
+
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;

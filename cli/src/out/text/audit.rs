@@ -45,19 +45,21 @@ pub(crate) fn reconciled(report: &PeerReport) -> String {
                 Some(held) => {
                     format!("it only grew since this node saw {} records", human::count(held))
                 }
-                None => "this node holds no earlier word for it".to_owned(),
+                None => "this node holds no earlier checkpoint of it".to_owned(),
             };
             format!("{told} of the {all} records of {node} are proven; {grown}")
         }
     };
     let held = report.own.as_ref().map_or(0, |own| own.held);
     let ours = match held {
-        0 => format!("{node} holds no word of this node for its log"),
-        1 => format!("the word that {node} holds for the log here is kept"),
-        held => format!(
-            "all {} words that {node} holds for the log here are kept",
-            human::count(held as u64)
-        ),
+        0 => format!("{node} holds no checkpoint of the log here"),
+        1 => format!("the log here has the records of the checkpoint of it that {node} holds"),
+        held => {
+            let count = human::count(held as u64);
+            format!(
+                "the log here has the records of all {count} checkpoints of it that {node} holds"
+            )
+        }
     };
     let verdict = match found.differences.len() {
         0 => "both logs say the same".to_owned(),
