@@ -344,8 +344,8 @@ async fn a_peer_proves_what_its_log_says_of_both_and_nothing_else() {
     let found = &report.reconciled;
     assert_eq!((found.transfers, found.signed, found.bytes), (1, 1, pushed.bytes_sent));
     let (own, theirs) = (report.own.as_ref().unwrap(), report.theirs.as_ref().unwrap());
-    // A key, a decision, a start, a stop, a receipt, and the witness.
-    assert_eq!(theirs.told, 6, "{theirs:?}");
+    // A key, a decision, a start, what it took of the wire, a stop, a receipt, and the witness.
+    assert_eq!(theirs.told, 7, "{theirs:?}");
     assert!(theirs.records > 15, "{theirs:?}");
     assert!(theirs.held.is_some_and(|held| held < theirs.records), "{theirs:?}");
     assert_eq!(own.held, 1, "{own:?}");
@@ -465,15 +465,15 @@ async fn records_are_shown_by_peer_time_and_transfer() {
         kinds
     };
     let all = shown(AuditFilter::default());
-    assert_eq!(all.len(), 11, "{all:?}");
+    assert_eq!(all.len(), 13, "{all:?}");
     let transfer = Some(one.transfer_id.parse().unwrap());
     let found = shown(AuditFilter { transfer, ..AuditFilter::default() });
-    assert_eq!(found, ["decision", "start", "stop", "receipt"]);
+    assert_eq!(found, ["decision", "start", "meter", "stop", "receipt"]);
     let peer = |name: &str| AuditFilter { peer: name.parse().ok(), ..AuditFilter::default() };
-    assert_eq!(shown(peer("cloud")).len(), 10);
+    assert_eq!(shown(peer("cloud")).len(), 12);
     assert!(shown(peer("edge")).is_empty());
     let since = |since| AuditFilter { since: Some(since), ..AuditFilter::default() };
-    assert_eq!(shown(since(0)).len(), 11);
+    assert_eq!(shown(since(0)).len(), 13);
     assert!(shown(since(i64::MAX)).is_empty());
 }
 /// Revokes a node in the roles of another one.

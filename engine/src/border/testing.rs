@@ -8,7 +8,7 @@ use super::{Ask, Border, Party, Way};
 use crate::base::{Tier, TransferId};
 use crate::config::{Config, Home};
 use crate::identity::{Enrolment, Identity, Invites, SpiffeId, UnixTime};
-use crate::policy::{Action, Transport};
+use crate::policy::{Action, Kind, Transport};
 
 fn clock() -> UnixTime {
     UnixTime::since_unix_epoch(std::time::Duration::from_secs(super::gate::now().secs as u64))
@@ -35,7 +35,8 @@ pub(super) fn invited(ca: &Home, name: &str) -> (TempDir, Home, Arc<Border>) {
     let invites = Invites::open(ca.config_dir()).expect("a CA");
     let (node, site) = (name.parse().expect("a name"), "eu".parse().expect("a name"));
     let addresses = ["127.0.0.1:1".to_owned()];
-    let token = invites.create(node, site, Tier::Public, 60, &addresses, clock()).expect("a token");
+    let (who, place) = ((node, Kind::Node), (site, Tier::Public));
+    let token = invites.create(who, place, 60, &addresses, clock()).expect("a token");
     let key = token.public_key().expect("a key");
     let enrolment = Enrolment::begin(home.config_dir(), token).expect("begun");
     let chain = invites.redeem(&key, enrolment.request(), clock()).expect("redeemed");

@@ -93,7 +93,7 @@ fn the_lines_of_each_kind_are_a_contract() {
     );
     assert_eq!(decision, expected);
     assert_eq!(
-        digest, "fe5319b149715d97a7e7f763ecef8323c9ecf80d59d62908b41bd7079cdb2bcb",
+        digest, "19c7b2c7c0e65cc42210b00d288cd199d4e6b52c9bdba2dd39f85f264ecdc567",
         "a change here is a change of the format:\n{text}"
     );
 }

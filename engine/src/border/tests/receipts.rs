@@ -22,7 +22,7 @@ struct Scene {
 const ROOT: Digest = Digest([3; 32]);
 
 fn ask(source: &Border, target: &Border) -> Ask {
-    let to = target.us().clone();
+    let to = target.ourselves();
     Ask { to, ..push(source, "eu", Tier::Public, "public") }
 }
 

@@ -101,7 +101,7 @@ pub(super) async fn run_with_credit<L: Link>(
     let (inputs, mut arrived) = mpsc::channel(super::INPUTS_MAX);
     let (mut work, mut net) = (JoinSet::new(), JoinSet::new());
     let frames = FrameSender::spawn(&context.link);
-    let last = |frame: &Frame| matches!(frame, Frame::Root { .. } | Frame::Refuse { .. });
+    let last = |frame: &Frame| matches!(frame, Frame::Root { .. });
     spawn_receiver(&context.link, inputs.clone(), &mut net, last, Input::Frame);
     spawn_guard(&context, &inputs, &mut net);
     let landing = Landing::default();
