@@ -16,6 +16,10 @@ use crate::wire::Numbers;
 
 /// Up to this rate processors have time to make content smaller, if they may: 1 Gb/s.
 const ENCODED_UP_TO: f64 = 125e6;
+/// Round trip from which on content is encoded from the first message on (`docs/encoding.md`).
+const FAR_US: u64 = 2_000;
+/// How long nothing is encoded on shorter paths, until processors were watched.
+const UNWATCHED_S: f64 = 0.25;
 
 impl Engine {
     /// Finds out what a push would move, and changes nothing.
@@ -111,6 +115,23 @@ struct Seen<'a> {
     attempted: &'a Attempted,
 }
 
+impl Seen<'_> {
+    /// Content as it is sent with `auto` over a link of this rate: smaller where the link is what is
+    /// waited for, after a time in which processors were not watched yet.
+    fn auto(&self, rate: Option<f64>, unwatched_s: f64) -> u64 {
+        let Some(rate) = rate.filter(|rate| *rate <= ENCODED_UP_TO) else { return self.sent };
+        let plain = self.sent.min((rate * unwatched_s) as u64);
+        let smaller = u128::from(self.sent - plain) * u128::from(self.encoded);
+        let smaller = smaller.checked_div(u128::from(self.sent)).unwrap_or(0);
+        plain + u64::try_from(smaller).unwrap_or(u64::MAX)
+    }
+}
+
+/// The rate or limit that a link is configured to have.
+fn bytes_per_s(link: &LinkConfig) -> Option<f64> {
+    link.rate().map(|rate| rate.bytes_per_s() as f64)
+}
+
 impl Engine {
     fn link_plans(
         &self,
@@ -140,12 +161,12 @@ impl Engine {
     fn link_plan(&self, name: &str, link: Option<&LinkConfig>, seen: &Seen<'_>) -> LinkPlan {
         let wire = &seen.attempted.wire;
         let (rate, basis) = self.rate(seen.node, name, link);
-        // With `auto`, content is encoded where the link is what is waited for.
-        let slow = rate.is_some_and(|rate| rate <= ENCODED_UP_TO);
         let encoded = match seen.attempted.compress {
             Compress::Always => seen.encoded,
-            Compress::Auto if slow => seen.encoded,
-            Compress::Auto | Compress::Never => seen.sent,
+            Compress::Never => seen.sent,
+            Compress::Auto if wire.rtt_us >= FAR_US => seen.auto(rate, 0.0),
+            // What was measured on a short path may have been the processors' rate.
+            Compress::Auto => seen.auto(link.and_then(bytes_per_s), UNWATCHED_S),
         };
         // All but content went over the wire for the plan, too.
         let bytes_wire = wire.ip_sent + path::wire_bytes(encoded, wire.mtu);
@@ -183,7 +204,7 @@ impl Engine {
         name: &str,
         link: Option<&LinkConfig>,
     ) -> (Option<f64>, String) {
-        let configured = link.and_then(LinkConfig::rate).map(|rate| rate.bytes_per_s() as f64);
+        let configured = link.and_then(bytes_per_s);
         let limit = link.and_then(LinkConfig::limit).map(Rate::bytes_per_s);
         match (rates::last(&self.0, node, name), configured) {
             (Some(rate), _) => {
