@@ -231,6 +231,33 @@ async fn a_node_without_its_log_sends_nothing_out() {
     assert!(!pair.cloud.root.join("a").exists());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_into_a_directory_does_not_lower_the_class_of_what_is_there() {
+    let pair = Pair::new().await;
+    close_border(&pair);
+    let there = pair.onprem.root.join("mixed");
+    write(&there.join("ours"), b"internal, without a label");
+    let source = pair.path("source");
+    write(&source.join("theirs"), b"public");
+    label(&source, "public");
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let cloud = engine(&pair.cloud.home);
+    let options = TransferOptions::default;
+    let push =
+        |name: &'static str| cloud.push(vec![source.clone()], remote("onprem", name), options());
+    push("mixed").wait().await.expect("a push");
+    push("new").wait().await.expect("a push");
+    let class = |path: &str| {
+        let path = pair.onprem.root.join(path);
+        engine(&pair.onprem.home).class_of(&path).unwrap().to_string()
+    };
+    assert_eq!((class("mixed"), class("mixed/ours")), ("internal".into(), "internal".into()));
+    assert_eq!((class("new"), class("new/theirs")), ("public".into(), "public".into()));
+    let pull = |name: &str| cloud.pull(remote("onprem", name), pair.path("got"), options());
+    assert_eq!(pull("mixed/ours").wait().await.expect_err("it may not leave").code, "denied");
+    pull("new").wait().await.expect("it came from there");
+}
+
 /// Revokes a node in the roles of another one.
 fn revoke(at: &Home, whom: &Home) {
     let identity = Identity::load(at.config_dir()).unwrap();

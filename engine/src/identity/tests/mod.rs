@@ -3,6 +3,7 @@
 mod enrolment;
 mod files;
 mod handshake;
+mod matrix;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;

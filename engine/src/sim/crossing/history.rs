@@ -141,6 +141,7 @@ impl World {
 
 /// A transfer that was broken off goes on later.
 fn left(ended: &Ended, plan: Plan) -> Option<Plan> {
-    let again = matches!(ended, Ended::Aborted(Abort::Cut | Abort::Crash { .. }) | Ended::Denied);
+    let again =
+        matches!(ended, Ended::Aborted(Abort::Cut | Abort::Crash { .. }) | Ended::Denied(_));
     (again && crosses(plan.source, plan.target)).then_some(plan)
 }
