@@ -476,6 +476,34 @@ async fn records_are_shown_by_peer_time_and_transfer() {
     assert_eq!(shown(since(0)).len(), 13);
     assert!(shown(since(i64::MAX)).is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_into_a_directory_does_not_lower_the_class_of_what_is_there() {
+    let pair = Pair::new().await;
+    close_border(&pair);
+    let there = pair.onprem.root.join("mixed");
+    write(&there.join("ours"), b"internal, without a label");
+    let source = pair.path("source");
+    write(&source.join("theirs"), b"public");
+    label(&source, "public");
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let cloud = engine(&pair.cloud.home);
+    let options = TransferOptions::default;
+    let push =
+        |name: &'static str| cloud.push(vec![source.clone()], remote("onprem", name), options());
+    push("mixed").wait().await.expect("a push");
+    push("new").wait().await.expect("a push");
+    let class = |path: &str| {
+        let path = pair.onprem.root.join(path);
+        engine(&pair.onprem.home).class_of(&path).unwrap().to_string()
+    };
+    assert_eq!((class("mixed"), class("mixed/ours")), ("internal".into(), "internal".into()));
+    assert_eq!((class("new"), class("new/theirs")), ("public".into(), "public".into()));
+    let pull = |name: &str| cloud.pull(remote("onprem", name), pair.path("got"), options());
+    assert_eq!(pull("mixed/ours").wait().await.expect_err("it may not leave").code, "denied");
+    pull("new").wait().await.expect("it came from there");
+}
+
 /// Revokes a node in the roles of another one.
 fn revoke(at: &Home, whom: &Home) {
     let identity = Identity::load(at.config_dir()).unwrap();
@@ -501,7 +529,7 @@ async fn a_revoked_identity_is_refused_whatever_it_asks_of_whom() {
         let list = node.list(remote(other, "")).await.map(drop);
         for asked in [push.map(drop), pull.map(drop), list] {
             let error = asked.expect_err("revoked");
-            assert_eq!((error.code, error.exit), ("denied", Exit::Refused), "{error}");
+            assert_eq!((error.code, error.exit), ("revoked", Exit::Refused), "{error}");
             assert!(error.to_string().contains("revoked"), "{error}");
             assert!(!error.hint.is_empty(), "{error}");
         }

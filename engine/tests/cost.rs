@@ -178,7 +178,9 @@ async fn two_transfers_at_once_stop_before_their_budget_is_passed_together() {
         assert!(told.contains("the budget shared of 20.00 USD per month"), "{told}");
     }
     let spent = paid(&pair.onprem.home);
-    stopped_in_time(spent, 20_000_000, 1_000_000_000);
+    // What one of them had booked and did not send came back when the other had ended already.
+    let (least, most) = (5_000_000, 20_000_000 + BATCH_BYTES);
+    assert!((least..=most).contains(&spent.0), "{spent}");
     // After a restart of the machine the log tells what was spent.
     fs::remove_dir_all(pair.onprem.home.state_dir().join("spend")).unwrap();
     write(&pair.path("c"), &noise(7, 10_000_000));

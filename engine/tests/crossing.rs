@@ -1,6 +1,6 @@
 //! Random histories at the border: nothing crosses that may not, whatever changes, fails or is tried.
 //!
-//! `PORTWAY_CROSSING_SEEDS` says how many (1,000), `PORTWAY_CROSSING_FIRST` where to begin (0).
+//! `PORTWAY_CROSSING_SEEDS` says how many (3,000), `PORTWAY_CROSSING_FIRST` where to begin (0).
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up its scene fails")]
 
 use std::path::Path;
@@ -49,7 +49,7 @@ fn run_all(first: u64, count: u64) -> (Tally, Vec<Violation>) {
 #[test]
 fn nothing_crosses_that_may_not() {
     let first = number("PORTWAY_CROSSING_FIRST", 0);
-    let count = number("PORTWAY_CROSSING_SEEDS", 1000);
+    let count = number("PORTWAY_CROSSING_SEEDS", 3000);
     let start = std::time::Instant::now();
     let (tally, violations) = run_all(first, count);
     println!("{tally:#?}");

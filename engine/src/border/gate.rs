@@ -78,20 +78,25 @@ type Stamps = Vec<(PathBuf, Option<(SystemTime, u64, u64)>)>;
 impl Border {
     /// The border of the node whose home this is. Whatever is wrong with its policy or roles denies.
     pub fn open(home: &Home, config: &Config, identity: Identity) -> Self {
-        let stamps = stamps(home, config);
+        let before = stamps(home, config);
+        // It may have changed since it was read, and no change of a stamp would tell.
+        let (config, failed) = match config.again(home) {
+            Ok(config) => (config, None),
+            Err(error) => (config.clone(), Some(error)),
+        };
+        let decider = config::decider(home, &config, &identity);
+        if let Some(error) = failed {
+            decider.fail(&error.to_string());
+        }
+        let stamps = unless_moved(before, home, &config);
         let roles = config::roles_mark(home, &identity);
+        let (at, changes) = (Instant::now(), Changes::default());
         Self {
             home: home.clone(),
-            decider: config::decider(home, config, &identity),
+            decider,
             us: identity.id().clone(),
             identity: RwLock::new(identity),
-            looked: Mutex::new(Looked {
-                at: Instant::now(),
-                config: config.clone(),
-                stamps,
-                roles,
-                changes: Changes::default(),
-            }),
+            looked: Mutex::new(Looked { at, config, stamps, roles, changes }),
             log: Mutex::new(None),
             under_way: Mutex::default(),
             witnessed: Mutex::default(),
@@ -324,7 +329,8 @@ impl Border {
         }
         match looked.config.again(&self.home) {
             Ok(config) => {
-                looked.stamps = stamps(&self.home, &config);
+                looked.stamps =
+                    unless_moved(std::mem::take(&mut looked.stamps), &self.home, &config);
                 looked.config = config;
                 looked.changes.config += 1;
                 let identity = self.identity();
@@ -390,6 +396,14 @@ fn stamps(home: &Home, config: &Config) -> Stamps {
             (path, stamp)
         })
         .collect()
+}
+
+/// The stamps from before the files were read, so that a change meanwhile is seen; unless the
+/// configuration names another policy now.
+fn unless_moved(before: Stamps, home: &Home, config: &Config) -> Stamps {
+    let now = stamps(home, config);
+    let same = before.iter().map(|it| &it.0).eq(now.iter().map(|it| &it.0));
+    if same { before } else { now }
 }
 
 fn stamp(path: &Path) -> Option<(SystemTime, u64, u64)> {

@@ -3,6 +3,7 @@
 mod enrolment;
 mod files;
 mod handshake;
+mod matrix;
 mod renewal;
 
 use std::os::unix::fs::MetadataExt;

@@ -66,7 +66,8 @@ impl World {
     fn put(&mut self, node: usize, at: &RelPath) -> Result<(), String> {
         let canary = self.canary();
         write(&self.nodes[node].tree, at, &content(canary)).map_err(text)?;
-        self.model.add((node, at.clone()), canary, None);
+        let number = self.nodes[node].tree.meta(at).map_err(text)?.ino;
+        self.model.add((node, at.clone()), (canary, number), None);
         let mut dir = at.parent();
         while let Some(at) = dir {
             dir = at.parent();

@@ -117,6 +117,9 @@ impl World {
                     Record::Progress(it) if it.crossing.from.node.as_str() == *name => {
                         *recorded.entry(it.crossing.transfer.0).or_default() += it.bytes;
                     }
+                    Record::Stop(it) if it.crossing.from.node.as_str() == *name => {
+                        *recorded.entry(it.crossing.transfer.0).or_default() += it.bytes;
+                    }
                     _ => {}
                 }
             }
@@ -141,6 +144,7 @@ impl World {
 
 /// A transfer that was broken off goes on later.
 fn left(ended: &Ended, plan: Plan) -> Option<Plan> {
-    let again = matches!(ended, Ended::Aborted(Abort::Cut | Abort::Crash { .. }) | Ended::Denied);
+    let again =
+        matches!(ended, Ended::Aborted(Abort::Cut | Abort::Crash { .. }) | Ended::Denied(_));
     (again && crosses(plan.source, plan.target)).then_some(plan)
 }

@@ -11,6 +11,7 @@
 //! tell a source to have, and that the logs have every byte. The same seed does the same.
 
 mod events;
+mod frames;
 mod history;
 mod law;
 mod model;

@@ -11,6 +11,8 @@ pub(super) struct Inode {
     /// Which content it has.
     pub(super) canary: u64,
     pub(super) label: Option<u8>,
+    /// Its number in the tree: another file has another one.
+    number: u64,
 }
 
 /// A path at a node.
@@ -32,9 +34,9 @@ pub(super) struct Model {
 }
 
 impl Model {
-    pub(super) fn add(&mut self, at: At, canary: u64, label: Option<u8>) {
+    pub(super) fn add(&mut self, at: At, (canary, number): (u64, u64), label: Option<u8>) {
         self.remove(&at);
-        self.inodes.push(Inode { canary, label });
+        self.inodes.push(Inode { canary, label, number });
         self.files.insert(at, self.inodes.len() - 1);
     }
 
@@ -102,7 +104,7 @@ impl Model {
     pub(super) fn resync(
         &mut self,
         node: usize,
-        files: &BTreeMap<RelPath, u64>,
+        files: &BTreeMap<RelPath, (u64, u64)>,
         dirs: &[RelPath],
     ) -> Result<(), String> {
         let left: Vec<At> = self
@@ -118,9 +120,10 @@ impl Model {
         for dir in dirs {
             self.dirs.entry((node, dir.clone())).or_insert(None);
         }
-        for (path, canary) in files {
+        for (path, (canary, number)) in files {
             let at = (node, path.clone());
-            if self.inode(&at).is_some_and(|inode| inode.canary == *canary) {
+            let same = |it: Inode| (it.canary, it.number) == (*canary, *number);
+            if self.inode(&at).is_some_and(same) {
                 continue;
             }
             let Some(class) = self.received.get(&(node, *canary)).copied() else {
@@ -128,7 +131,7 @@ impl Model {
                     "{path} has content {canary:x}, which nobody sent to node {node}"
                 ));
             };
-            self.add(at, *canary, Some(class));
+            self.add(at, (*canary, *number), Some(class));
             self.receivers.insert(node);
         }
         Ok(())

@@ -174,8 +174,8 @@ impl Node {
         self.index.get_or_insert_with(open).clone()
     }
 
-    /// What is there for all to see: files with their contents, and directories.
-    pub(super) fn look(&self) -> Result<(BTreeMap<RelPath, u64>, Vec<RelPath>), String> {
+    /// What is there for all to see: files with their contents and numbers, and directories.
+    pub(super) fn look(&self) -> Result<Seen, String> {
         let tree: Arc<dyn Tree> = Arc::new(self.tree.clone());
         let (mut files, mut dirs) = (BTreeMap::new(), vec![RelPath::root()]);
         let own = BTreeSet::from([OWN_DIR.to_vec()]);
@@ -192,13 +192,16 @@ impl Node {
             tree.open(&path).and_then(|file| file.read_at(&mut bytes, 0)).map_err(text)?;
             let mut found = canaries(&bytes).into_iter();
             match (found.next(), found.next()) {
-                (Some(canary), None) => drop(files.insert(path, canary)),
+                (Some(canary), None) => drop(files.insert(path, (canary, meta.ino))),
                 _ => return Err(format!("{path} has no whole content")),
             }
         }
         Ok((files, dirs))
     }
 }
+
+/// Files with their contents and numbers, and directories.
+type Seen = (BTreeMap<RelPath, (u64, u64)>, Vec<RelPath>);
 
 /// A node as its peers see it.
 pub(super) fn peer(number: usize) -> Result<Peer, String> {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::events::Abort;
-use super::law::NO_CLASS;
 use super::session::{Ended, Plan};
 use super::tap::{Tap, canaries};
 use super::world::World;
@@ -21,7 +20,7 @@ use crate::protocol::{
 use crate::runtime::source::SourceFiles;
 use crate::runtime::target::TargetStore;
 use crate::runtime::{denial, is_denial};
-use crate::wire::{DataHeader, Frame, Known, Piece};
+use crate::wire::{DataHeader, Frame, Piece};
 
 /// Most steps of one session.
 const STEPS_MAX: u32 = 20_000;
@@ -37,7 +36,7 @@ pub(super) struct Sides {
 }
 
 /// Something that is under way.
-enum Work {
+pub(super) enum Work {
     ToTarget(Frame),
     ToSource(Frame),
     Data(Bytes, Vec<u8>),
@@ -69,29 +68,29 @@ impl Work {
 }
 
 pub(super) struct Pump<'a> {
-    world: &'a mut World,
-    plan: &'a Plan,
-    sides: Sides,
-    tap: Tap,
-    id: TransferId,
+    pub(super) world: &'a mut World,
+    pub(super) plan: &'a Plan,
+    pub(super) sides: Sides,
+    pub(super) tap: Tap,
+    pub(super) id: TransferId,
     /// The class of the dataset at the source, by all that the border was told of.
-    class: u8,
+    pub(super) class: u8,
     /// The class that the target knows of.
-    known: u8,
-    told: Class,
-    source: Source,
-    target: Target,
-    lanes: [VecDeque<Work>; 8],
-    held: HashMap<u64, (Vec<Piece>, Vec<u8>)>,
-    arrived: HashMap<u64, Vec<u8>>,
-    tickets: u64,
-    paths: Vec<RelPath>,
-    offers: BTreeMap<u64, Vec<Piece>>,
+    pub(super) known: u8,
+    pub(super) told: Class,
+    pub(super) source: Source,
+    pub(super) target: Target,
+    pub(super) lanes: [VecDeque<Work>; 8],
+    pub(super) held: HashMap<u64, (Vec<Piece>, Vec<u8>)>,
+    pub(super) arrived: HashMap<u64, Vec<u8>>,
+    pub(super) tickets: u64,
+    pub(super) paths: Vec<RelPath>,
+    pub(super) offers: BTreeMap<u64, Vec<Piece>>,
     /// Contents that were wanted in this session.
-    wanted: BTreeSet<u64>,
-    now: Instant,
-    source_end: Option<SourceEnd>,
-    target_end: Option<TargetEnd>,
+    pub(super) wanted: BTreeSet<u64>,
+    pub(super) now: Instant,
+    pub(super) source_end: Option<SourceEnd>,
+    pub(super) target_end: Option<TargetEnd>,
 }
 
 impl<'a> Pump<'a> {
@@ -178,7 +177,7 @@ impl<'a> Pump<'a> {
             }
         });
         match failures.min_by_key(|failure| !is_denial(failure)) {
-            Some(failure) if is_denial(failure) => Ok(Ended::Denied),
+            Some(failure) if is_denial(failure) => Ok(Ended::Denied(failure.detail.clone())),
             Some(failure) if failure.code == "protocol" => Err(failure.detail.clone()),
             Some(failure) => Ok(Ended::Stopped(failure.code.clone())),
             None => Err("a session stands still".to_owned()),
@@ -200,7 +199,7 @@ impl<'a> Pump<'a> {
         Ok(Ended::Aborted(abort))
     }
 
-    fn add(&mut self, work: Work) {
+    pub(super) fn add(&mut self, work: Work) {
         self.lanes[work.lane()].push_back(work);
     }
 
@@ -343,34 +342,6 @@ impl<'a> Pump<'a> {
         Ok(())
     }
 
-    /// The source says something.
-    fn told(&mut self, frame: Frame) -> Result<(), String> {
-        if matches!(frame, Frame::Root { .. }) && self.sides.out.class() != self.told {
-            self.told = self.sides.out.class();
-            self.add(Work::ToTarget(Frame::Class(self.told.clone())));
-        }
-        let plan = self.plan;
-        if plan.crosses() {
-            if !canaries(&frame.encode()).is_empty() {
-                return Err(format!("a {} frame has content", frame.name()));
-            }
-            let telling = matches!(frame, Frame::Entries { .. } | Frame::Offer { .. });
-            if telling && !self.world.permits(plan.source, plan.asked(self.class)) {
-                return Err(format!("{plan:?}, of class {}, sent {}", self.class, frame.name()));
-            }
-        }
-        if let Frame::Offer { run, pieces, .. } = &frame {
-            self.offers.insert(*run, pieces.clone());
-            for canary in pieces.iter().filter_map(|it| self.world.digests.get(&it.digest)) {
-                let classes = self.world.model.classes(plan.source, *canary, &plan.from);
-                let class = classes.into_iter().min().unwrap_or(NO_CLASS);
-                self.world.model.comes(plan.target, *canary, class);
-            }
-        }
-        self.add(Work::ToTarget(frame));
-        Ok(())
-    }
-
     fn send(&mut self, header: &DataHeader) -> Result<(), String> {
         let run = header.run;
         let Some((pieces, bytes)) = self.held.remove(&run) else {
@@ -425,55 +396,5 @@ impl<'a> Pump<'a> {
             }
         }
         Ok(())
-    }
-
-    /// The target answers: whether the source may learn what that tells.
-    fn answered(&mut self, frame: Frame) -> Result<(), String> {
-        let (source, target) = (self.plan.source, self.plan.target);
-        let asked = match &frame {
-            _ if !self.plan.crosses() => None,
-            Frame::Want { run, .. } => self.offers.get(run).cloned(),
-            _ => None,
-        };
-        if let (Some(pieces), Frame::Want { wanted, .. }) = (asked, &frame) {
-            for (i, piece) in pieces.iter().enumerate() {
-                let Some(canary) = self.world.digests.get(&piece.digest).copied() else { continue };
-                let got = (source, target, self.plan.to.clone(), canary);
-                if wanted.bit(i) {
-                    self.wanted.insert(canary);
-                    self.world.tally.wanted += 1;
-                    continue;
-                }
-                let gone = self.source_failed(piece.seq);
-                if !gone
-                    && !self.wanted.contains(&canary)
-                    && !self.world.got.contains(&got)
-                    && !self.world.may_know(target, source, canary)
-                {
-                    return Err(format!("{:?} tells that {canary:x} is there", self.plan));
-                }
-                self.world.tally.found += 1;
-                self.world.got.insert(got);
-            }
-        }
-        if let Frame::Verdicts(verdicts) = &frame
-            && self.plan.crosses()
-            && verdicts.iter().any(|verdict| matches!(verdict.known, Known::Have(_)))
-        {
-            let to = &self.plan.to;
-            let got =
-                |it: &(usize, usize, RelPath, u64)| (it.0, it.1, &it.2) == (source, target, to);
-            if !self.world.got.iter().any(got) {
-                return Err(format!("{:?} tells of files that never came from there", self.plan));
-            }
-        }
-        self.add(Work::ToSource(frame));
-        Ok(())
-    }
-
-    /// Pieces of an object that started over, or failed, are not wanted either.
-    fn source_failed(&self, seq: Seq) -> bool {
-        let later = |pieces: &Vec<Piece>| pieces.iter().any(|it| it.seq == seq && it.round > 0);
-        self.offers.values().any(later) || self.target.failed() > 0
     }
 }

@@ -10,7 +10,7 @@ use super::tap::{Tap, canaries};
 use super::world::{Crossing, World, crosses};
 use crate::audit::Ending;
 use crate::base::{Class, RelPath, TransferId};
-use crate::border::Way;
+use crate::border::{Denied, Way};
 use crate::policy::Action;
 use crate::protocol::Failure;
 use crate::runtime::source::{Around, SourceFiles, SourceRoot};
@@ -36,7 +36,7 @@ pub(super) struct Plan {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Ended {
     Published,
-    Denied,
+    Denied(String),
     Stopped(String),
     Aborted(Abort),
 }
@@ -49,9 +49,13 @@ fn rank(class: &Class) -> u8 {
     rank.map_or(NO_CLASS, |rank| rank as u8)
 }
 
+fn denied(why: &Denied) -> Ended {
+    Ended::Denied(why.to_string())
+}
+
 fn stopped(failure: &Failure) -> Ended {
     match failure.code.as_str() {
-        "denied" | "no-audit" => Ended::Denied,
+        "denied" | "no-audit" => Ended::Denied(failure.detail.clone()),
         code => Ended::Stopped(code.to_owned()),
     }
 }
@@ -101,7 +105,7 @@ impl World {
         self.resync(plan.target)?;
         match &ended {
             Ended::Published => self.tally.published += u64::from(crosses),
-            Ended::Denied => self.tally.denied += u64::from(crosses),
+            Ended::Denied(_) => self.tally.denied += u64::from(crosses),
             Ended::Stopped(_) | Ended::Aborted(_) => {}
         }
         let to = (plan.target, plan.to.clone());
@@ -109,8 +113,11 @@ impl World {
             && crosses
             && !self.model.receivers.contains(&plan.source)
             && self.model.dirs.get(&to) != Some(&Some(NO_CLASS));
-        if sure && permitted == [true, true] && ended == Ended::Denied {
-            return Err(format!("{plan:?} of class {class} was denied"));
+        if let Ended::Denied(why) = &ended
+            && sure
+            && permitted == [true, true]
+        {
+            return Err(format!("{plan:?} of class {class} was denied: {why}"));
         }
         Ok(ended)
     }
@@ -128,15 +135,18 @@ impl World {
         };
         let files = Arc::new(SourceFiles::new(vec![root]));
         let labels = files.labels(crosses).map_err(|e| format!("labels: {e}"))?;
-        let Ok(class) = source.class(labels) else { return Ok(Err(Ended::Denied)) };
+        let class = match source.class(labels) {
+            Ok(class) => class,
+            Err(why) => return Ok(Err(denied(&why))),
+        };
         let action = if plan.push { Action::Push } else { Action::Pull };
         let id = self.next_transfer();
         let asked = plan.asked(rank(&class));
         let ask = |world: &Self, at, id| world.ask(at, (action, id), class.clone(), asked);
         if plan.push {
             let (out, into) = (ask(self, plan.source, id)?, ask(self, plan.target, id)?);
-            if source.would(&out).is_err() || target.would(&into).is_err() {
-                return Ok(Err(Ended::Denied));
+            if let Err(why) = source.would(&out).and_then(|()| target.would(&into)) {
+                return Ok(Err(denied(&why)));
             }
         }
         let options = StoreOptions {
@@ -153,17 +163,21 @@ impl World {
             Err(failure) => return Ok(Err(stopped(&failure))),
         };
         let id = store.transfer_id();
-        let Ok(out) = source.enter(ask(self, plan.source, id)?).map(Arc::new) else {
-            return Ok(Err(Ended::Denied));
+        let out = match source.enter(ask(self, plan.source, id)?) {
+            Ok(way) => Arc::new(way),
+            Err(why) => return Ok(Err(denied(&why))),
         };
         files.guard(&out);
-        let Ok(into) = target.enter(ask(self, plan.target, id)?).map(Arc::new) else {
-            self.stop(plan.source, id, &out, Ending::Interrupted)?;
-            return Ok(Err(Ended::Denied));
+        let into = match target.enter(ask(self, plan.target, id)?) {
+            Ok(way) => Arc::new(way),
+            Err(why) => {
+                self.stop(plan.source, id, &out, Ending::Interrupted)?;
+                return Ok(Err(denied(&why)));
+            }
         };
         let told = store
             .keep_class(&into)
-            .map_err(|_| Ended::Denied)
+            .map_err(|why| denied(&why))
             .and_then(|()| store.tell_only(&into, Vec::new()).map_err(|failure| stopped(&failure)));
         if let Err(ended) = told {
             self.stop(plan.source, id, &out, Ending::Interrupted)?;
@@ -193,7 +207,7 @@ impl World {
         let ended = Pump::new(self, plan, sides, tap, (id, class)).run()?;
         let how = match &ended {
             Ended::Published => Ending::Complete,
-            Ended::Denied => Ending::Denied,
+            Ended::Denied(_) => Ending::Denied,
             Ended::Stopped(_) => Ending::Failed,
             Ended::Aborted(_) => Ending::Interrupted,
         };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use super::Tally;
-use super::law::Asked;
+use super::law::{Asked, CLASSES};
 use super::model::Model;
 use super::node::{NODES, Node};
 use super::tap::content;
@@ -14,6 +14,7 @@ use crate::base::{Class, Digest, RelPath, Tier, TransferId};
 use crate::border::{Ask, Party};
 use crate::policy::{Action, Transport};
 use crate::sim::rng::Rng;
+use crate::storage::Tree;
 
 /// What went over the border from a node in the name of a transfer.
 #[derive(Debug, Clone, Copy, Default)]
@@ -175,6 +176,22 @@ impl World {
     /// Takes in what there is at a node now.
     pub(super) fn resync(&mut self, node: usize) -> Result<(), String> {
         let (files, dirs) = self.nodes[node].look()?;
-        self.model.resync(node, &files, &dirs)
+        // A snapshot that comes where nothing was has a label at its top, for what is added there too.
+        let bare: Vec<RelPath> = dirs
+            .iter()
+            .filter(|dir| self.model.below(node, dir).next().is_none())
+            .filter(|dir| files.keys().any(|file| file.strip(dir).is_some()))
+            .cloned()
+            .collect();
+        self.model.resync(node, &files, &dirs)?;
+        for dir in bare {
+            let label = self.nodes[node].tree.label(&dir).map_err(|e| e.to_string())?;
+            let rank =
+                label.and_then(|label| CLASSES.iter().position(|class| class.as_bytes() == label));
+            if let Some(rank) = rank {
+                self.model.dirs.insert((node, dir), Some(rank as u8));
+            }
+        }
+        Ok(())
     }
 }
