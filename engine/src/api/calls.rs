@@ -8,19 +8,18 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::connect::PROGRAM;
-use super::engine::{Engine, clock_ms, unix_now};
+use super::engine::{Engine, clock_ms};
 use super::giving::Readings;
-use super::reachable::reachable;
+use super::members::{invite, join, renew};
 use super::server::{Shared, blocking};
 use super::{
-    Error, Exit, ListEntry, NodeAddress, Remote, VerifyReport, audit, checkpoints, crossing,
-    giving, lowering, roles, verify,
+    Error, Exit, ListEntry, NodeAddress, Remote, VerifyReport, audit, checkpoints, giving,
+    lowering, roles, verify,
 };
 pub(super) use crate::base::hex::{hex, unhex};
 use crate::base::limits::FRAME_BYTES_MAX;
 use crate::base::{NodeName, RelPath, SiteName, Tier, human};
 use crate::border::Sight;
-use crate::identity::INVITE_TTL_S;
 use crate::metrics::NodeStatus;
 use crate::policy::{self, Action};
 use crate::protocol::Failure;
@@ -281,56 +280,6 @@ pub(super) async fn off_thread<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|e| Err(Failure::new("internal", e.to_string())))
-}
-
-async fn invite(shared: &Arc<Shared>, body: &[u8]) -> Answer {
-    let request: InviteRequest = asked(body)?;
-    let Some(invites) = shared.invites.clone() else {
-        return Err(Failure::new("no-ca", "only the node where the trust domain began can invite"));
-    };
-    let addresses = reachable(shared.listen);
-    let token = off_thread(move || {
-        let InviteRequest { name, site, tier, workload } = request;
-        let kind = if workload { policy::Kind::Workload } else { policy::Kind::Node };
-        invites
-            .create((name, kind), (site, tier), INVITE_TTL_S, &addresses, unix_now())
-            .map_err(|e| Failure::new("invite", e.to_string()))
-    });
-    json(&InviteReply { token: token.await?.reveal() })
-}
-
-async fn join(shared: &Arc<Shared>, key: [u8; 32], body: &[u8]) -> Answer {
-    let request: JoinRequest = asked(body)?;
-    let request =
-        request.der().ok_or_else(|| Failure::new("protocol", "not a certificate request"))?;
-    let Some(invites) = shared.invites.clone() else {
-        return Err(Failure::new("no-ca", "this node has no CA"));
-    };
-    let chain_pem = off_thread(move || {
-        invites
-            .redeem(&key, &request, unix_now())
-            .map_err(|e| Failure::new("not-allowed", e.to_string()))
-    });
-    json(&JoinReply { chain_pem: chain_pem.await? })
-}
-
-/// Signs another certificate for who asks.
-async fn renew(shared: &Arc<Shared>, peer: &Peer, body: &[u8]) -> Answer {
-    let request: JoinRequest = asked(body)?;
-    let request =
-        request.der().ok_or_else(|| Failure::new("protocol", "not a certificate request"))?;
-    let Some(invites) = shared.invites.clone() else {
-        return Err(Failure::new("no-ca", "this node has no CA"));
-    };
-    let border = shared.engine.border().map_err(|e| Failure::new(e.code, e.to_string()))?;
-    let id = crossing::party(&border, peer).id;
-    tracing::info!(%id, "a certificate is renewed");
-    let chain_pem = off_thread(move || {
-        invites
-            .renew(&id, &request, unix_now())
-            .map_err(|e| Failure::new("not-allowed", e.to_string()))
-    });
-    json(&JoinReply { chain_pem: chain_pem.await? })
 }
 
 async fn remote_verify(shared: &Arc<Shared>, body: &[u8]) -> Answer {

@@ -245,17 +245,6 @@ impl Engine {
         self.connect_at(&endpoints, expect, &node.to_string()).await
     }
 
-    /// Where a node listens, and who must answer there.
-    pub(super) fn locate(&self, node: &NodeAddress) -> Result<(Vec<Endpoint>, Expect), Error> {
-        match node {
-            NodeAddress::Address(address) => Ok((vec![Endpoint::Address(*address)], Expect::Any)),
-            NodeAddress::Name(name) => match self.0.config.nodes.get(name) {
-                Some(known) => Ok((known.addresses.clone(), Expect::Node(name.clone()))),
-                None => Err(unknown_node(&self.0.config, name)),
-            },
-        }
-    }
-
     /// How this node dials, and who it is.
     pub(super) async fn dialling(
         &self,
@@ -349,7 +338,7 @@ impl Inner {
     }
 }
 
-fn unknown_node(config: &Config, name: &NodeName) -> Error {
+pub(super) fn unknown_node(config: &Config, name: &NodeName) -> Error {
     let known: Vec<&str> = config.nodes.keys().map(NodeName::as_str).collect();
     let similar = config::similar(name.as_str(), known.iter().copied());
     let hint = match similar.first() {

@@ -3,14 +3,21 @@
 
 use std::sync::{Arc, PoisonError};
 
+use super::calls::{
+    Answer, InviteReply, InviteRequest, JoinReply, JoinRequest, asked, json, off_thread,
+};
 use super::connect::Session;
 use super::engine::{Engine, identity_error, unix_now};
+use super::reachable::reachable;
+use super::server::Shared;
 use super::{Error, crossing};
 use crate::base::{NodeName, SiteName, Tier};
 use crate::border::Border;
 use crate::config::Endpoint;
-use crate::identity::{Expect, Identity, IdentityError};
-use crate::transport::Link;
+use crate::identity::{Expect, INVITE_TTL_S, Identity, IdentityError};
+use crate::policy::Kind;
+use crate::protocol::Failure;
+use crate::transport::{Link, Peer};
 
 impl Engine {
     /// The same for a workload: a job with an identity and rights of its own, which opens sessions
@@ -72,4 +79,54 @@ impl Engine {
         }
         Ok(session)
     }
+}
+
+pub(super) async fn invite(shared: &Arc<Shared>, body: &[u8]) -> Answer {
+    let request: InviteRequest = asked(body)?;
+    let Some(invites) = shared.invites.clone() else {
+        return Err(Failure::new("no-ca", "only the node where the trust domain began can invite"));
+    };
+    let addresses = reachable(shared.listen);
+    let token = off_thread(move || {
+        let InviteRequest { name, site, tier, workload } = request;
+        let kind = if workload { Kind::Workload } else { Kind::Node };
+        invites
+            .create((name, kind), (site, tier), INVITE_TTL_S, &addresses, unix_now())
+            .map_err(|e| Failure::new("invite", e.to_string()))
+    });
+    json(&InviteReply { token: token.await?.reveal() })
+}
+
+pub(super) async fn join(shared: &Arc<Shared>, key: [u8; 32], body: &[u8]) -> Answer {
+    let request: JoinRequest = asked(body)?;
+    let request =
+        request.der().ok_or_else(|| Failure::new("protocol", "not a certificate request"))?;
+    let Some(invites) = shared.invites.clone() else {
+        return Err(Failure::new("no-ca", "this node has no CA"));
+    };
+    let chain_pem = off_thread(move || {
+        invites
+            .redeem(&key, &request, unix_now())
+            .map_err(|e| Failure::new("not-allowed", e.to_string()))
+    });
+    json(&JoinReply { chain_pem: chain_pem.await? })
+}
+
+/// Signs another certificate for who asks.
+pub(super) async fn renew(shared: &Arc<Shared>, peer: &Peer, body: &[u8]) -> Answer {
+    let request: JoinRequest = asked(body)?;
+    let request =
+        request.der().ok_or_else(|| Failure::new("protocol", "not a certificate request"))?;
+    let Some(invites) = shared.invites.clone() else {
+        return Err(Failure::new("no-ca", "this node has no CA"));
+    };
+    let border = shared.engine.border().map_err(|e| Failure::new(e.code, e.to_string()))?;
+    let id = crossing::party(&border, peer).id;
+    tracing::info!(%id, "a certificate is renewed");
+    let chain_pem = off_thread(move || {
+        invites
+            .renew(&id, &request, unix_now())
+            .map_err(|e| Failure::new("not-allowed", e.to_string()))
+    });
+    json(&JoinReply { chain_pem: chain_pem.await? })
 }

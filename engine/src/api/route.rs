@@ -2,9 +2,10 @@
 
 use super::connect::Session;
 use super::crossing::CLOSED_HINT;
-use super::engine::{Engine, clock_ms};
+use super::engine::{Engine, clock_ms, unknown_node};
 use super::{Error, Exit, NodeAddress};
 use crate::config::{Endpoint, Link};
+use crate::identity::Expect;
 
 impl Engine {
     /// A session with a node over the link that was named, or over the cheapest one that is open and
@@ -16,7 +17,18 @@ impl Engine {
     ) -> Result<Session, Error> {
         let (own, expect) = self.locate(node)?;
         let endpoints = self.endpoints(node, named)?.unwrap_or(own);
-        self.connect_to(&endpoints, expect, &node.to_string()).await
+        self.connect_at(&endpoints, expect, &node.to_string()).await
+    }
+
+    /// Where a node listens, and who must answer there.
+    pub(super) fn locate(&self, node: &NodeAddress) -> Result<(Vec<Endpoint>, Expect), Error> {
+        match node {
+            NodeAddress::Address(address) => Ok((vec![Endpoint::Address(*address)], Expect::Any)),
+            NodeAddress::Name(name) => match self.0.config.nodes.get(name) {
+                Some(known) => Ok((known.addresses.clone(), Expect::Node(name.clone()))),
+                None => Err(unknown_node(&self.0.config, name)),
+            },
+        }
     }
 
     /// Addresses of a node over links, the best first; `None` where no link has one.

@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
@@ -12,7 +10,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::ask::{Ask, Denied};
 use super::purse::{Books, Purse};
-use super::way::{Session, Way};
+use super::session::Session;
+use super::stamps::{Stamps, relabelled_file, stamps, unless_moved};
+use super::way::Way;
 use crate::audit::{AuditLog, Checkpoint, Ending, LogFolder, LogId, Place, Setup, Word};
 use crate::base::{Class, FileTime, NodeName, SiteName, TransferId, human};
 use crate::config::{self, Config, Home};
@@ -70,10 +70,6 @@ pub(super) struct Changes {
     /// How often the configuration was read anew.
     pub(super) config: u64,
 }
-
-/// When each file changed that decisions come from, its length, and which inode it is: two files that
-/// replace each other within one tick of the clock may have the same length.
-type Stamps = Vec<(PathBuf, Option<(SystemTime, u64, u64)>)>;
 
 impl Border {
     /// The border of the node whose home this is. Whatever is wrong with its policy or roles denies.
@@ -380,33 +376,4 @@ pub(super) fn now() -> FileTime {
         secs: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
         nanos: since.subsec_nanos(),
     }
-}
-
-/// Grows by a byte whenever labels are changed.
-fn relabelled_file(home: &Home) -> PathBuf {
-    home.state_dir().join("relabelled")
-}
-
-fn stamps(home: &Home, config: &Config) -> Stamps {
-    let policy = config.settings.border.policy.clone().unwrap_or_else(|| home.policy_file());
-    [home.config_file(), policy, home.roles_file(), relabelled_file(home)]
-        .into_iter()
-        .map(|path| {
-            let stamp = stamp(&path);
-            (path, stamp)
-        })
-        .collect()
-}
-
-/// The stamps from before the files were read, so that a change meanwhile is seen; unless the
-/// configuration names another policy now.
-fn unless_moved(before: Stamps, home: &Home, config: &Config) -> Stamps {
-    let now = stamps(home, config);
-    let same = before.iter().map(|it| &it.0).eq(now.iter().map(|it| &it.0));
-    if same { before } else { now }
-}
-
-fn stamp(path: &Path) -> Option<(SystemTime, u64, u64)> {
-    let meta = std::fs::metadata(path).ok()?;
-    Some((meta.modified().ok()?, meta.len(), meta.ino()))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::ask::Denied;
 use super::gate::{Border, now};
 use super::ledger::append;
-use super::way::Closed;
+use super::session::Closed;
 use crate::audit::{
     Account, AuditLog, Checkpoint, Dispute, Offer, Party, Place, Portable, Receipt, Record,
     Statement, Witness, kill,

@@ -2,21 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::ask::{Ask, Denied};
-use super::gate::{Border, Changes, Label, now};
+use super::gate::{Border, Label, now};
 use super::ledger::{Ledger, Total, append, decided};
 use super::meter::Wire;
-use super::purse::{Paid, Purse};
+use super::purse::Paid;
+use super::session::{Closed, Flying, Session, State};
 use crate::audit::{Account, Ending, kill};
 use crate::base::{Class, Digest, Extent, RelPath};
-use crate::identity::SpiffeId;
-use crate::policy::{Decision, Reason, Request, Verdict};
+use crate::policy::{Decision, Reason, Verdict};
 use crate::transport::{Link, LinkError, WireMeter};
 
 /// How long another process that has the books is waited for, at a time.
@@ -44,63 +44,6 @@ pub struct Way {
     border: Arc<Border>,
     session: Arc<Session>,
 }
-
-/// What a way and its border know of a session.
-pub(super) struct Session {
-    state: Mutex<State>,
-    /// Whose turn it is to write records: they go into the log in the order in which they were taken
-    /// from the state, which is not locked meanwhile. Taken before the state.
-    writing: Mutex<()>,
-    /// Messages that the link is taking.
-    flying: watch::Sender<usize>,
-}
-
-/// Counts a message as under way for as long as this lives.
-struct Flying<'a>(&'a watch::Sender<usize>);
-
-impl<'a> Flying<'a> {
-    fn new(count: &'a watch::Sender<usize>) -> Self {
-        count.send_modify(|count| *count += 1);
-        Self(count)
-    }
-}
-
-impl Drop for Flying<'_> {
-    fn drop(&mut self) {
-        self.0.send_modify(|count| *count -= 1);
-    }
-}
-
-/// A session between sites that is over, and recorded.
-#[derive(Debug, Clone)]
-pub struct Closed {
-    /// How it ended.
-    pub ending: Ending,
-    /// The other end.
-    pub peer: SpiffeId,
-    /// This end sent.
-    pub outward: bool,
-    /// What crossed; none where it could not be summed up.
-    pub account: Option<Account>,
-}
-
-struct State {
-    ask: Ask,
-    request: Request,
-    /// What crossed; none inside a site.
-    ledger: Option<Ledger>,
-    /// Why nothing more may move.
-    denied: Option<Denied>,
-    /// Reads the labels of what is moved, where it is here.
-    labels: Option<ReadLabels>,
-    /// What bounds the cost of what moves, if anything does.
-    purse: Option<Purse>,
-    /// Changes that were taken up.
-    seen: Changes,
-}
-
-/// Reads the labels of what is moved.
-type ReadLabels = Box<dyn Fn() -> io::Result<BTreeSet<Label>> + Send>;
 
 impl Way {
     pub(super) fn open(border: Arc<Border>, ask: Ask) -> Result<Self, Denied> {
@@ -433,44 +376,5 @@ impl Way {
         let Total { crossing, seq, bytes, left, .. } = total;
         let account = left.map(|left| Account { crossing, seq, bytes, left });
         Ok(Some(Closed { ending, peer: peer.clone(), outward, account }))
-    }
-}
-
-impl Session {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn turn(&self) -> MutexGuard<'_, ()> {
-        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Ends it: nothing moves any more. Gives none if nothing is recorded of it, or if it was ended.
-    pub(super) fn stop(
-        &self,
-        ending: Ending,
-        reason: &str,
-        root: Option<Digest>,
-    ) -> Result<Option<(Ask, Ending, Total)>, Denied> {
-        let _turn = self.turn();
-        let mut state = self.lock();
-        let over = Denied::Policy("this session is over".to_owned());
-        // A denial is what ended it, whatever the caller saw of that.
-        let (ending, reason) = match state.denied.replace(over) {
-            Some(Denied::Policy(why) | Denied::Revoked(why) | Denied::Expired(why)) => {
-                (Ending::Denied, why)
-            }
-            Some(Denied::Budget(why)) => (Ending::Budget, why),
-            Some(Denied::Closed(why)) => (Ending::Interrupted, why),
-            Some(Denied::Audit(_)) | None => (ending, reason.to_owned()),
-        };
-        let Some(ledger) = state.ledger.take() else { return Ok(None) };
-        let (ask, purse) = (state.ask.clone(), state.purse.take());
-        drop(state);
-        let total = ledger.stop(ending, &reason, root)?;
-        if let Some(purse) = purse {
-            purse.settle(total.wire)?;
-        }
-        Ok(Some((ask, ending, total)))
     }
 }

@@ -3,6 +3,7 @@
 mod coding;
 mod estimate;
 mod expected;
+mod held;
 mod landing;
 mod ledger;
 mod source;

@@ -10,12 +10,13 @@ use tokio::task::JoinSet;
 
 use super::coding::{Coding, FAR_US};
 use super::estimate::Estimate;
+use super::held::{Held, Paths};
 use super::{
     Broken, Context, FrameSender, Lost, Ordered, STRAGGLERS, Watch, cancelled, denial, is_denial,
     look, panicked, spawn_guard, spawn_input, spawn_receiver, update_meter,
 };
 use crate::base::limits::{LEASE_BYTES, RUNS_MAX};
-use crate::base::{Class, Extent, RelPath, Seq};
+use crate::base::{Class, RelPath, Seq};
 use crate::border::SendError;
 use crate::manifest::Entry;
 use crate::metrics::{Phase, Stage};
@@ -29,54 +30,6 @@ use crate::wire::{DataHeader, Frame, Piece};
 const RUNS_AHEAD_NEAR: usize = 12;
 /// How long a failed send waits for the control channel to tell why.
 const UNSENDABLE: Duration = Duration::from_secs(2);
-
-/// Content that is held for a run, and where each piece ends in it.
-struct Held {
-    bytes: Bytes,
-    ends: Vec<usize>,
-    /// What each piece is of which object; only where that is recorded.
-    origins: Vec<(RelPath, Extent)>,
-}
-
-/// Paths of the objects of a run, where they are recorded.
-type Paths = HashMap<Seq, RelPath>;
-
-impl Held {
-    fn new(bytes: Bytes, pieces: &[Piece], paths: &Paths) -> Self {
-        let mut at = 0;
-        let ends = pieces
-            .iter()
-            .map(|piece| {
-                at += piece.len as usize;
-                at
-            })
-            .collect();
-        let extent = |piece: &Piece| Extent { offset: piece.offset, len: piece.len.into() };
-        let origins = pieces
-            .iter()
-            .filter_map(|piece| Some((paths.get(&piece.seq)?.clone(), extent(piece))))
-            .collect();
-        Self { bytes, ends, origins }
-    }
-
-    /// What a message holds of which object.
-    fn extents(&self, header: &DataHeader) -> Vec<(RelPath, Extent)> {
-        header.pieces().filter_map(|piece| self.origins.get(piece).cloned()).collect()
-    }
-
-    /// The pieces of a message, neighbours joined.
-    fn slices(&self, header: &DataHeader) -> Vec<Bytes> {
-        let end = |i: usize| i.checked_sub(1).and_then(|i| self.ends.get(i)).copied().unwrap_or(0);
-        header
-            .ranges
-            .iter()
-            .map(|r| {
-                let first = usize::from(r.first);
-                self.bytes.slice(end(first)..end(first + usize::from(r.count)))
-            })
-            .collect()
-    }
-}
 
 enum Input {
     Frame(Result<Frame, LinkError>),
@@ -237,17 +190,19 @@ impl<L: Link> Driver<L> {
                     });
                 }
                 SourceAction::SendData(header) => self.send_content(header),
-                SourceAction::Probe(header) => {
-                    if let Some((plan, held)) = self.plan.as_ref().zip(self.held.get(&header.run)) {
-                        plan.see(held.slices(&header));
-                    }
-                }
+                SourceAction::Probe(header) => self.probe(&header),
                 SourceAction::Forget(run) => drop(self.held.remove(&run)),
                 SourceAction::Close { seq, round } => self.files.close(seq, round),
                 SourceAction::End(end) => return Some(end),
             }
         }
         None
+    }
+
+    /// A plan looks how small content gets.
+    fn probe(&self, header: &DataHeader) {
+        let seen = self.plan.as_ref().zip(self.held.get(&header.run));
+        let _ = seen.map(|(plan, held)| plan.see(held.slices(header)));
     }
 
     /// Tells of a class that is higher than it was told when the session began, before anything is
