@@ -74,8 +74,11 @@ async fn meet(
     let listener = Arc::new(QuicListener::bind(any, acceptor, &config).unwrap());
     let accepting = Arc::clone(&listener);
     let greeting = tokio::spawn(async move {
+        // A session ends with its link.
+        let mut links = Vec::new();
         while let Some(link) = accepting.accept().await {
             let _ = link.send(bytes::Bytes::from_static(b"hello")).await;
+            links.push(link);
         }
     });
     // With TLS 1.3 an opener may be let in and hear of its refusal then.

@@ -120,7 +120,7 @@ impl World {
             exporter: node.exporters.iter().any(|(exporter, granted, until)| {
                 *exporter == who && dataset.strip(granted).is_some() && node.now() < *until
             }),
-            revoked: node.revoked.contains(&who),
+            revoked: [who, from, to].iter().any(|party| node.revoked.contains(party)),
             outward: NODES[from].2 == Tier::Private && NODES[to].2 == Tier::Public,
             class,
         })
