@@ -43,6 +43,9 @@ pub(crate) fn is_absent(error: &io::Error) -> bool {
 pub(crate) fn sees(sight: &Sight, tree: &dyn Tree, path: &RelPath, above: &[Vec<u8>]) -> bool {
     let mut found: BTreeSet<Label> = above.iter().cloned().map(Some).collect();
     let dir = path.parent().unwrap_or_default();
-    let noted = noted::down_to(tree, path, &mut found);
-    noted.is_ok() && labels_down_to(tree, path, &mut found).is_ok() && sight.sees(&dir, found)
+    let Ok(covered) = labels_down_to(tree, path, &mut found) else { return false };
+    if !covered && above.is_empty() {
+        found.insert(None);
+    }
+    noted::down_to(tree, path, &mut found).is_ok() && sight.sees(&dir, found)
 }

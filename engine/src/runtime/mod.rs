@@ -9,7 +9,7 @@ mod effort;
 mod idle;
 pub(crate) mod labels;
 pub mod manifest_file;
-mod noted;
+pub(crate) mod noted;
 pub mod readers;
 pub mod root;
 pub mod scan;

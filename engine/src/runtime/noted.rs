@@ -1,5 +1,7 @@
-//! Classes that manifests keep. The class of a snapshot stands in for a label where its top has none:
-//! on a file system without attributes, and where a copy or a tool took them away.
+//! Classes that manifests keep. Where the top of a snapshot has no label, on a file system without
+//! attributes, or because a copy or a tool took it away, what is there has the class of the manifest if
+//! that is higher than what it has without: a manifest lowers nothing, since something else may lie in
+//! the snapshot's place by now.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -12,7 +14,7 @@ use crate::runtime::target::{Layout, manifests_path};
 use crate::storage::Tree;
 
 /// Adds the classes of what was published at the path and above it; whether there are any.
-pub(super) fn down_to(
+pub(crate) fn down_to(
     tree: &dyn Tree,
     path: &RelPath,
     found: &mut BTreeSet<Label>,
@@ -26,7 +28,7 @@ pub(super) fn down_to(
 }
 
 /// Adds the classes of what was published below the path.
-pub(super) fn below(
+pub(crate) fn below(
     tree: &dyn Tree,
     path: &RelPath,
     found: &mut BTreeSet<Label>,

@@ -25,9 +25,8 @@ impl SourceFiles {
             found.extend(above.iter().cloned().map(Some));
             let (tree, path) =
                 base.as_ref().map_or((&root.tree, &root.path), |(tree, path)| (tree, path));
-            let covered = !above.is_empty()
-                | labels_down_to(&*root.tree, &root.path, &mut found)?
-                | noted::down_to(&**tree, path, &mut found)?;
+            let covered = !above.is_empty() | labels_down_to(&*root.tree, &root.path, &mut found)?;
+            noted::down_to(&**tree, path, &mut found)?;
             if deep {
                 noted::below(&**tree, path, &mut found)?;
             }

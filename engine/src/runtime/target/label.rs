@@ -99,8 +99,11 @@ impl TargetStore {
             Ok(_) => false,
         };
         let mut labels = BTreeSet::new();
-        let labelled = labels_down_to(&*self.tree, &self.target, &mut labels)?
-            | noted::down_to(&*self.tree, &self.target, &mut labels)?;
+        let labelled = labels_down_to(&*self.tree, &self.target, &mut labels)?;
+        if !labelled && !empty {
+            labels.insert(None);
+        }
+        let labelled = labelled | noted::down_to(&*self.tree, &self.target, &mut labels)?;
         Ok(((labelled || !empty).then_some(labels), labelled))
     }
 

@@ -1,5 +1,6 @@
 //! How a session of a transfer begins and ends, and what the model says of it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::events::Abort;
@@ -13,6 +14,7 @@ use crate::base::{Class, RelPath, TransferId};
 use crate::border::{Denied, Way};
 use crate::policy::Action;
 use crate::protocol::Failure;
+use crate::runtime::noted;
 use crate::runtime::source::{Around, SourceFiles, SourceRoot};
 use crate::runtime::target::{Planted, StoreOptions, TargetStore};
 use crate::storage::Tree;
@@ -88,7 +90,10 @@ impl World {
             Err(ended) => ended,
             Ok((out, into, store, files)) => {
                 if crosses && permitted != [true, true] {
-                    return Err(format!("{plan:?} of class {class} was let in"));
+                    let taken = [out.class(), into.class()];
+                    return Err(format!(
+                        "{plan:?} of class {class} was let in as {taken:?}, permitted {permitted:?}"
+                    ));
                 }
                 self.tally.crossings += u64::from(crosses);
                 let id = store.transfer_id();
@@ -116,10 +121,20 @@ impl World {
         if let Ended::Denied(why) = &ended
             && sure
             && permitted == [true, true]
+            && !self.is_noted(plan)?
         {
             return Err(format!("{plan:?} of class {class} was denied: {why}"));
         }
         Ok(ended)
+    }
+
+    /// Whether a manifest at the source may say a higher class than the labels do, of which the model
+    /// knows nothing: that denies more, and never less.
+    fn is_noted(&self, plan: &Plan) -> Result<bool, String> {
+        let (tree, mut found) = (&self.nodes[plan.source].tree, BTreeSet::new());
+        noted::below(tree, &plan.from, &mut found).map_err(|e| e.to_string())?;
+        let above = noted::down_to(tree, &plan.from, &mut found).map_err(|e| e.to_string())?;
+        Ok(above || !found.is_empty())
     }
 
     fn opened(&mut self, plan: &Plan) -> Result<Opened, String> {
