@@ -61,6 +61,7 @@ fn nothing_crosses_that_may_not() {
     // What is not tried is not shown.
     if count >= 1000 {
         assert!(tally.published > count / 20 && tally.denied > count / 20, "{tally:?}");
+        assert!(tally.stricter <= count / 100, "{tally:?}");
         assert!(tally.found > count / 20 && tally.wanted > count / 20, "{tally:?}");
         assert!(tally.events.values().all(|happened| *happened > count / 100), "{tally:?}");
     }

@@ -9,7 +9,7 @@ mod effort;
 mod idle;
 pub(crate) mod labels;
 pub mod manifest_file;
-pub(crate) mod noted;
+mod noted;
 pub mod readers;
 pub mod root;
 pub mod scan;

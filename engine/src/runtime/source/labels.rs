@@ -19,24 +19,29 @@ impl SourceFiles {
     /// # Errors
     /// A label cannot be read: nothing is known of the class then.
     pub fn labels(&self, deep: bool) -> io::Result<BTreeSet<Label>> {
-        let mut found = BTreeSet::new();
+        let mut all = BTreeSet::new();
         for root in &self.roots {
             let Around { above, base } = &root.around;
-            found.extend(above.iter().cloned().map(Some));
-            let (tree, path) =
-                base.as_ref().map_or((&root.tree, &root.path), |(tree, path)| (tree, path));
+            let mut found: BTreeSet<Label> = above.iter().cloned().map(Some).collect();
             let covered = !above.is_empty() | labels_down_to(&*root.tree, &root.path, &mut found)?;
-            noted::down_to(&**tree, path, &mut found)?;
-            if deep {
-                noted::below(&**tree, path, &mut found)?;
-            }
             if deep && root.tree.meta(&root.path)?.kind == Kind::Dir {
                 labels_below(root, covered, &mut found)?;
             } else if !covered {
                 found.insert(None);
             }
+            // Where nothing is, what a manifest says of it is no reason to call it less than the default.
+            if found.is_empty() {
+                found.insert(None);
+            }
+            let (tree, path) =
+                base.as_ref().map_or((&root.tree, &root.path), |(tree, path)| (tree, path));
+            noted::down_to(&**tree, path, &mut found)?;
+            if deep {
+                noted::below(&**tree, path, &mut found)?;
+            }
+            all.extend(found);
         }
-        Ok(found)
+        Ok(all)
     }
 }
 

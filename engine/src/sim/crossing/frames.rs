@@ -19,7 +19,8 @@ impl Pump<'_> {
                 return Err(format!("a {} frame has content", frame.name()));
             }
             let telling = matches!(frame, Frame::Entries { .. } | Frame::Offer { .. });
-            if telling && !self.world.permits(plan.source, plan.asked(self.class)) {
+            let something = self.world.model.below(plan.source, &plan.from).next().is_some();
+            if telling && something && !self.world.permits(plan.source, plan.asked(self.class)) {
                 return Err(format!("{plan:?}, of class {}, sent {}", self.class, frame.name()));
             }
         }

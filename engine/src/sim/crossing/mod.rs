@@ -40,6 +40,8 @@ pub struct Tally {
     pub published: u64,
     /// Sessions between sites that were denied.
     pub denied: u64,
+    /// Of those, the ones that the model would have let in.
+    pub stricter: u64,
     /// Messages with content between sites.
     pub messages: u64,
     /// Canaries in them.
@@ -64,6 +66,7 @@ impl Tally {
         self.crossings += other.crossings;
         self.published += other.published;
         self.denied += other.denied;
+        self.stricter += other.stricter;
         self.messages += other.messages;
         self.canaries += other.canaries;
         self.wanted += other.wanted;
