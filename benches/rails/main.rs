@@ -254,10 +254,6 @@ async fn session(slab: &Slab) -> (Rails, Rails) {
 }
 
 fn peer(name: &str) -> Peer {
-    Peer {
-        node: name.parse().expect("a name"),
-        site: "site".parse().expect("a name"),
-        tier: Tier::Private,
-        enrolling: None,
-    }
+    let parse = (name.parse().expect("a name"), "site".parse().expect("a name"));
+    Peer::lasting(parse.0, parse.1, Tier::Private)
 }

@@ -3,7 +3,10 @@
 #![expect(clippy::doc_markdown, reason = "these doc comments are the help text")]
 
 mod border;
+mod cost;
+mod member;
 mod policy;
+mod transfer;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -12,12 +15,15 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use portway::base::{NodeName, ParseRateError, Rate, SiteName, Tier};
+use portway::base::{NodeName, ParseRateError, Rate, Tier};
 use portway::config::Endpoint;
 
-pub(crate) use self::border::{Audit, AuditCommand, AuditFormat, Label};
+pub(crate) use self::border::{Audit, AuditCommand, AuditFormat, AuditWhich, Label};
+pub(crate) use self::cost::{Cost, CostBy, CostCommand, CostFormat};
+pub(crate) use self::member::{Invite, Join, Member};
 use self::policy::ROLES;
 pub(crate) use self::policy::{Explain, Grant, Policy, PolicyCommand, Revoke};
+pub(crate) use self::transfer::{Compress, Deadline, Plan, Pull, Push, TransferFlags, Transport};
 
 const EXAMPLES: &str = "\
 First transfer:
@@ -28,8 +34,8 @@ First transfer:
   portway push checkpoints/step-100 onprem:checkpoints/      on the second machine
 
 Exit status: 0 done and verified; 1 failed, nothing published; 2 usage; 3 partial: some objects
-failed, others were published; 4 refused by identity or policy; 5 interrupted, the same command
-resumes.";
+failed, others were published; 4 refused by identity, policy or budget; 5 interrupted, the same
+command resumes.";
 
 const REMOTES: &str = "\
 NODE is a name that `portway nodes` lists; portway://ADDR:PORT/PATH works as well. PATH is below the
@@ -93,11 +99,11 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     /// Make this machine the first node of a new trust domain
     Init(Member),
-    /// Admit one more node: print its one-time token, valid for an hour
+    /// Admit one more node or workload: print its one-time token, valid for an hour
     ///
     /// Asks the `serve` of this home, which must be running.
-    Invite(Member),
-    /// Become a node by a token: the key is made here and its certificate signed there
+    Invite(Invite),
+    /// Become a node or a workload by a token: the key is made here and its certificate signed there
     Join(Join),
     /// Serve a directory to the other nodes, until SIGINT or SIGTERM
     Serve(Serve),
@@ -113,7 +119,7 @@ pub(crate) enum Command {
     /// Name the newest complete checkpoint of a directory, then each newer one as it appears
     #[command(after_help = REMOTES)]
     Watch(Watch),
-    /// Say what a push would move and how long it would take; change nothing
+    /// Say what a push would move, how long it would take and what it would cost; change nothing
     #[command(after_help = REMOTES)]
     Plan(Plan),
     /// Read a published snapshot from the medium and check every digest
@@ -133,6 +139,8 @@ pub(crate) enum Command {
     Label(Label),
     /// Verify the record of what crossed between sites, or write it out
     Audit(Audit),
+    /// Say what crossed between sites and what it cost
+    Cost(Cost),
     /// Show, check, try and explain the policy that decides what may cross between sites
     Policy(Policy),
     /// Give an identity a role, or readmit it: writes and signs the roles of this home
@@ -147,27 +155,6 @@ pub(crate) enum Command {
     Completions(Completions),
     /// Print the version, and what this build can use
     Version,
-}
-
-/// Who a new node is.
-#[derive(Debug, Args)]
-pub(crate) struct Member {
-    /// The node's name: a-z, 0-9, '-', '_', '.'
-    #[arg(long, value_name = "NAME")]
-    pub(crate) name: NodeName,
-    /// Its site: nodes that share a private fabric
-    #[arg(long, value_name = "SITE")]
-    pub(crate) site: SiteName,
-    /// The site's side of the border
-    #[arg(long, value_name = "TIER", value_parser = tier())]
-    pub(crate) tier: Tier,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Join {
-    /// What `portway invite` printed; - reads it from standard input
-    #[arg(value_name = "TOKEN")]
-    pub(crate) token: String,
 }
 
 #[derive(Debug, Args)]
@@ -187,72 +174,6 @@ pub(crate) struct Serve {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Admin(pub(crate) Option<SocketAddr>);
 
-/// Which transport content takes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Transport {
-    /// RDMA where both nodes are of one private site and have it, else QUIC
-    #[default]
-    Auto,
-    /// RDMA, or an error that says why not
-    Rdma,
-    /// QUIC
-    Quic,
-}
-
-/// Whether content is made smaller on its way
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Compress {
-    /// Where processors are idle and the link is what is waited for
-    Auto,
-    /// Whatever can be made smaller
-    Always,
-    /// Nothing
-    Never,
-}
-
-#[derive(Debug, Clone, Copy, Args)]
-pub(crate) struct TransferFlags {
-    /// Read and compare content even where size and times say that nothing changed
-    #[arg(long)]
-    pub(crate) checksum: bool,
-    /// How content travels
-    #[arg(long, value_name = "TRANSPORT", default_value = "auto")]
-    pub(crate) transport: Transport,
-    /// Whether content is made smaller on its way [default: transfer.compress]
-    #[arg(long, value_name = "WHEN")]
-    pub(crate) compress: Option<Compress>,
-    /// Send no more than this, like 200Mb/s (megabits) or 25MB/s (megabytes), headers included
-    #[arg(long, value_name = "RATE")]
-    pub(crate) limit: Option<Rate>,
-    /// Give up reconnecting after this long [default: retry.max_s]
-    #[arg(long, value_name = "SECONDS")]
-    pub(crate) retry: Option<u64>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Push {
-    /// Files and directories of this machine
-    #[arg(value_name = "SOURCE", required = true)]
-    pub(crate) sources: Vec<OsString>,
-    /// Where they go
-    #[arg(value_name = "NODE:PATH")]
-    pub(crate) target: OsString,
-    #[command(flatten)]
-    pub(crate) flags: TransferFlags,
-    /// All or nothing: publish nothing if any object cannot be moved
-    #[arg(long)]
-    pub(crate) whole: bool,
-    /// Afterwards keep the N checkpoints of the highest steps beside the target, remove older ones
-    ///
-    /// The step is the last number of a name up to its first dot. Only what this node has pushed is
-    /// removed, and never what has no number or is being read.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) keep: Option<u32>,
-    /// Keep as well every checkpoint whose step is a multiple of this
-    #[arg(long, value_name = "STEPS", requires = "keep", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) keep_every: Option<u64>,
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct Watch {
     /// The directory that holds the checkpoints
@@ -267,38 +188,10 @@ pub(crate) struct Watch {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Pull {
-    /// What to fetch
-    #[arg(value_name = "NODE:PATH")]
-    pub(crate) source: OsString,
-    /// Where it goes on this machine
-    #[arg(value_name = "TARGET")]
-    pub(crate) target: OsString,
-    #[command(flatten)]
-    pub(crate) flags: TransferFlags,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct Ls {
     /// The directory
     #[arg(value_name = "NODE:PATH")]
     pub(crate) path: OsString,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Plan {
-    /// Files and directories of this machine
-    #[arg(value_name = "SOURCE", required = true)]
-    pub(crate) sources: Vec<OsString>,
-    /// Where they would go
-    #[arg(value_name = "NODE:PATH")]
-    pub(crate) target: OsString,
-    /// Read content even where size and times say that nothing changed
-    #[arg(long)]
-    pub(crate) checksum: bool,
-    /// How content would travel
-    #[arg(long, value_name = "TRANSPORT", default_value = "auto")]
-    pub(crate) transport: Transport,
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 mod audit;
 mod completions;
 mod config;
+mod cost;
 mod doctor;
 mod grant;
 mod init;
@@ -57,8 +58,9 @@ pub(crate) async fn run(cli: Cli, out: &Out) -> Result<Exit, Error> {
         Command::Doctor(args) => doctor::run(&context, &args).await,
         Command::Nodes(args) => nodes::run(&context, args),
         Command::Limit(args) => limit::run(&context, args),
-        Command::Label(args) => label::run(&context, &args),
-        Command::Audit(args) => audit::run(&context, &args),
+        Command::Label(args) => label::run(&context, &args).await,
+        Command::Audit(args) => audit::run(&context, args).await,
+        Command::Cost(args) => cost::run(&context, &args),
         Command::Policy(args) => policy::run(&context, args),
         Command::Grant(args) => grant::grant(&context, args),
         Command::Revoke(args) => grant::revoke(&context, &args),
@@ -95,6 +97,9 @@ fn report(out: &Out, verb: &str, place: &str, outcome: &Outcome) -> Exit {
     out.report(&text::summary(verb, place, outcome));
     for name in &outcome.removed {
         out.event(&Event::Removed { name });
+    }
+    if let Some(why) = &outcome.unsigned {
+        out.warning(&format!("the content has arrived, and there is no receipt of it: {why}"));
     }
     let failed = outcome.failed.len();
     if failed > 0 {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use portway::api::{self, Error, Exit, TransferOptions, TransportChoice};
 use portway::config::{BorderError, Config, EditError, Home};
 
-use crate::args::{Compress, Global, TransferFlags, Transport};
+use crate::args::{Compress, Deadline, Global, TransferFlags, Transport};
 use crate::facade::Engine;
 use crate::out::Out;
 
@@ -37,19 +37,34 @@ impl<'a> Context<'a> {
 }
 
 /// What the flags of a transfer mean.
-pub(crate) fn options(flags: TransferFlags) -> TransferOptions {
+pub(crate) fn options(flags: &TransferFlags) -> TransferOptions {
     TransferOptions {
         checksum: flags.checksum,
         dry_run: false,
         retry_s: flags.retry,
         transport: choice(flags.transport),
-        compress: flags.compress.map(|compress| match compress {
-            Compress::Auto => api::Compress::Auto,
-            Compress::Always => api::Compress::Always,
-            Compress::Never => api::Compress::Never,
-        }),
+        compress: flags.compress.map(compress),
         limit: flags.limit,
+        max_cost: flags.max_cost,
+        link: flags.link.clone(),
         ..TransferOptions::default()
+    }
+}
+
+/// What `--compress` means.
+pub(crate) fn compress(compress: Compress) -> api::Compress {
+    match compress {
+        Compress::Auto => api::Compress::Auto,
+        Compress::Always => api::Compress::Always,
+        Compress::Never => api::Compress::Never,
+    }
+}
+
+/// What `--deadline` means, in seconds since 1970.
+pub(crate) fn at(deadline: Deadline) -> i64 {
+    match deadline {
+        Deadline::In(seconds) => unix_now().saturating_add(seconds),
+        Deadline::At(at) => at,
     }
 }
 

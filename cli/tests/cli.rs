@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use insta::{assert_snapshot, with_settings};
 
-const COMMANDS: [&str; 22] = [
+const COMMANDS: [&str; 23] = [
     "init",
     "invite",
     "join",
@@ -22,6 +22,7 @@ const COMMANDS: [&str; 22] = [
     "limit",
     "label",
     "audit",
+    "cost",
     "policy",
     "grant",
     "revoke",

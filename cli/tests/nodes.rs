@@ -96,6 +96,25 @@ fn a_first_transfer_between_two_nodes_and_back() {
     assert_eq!(bytes("bytes_total"), ways);
     assert_eq!(std::fs::read(at("root/ck/step-1/shards/a:b")).expect("arrived"), b"tokens");
 
+    // What it took of the wire is known, its price is not, so it cannot be bounded either.
+    let costs = events(&run(&cloud, &["cost", "report", "--json"], 0));
+    let row = |row: &Value| (row["by"].clone(), row["key"].clone(), row["price"].clone());
+    let told = |by: &str, key: &str| (by.into(), key.into(), Value::Null);
+    assert_eq!(
+        [row(&costs[0]), row(&costs[1])],
+        [told("link", "internet"), told("total", "total")]
+    );
+    assert!(costs[0]["sent_bytes"].as_u64() > Some(10_000), "{costs:?}");
+    let table = run(&cloud, &["cost", "report", "--by", "dataset", "--format", "csv"], 0).stdout;
+    let table = String::from_utf8(table).expect("UTF-8");
+    assert!(table.lines().any(|line| line.starts_with("\"ck/step-1\",")), "{table}");
+    let bounded = ["push", "--json", "--max-cost", "0.5", &path("step-1"), "onprem:dear"];
+    let refused = events(&run(&cloud, &bounded, 4));
+    assert_eq!(refused.last().expect("events")["code"], "budget");
+    let late = ["push", "--json", "--deadline", "2020-01-01", &path("step-1"), "onprem:late"];
+    let refused = events(&run(&cloud, &late, 4));
+    assert_eq!(refused.last().expect("events")["code"], "deadline");
+
     let url = format!("portway://{address}/ck/step-1");
     run(&cloud, &["pull", &url, &path("back")], 0);
     assert_eq!(std::fs::read(at("back/model")).expect("arrived"), vec![7; 3 << 20]);
@@ -118,8 +137,22 @@ fn a_first_transfer_between_two_nodes_and_back() {
     run(&cloud, &["watch", "--once", "onprem:"], 1);
     run(&cloud, &["pull", "onprem:missing", &path("nothing")], 1);
 
+    let shown = run(&cloud, &["audit", "show", "--since", "1h", "--peer", "onprem"], 0).stdout;
+    let shown = String::from_utf8(shown).expect("text");
+    assert!(shown.lines().all(|line| line.chars().all(|c| !c.is_control())), "{shown}");
+    let signed = |line: &&str| line.contains("  receipt ") && line.contains("ck/step-1");
+    assert!(shown.lines().filter(signed).count() >= 2, "a push and a pull:\n{shown}");
+    let records = events(&run(&cloud, &["audit", "show", "--json"], 0));
+    assert!(records.iter().all(|it| it["event"] == "audit_record" && it["seq"].is_u64()));
+    let found = events(&run(&cloud, &["audit", "verify", "--peer", "onprem", "--json"], 0));
+    let found = found.last().expect("events");
+    assert_eq!((&found["event"], &found["differences"]), (&"audit_reconciled".into(), &0.into()));
+    assert!(found["receipts"].as_u64() >= Some(3), "{found}");
+
     signal(&serve.0, "-TERM");
     assert_eq!(serve.0.wait().expect("ended").code(), Some(0));
+    let unreached = events(&run(&cloud, &["audit", "verify", "--peer", "onprem", "--json"], 1));
+    assert_eq!(unreached.last().expect("events")["code"], "peer-unreachable");
     let last = said.last().expect("a line").expect("read");
     assert_eq!(last, r#"{"event":"stopped"}"#);
     run(&onprem, &["status"], 1);
@@ -136,4 +169,62 @@ fn a_first_transfer_between_two_nodes_and_back() {
     let last: Value = serde_json::from_str(&last).expect("JSON");
     assert_eq!((last["event"].as_str(), last["exit"].as_u64()), (Some("error"), Some(5)));
     assert_eq!(waiting.0.wait().expect("ended").code(), Some(5));
+}
+
+#[test]
+fn a_workload_reads_what_it_was_granted_and_is_the_second_to_lower_a_class() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| dir.path().join(name);
+    let path = |name: &str| at(name).to_string_lossy().into_owned();
+    let (onprem, job) = (at("h1"), at("h2"));
+    std::fs::create_dir_all(at("root/open")).expect("made");
+    std::fs::write(at("root/open/tokens"), "tokens").expect("written");
+    run(&onprem, &["init", "--name", "onprem", "--site", "dc", "--tier", "private"], 0);
+    let mut serve = portway(&onprem, &["serve", "--root", &path("root"), "--json", "--quiet"]);
+    serve.args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped());
+    let mut serve = Running(serve.spawn().expect("serve starts"));
+    let mut said = BufReader::new(serve.0.stdout.take().expect("piped")).lines();
+    said.next().expect("a line").expect("listening");
+
+    run(&onprem, &["invite", "--site", "dc", "--tier", "private"], 2);
+    let invite = ["invite", "--workload", "train", "--site", "dc", "--tier", "private", "--json"];
+    let invited = events(&run(&onprem, &invite, 0));
+    assert_eq!(invited[0]["kind"], "workload");
+    let joined = ["join", "--json", invited[0]["token"].as_str().expect("a token")];
+    let joined = events(&run(&job, &joined, 0));
+    assert_eq!((&joined[0]["node"], &joined[0]["kind"]), (&"train".into(), &"workload".into()));
+    run(&job, &["serve", "--root", &path("root"), "--listen", "127.0.0.1:0"], 2);
+    run(&job, &["ls", "onprem:open"], 4);
+    let granted = |arguments: &[&str]| {
+        run(&onprem, &[&["grant"], arguments].concat(), 0);
+        // Longer than a node takes to see it.
+        std::thread::sleep(std::time::Duration::from_millis(400));
+    };
+    granted(&["dc/workload/train", "reader", "--dataset", "open"]);
+    run(&job, &["pull", "onprem:open", &path("got")], 0);
+    assert_eq!(std::fs::read(at("got/tokens")).expect("arrived"), b"tokens");
+    run(&job, &["push", &path("got"), "onprem:open/more"], 4);
+
+    let set = path("root/open");
+    run(&onprem, &["label", &set, "--class", "restricted"], 0);
+    run(&onprem, &["label", &set, "--class", "public"], 4);
+    let proposed = ["label", &set, "--class", "public", "--lower", "--json"];
+    let proposed = events(&run(&onprem, &proposed, 0));
+    let id = proposed[0]["id"].as_str().expect("an id");
+    let approve = ["label", &set, "--class", "public", "--approve", id, "--at", "onprem", "--json"];
+    run(&job, &approve, 4);
+    granted(&["dc/workload/train", "steward"]);
+    granted(&["dc/node/onprem", "steward"]);
+    let lowered = events(&run(&job, &approve, 0));
+    assert_eq!((&lowered[0]["class"], &lowered[0]["labelled"]), (&"public".into(), &2.into()));
+    let class = events(&run(&onprem, &["label", &set, "--json"], 0));
+    assert_eq!(class[0]["class"], "public");
+    let status = events(&run(&onprem, &["status", "--json"], 0));
+    assert_eq!(status[0]["roles"], 3);
+    assert!(status[0]["valid_until_s"].as_u64().expect("a time") > 1_780_272_000);
+    run(&onprem, &["revoke", "dc/workload/train"], 0);
+    std::thread::sleep(std::time::Duration::from_millis(400));
+    let refused = run(&job, &["ls", "onprem:open"], 4);
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(words.contains("is revoked") && words.contains("hint:"), "{words}");
 }

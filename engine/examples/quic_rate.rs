@@ -164,7 +164,7 @@ fn identity() -> Outcome<QuicTls> {
         .with_root_certificates(roots)
         .with_client_auth_cert(chain, secret)?;
     let (node, site) = ("node".parse()?, "lab".parse()?);
-    let peer = Peer { node, site, tier: Tier::Private, enrolling: None };
+    let peer = Peer::lasting(node, site, Tier::Private);
     Ok(QuicTls {
         client: Some(Arc::new(client)),
         server: Some(Arc::new(server)),

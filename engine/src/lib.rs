@@ -5,6 +5,7 @@
 //! the order, and `docs/ARCHITECTURE.md` tells it as a story.
 
 pub mod base;
+pub mod cost;
 pub mod buf;
 pub mod gpu;
 pub mod metrics;

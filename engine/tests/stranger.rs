@@ -20,6 +20,7 @@ use portway::api::{Engine, Exit, NodeAddress, Remote, TransferOptions};
 use portway::base::{RelPath, Tier};
 use portway::config::Home;
 use portway::identity::{ALPN, Expect, Identity, Invites, UnixTime, client_config};
+use portway::policy::Kind;
 use portway::transport::{Link, LinkError};
 
 /// Dials and waits for what the node says first; with TLS 1.3 a client hears of its refusal late.
@@ -143,8 +144,8 @@ async fn an_invitation_admits_one_node_once_and_not_after_its_hour() {
     let past = UnixTime::since_unix_epoch(Duration::from_secs(now().as_secs() - 7200));
     let invites = Invites::open(pair.onprem.home.config_dir()).unwrap();
     let addresses = vec![pair.onprem.address.to_string()];
-    let (late, hour) = ("late".parse().unwrap(), 3600);
-    let token = invites.create(late, site(), Tier::Public, hour, &addresses, past).unwrap();
+    let (late, hour) = (("late".parse().unwrap(), Kind::Node), 3600);
+    let token = invites.create(late, (site(), Tier::Public), hour, &addresses, past).unwrap();
     let late = token.reveal();
     let error = Engine::join(&home("late"), &config(&home("late")), &late).await;
     let error = error.expect_err("an expired invitation");

@@ -97,6 +97,8 @@ class Plan:
     """Content that the receiver has."""
     bytes_resumed: int
     """Content that an interrupted run has made durable."""
+    bytes_wire: int
+    """IP packets that this node would send, headers included."""
     estimate_s: float | None
     """Estimated seconds; None if nothing is known of the path."""
     estimate_basis: str

@@ -54,6 +54,16 @@ impl Options {
         let Self { checksum, retry_s, whole, .. } = self;
         let dry_run = false;
         let limit = None;
-        Ok(TransferOptions { checksum, dry_run, retry_s, transport, compress, limit, whole, keep })
+        Ok(TransferOptions {
+            checksum,
+            dry_run,
+            retry_s,
+            transport,
+            compress,
+            limit,
+            whole,
+            keep,
+            ..TransferOptions::default()
+        })
     }
 }

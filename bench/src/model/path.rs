@@ -1,26 +1,11 @@
 //! What a path carries: the physics of one link and of one session over it, with the reasons.
 
+use portway::cost::path;
+
 use super::share::{Lane, Network};
 use super::unit::{ByteRate, LinkRate, Share, Size, Time};
 use super::workload::{Flow, LinkOption, NodeLimits, Workload};
 
-/// Bytes of a packet that are not content: IPv4 and UDP 28, QUIC's header and tag, and Portway's
-/// frames and control messages. From the least that was measured (`docs/transports.md`): 1.043 bytes
-/// sent for one of content, in packets of 1,480 bytes.
-const OVERHEAD_BYTES: f64 = 61.0;
-/// How far below the largest packet the search for it ends (`docs/encoding.md`: UDP payloads of 1,452
-/// bytes where 1,472 would fit).
-const MTU_SEARCH_BYTES: f64 = 20.0;
-/// Largest packet that Portway tries (`quic.mtu_max` of 8,952 bytes, and headers).
-const PACKET_BYTES_MAX: f64 = 8980.0;
-/// How much of the link packets fill, by the share that is lost. From whole pushes of 512 MiB and 2 GiB
-/// over 1 Gb/s and 50 ms (`docs/transports.md`): the difference of the two, so without the start.
-const FILL: [(f64, f64); 3] = [(0.0, 0.974), (0.001, 0.972), (0.01, 0.948)];
-/// Round trips of a push until the first content is under way and from the last of it to the end
-/// (`docs/transports.md`).
-const START_ROUND_TRIPS: f64 = 10.0;
-/// The first flight: 100 packets of 1,200 bytes (`docs/transports.md`).
-const FIRST_FLIGHT_BYTES: f64 = 120e3;
 /// `limits.window_mib` as it is by default.
 const WINDOW: Size = Size(33_554_432.0);
 /// CPU seconds that a receiver spends on 10^9 bytes, the busier end (README: 3.3 s for 2 GiB).
@@ -79,13 +64,12 @@ pub(crate) struct Link {
 impl Link {
     /// One link of an option.
     pub(crate) fn of(option: &LinkOption) -> Self {
-        let packet = (f64::from(option.mtu) - MTU_SEARCH_BYTES).min(PACKET_BYTES_MAX);
         Self {
             rate: option.rate,
             rtt: option.rtt,
             loss: option.loss(),
-            content: (packet - OVERHEAD_BYTES) / packet,
-            fill: fill(option.loss()),
+            content: path::content_share(option.mtu),
+            fill: path::fill(option.loss()),
         }
     }
 
@@ -116,13 +100,6 @@ impl Link {
             Share(self.loss),
         )
     }
-}
-
-/// Between the measured points, a straight line.
-fn fill(loss: f64) -> f64 {
-    let after = FILL.iter().position(|(at, _)| *at >= loss).unwrap_or(FILL.len() - 1);
-    let ((from, low), (to, high)) = (FILL[after.saturating_sub(1)], FILL[after]);
-    if to > from { low + (high - low) * (loss - from) / (to - from) } else { high }
 }
 
 /// What bounds a session of a flow on the nodes themselves, the tightest first.
@@ -192,13 +169,6 @@ pub(crate) fn session_limits(
     limits
 }
 
-/// Seconds of a transfer in which it does not move at `rate` yet: its round trips, and the doublings
-/// from the first flight up to what must be under way. These carry about one round trip's worth.
-pub(crate) fn start_s(rtt: Time, rate: f64) -> f64 {
-    let doublings = (rate * rtt.0 / FIRST_FLIGHT_BYTES).log2().max(1.0);
-    rtt.0 * (START_ROUND_TRIPS + doublings - 1.0)
-}
-
 /// The network of `links` equal links with `spare` of each kept free.
 pub(crate) fn network<'a>(
     workload: &'a Workload,
@@ -215,7 +185,7 @@ pub(crate) fn network<'a>(
             hours: flow.hours(),
             sessions: flow.nodes as f64,
             session_max,
-            start_s: start_s(link.rtt, session_max),
+            start_s: path::start_s(link.rtt.0, session_max),
         }
     };
     Network {
@@ -254,14 +224,14 @@ mod tests {
         for (loss, large, small) in [(0.0, 0.902, 0.816), (0.1, 0.898, 0.811), (1.0, 0.873, 0.78)] {
             let link = link(1.0, 50.0, loss, 1500);
             for (bytes, measured) in [(2_147_483_648.0, large), (536_870_912.0, small)] {
-                let wall = bytes / link.usable() + start_s(link.rtt, link.usable());
+                let wall = bytes / link.usable() + path::start_s(link.rtt.0, link.usable());
                 let share = bytes * 8.0 / wall / 1e9;
                 assert!((share - measured).abs() < 0.02, "{loss} %: {share}, not {measured}");
             }
         }
         // docs/encoding.md: 512 MiB over 200 Mb/s and 20 ms in 23.13 s.
         let link = link(0.2, 20.0, 0.0, 1500);
-        let wall = 536_870_912.0 / link.usable() + start_s(link.rtt, link.usable());
+        let wall = 536_870_912.0 / link.usable() + path::start_s(link.rtt.0, link.usable());
         assert!((wall - 23.13).abs() < 0.5, "{wall}");
     }
 
@@ -273,12 +243,5 @@ mod tests {
         assert!(jumbo.usable() > small.usable() * 1.03);
         let most = link(1.0, 50.0, 0.0, 65_000);
         assert!((most.content - jumbo.content).abs() < 1e-12);
-    }
-
-    #[test]
-    fn the_fill_is_a_line_between_what_was_measured() {
-        assert!((fill(0.0) - 0.974).abs() < 1e-9);
-        assert!((fill(0.0055) - 0.960).abs() < 1e-9);
-        assert!((fill(0.01) - 0.948).abs() < 1e-9);
     }
 }

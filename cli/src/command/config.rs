@@ -1,9 +1,12 @@
 //! `portway config`: the whole configuration as a file that could be used.
 
 use std::fmt::Write;
+use std::net::SocketAddr;
 
 use portway::api::{Error, Exit};
+use portway::base::NodeName;
 use portway::config::{self, ENTRY_FIELDS, FIELDS, Field, Origin, Rule, Settings};
+use portway::cost::Billing;
 
 use crate::args;
 use crate::out::Out;
@@ -105,17 +108,53 @@ fn entries(text: &mut String, config: &config::Config) {
         }
     }
     for (name, link) in &config.links {
-        let [one, other] = &link.sites;
-        let _ = write!(
-            text,
-            "[links.{}]\nsites = [\"{one}\", \"{other}\"]\nrate_mbps = {}\n",
-            key(name),
-            link.rate_mbps
-        );
-        if let Some(limit) = link.limit_mbps {
-            let _ = writeln!(text, "limit_mbps = {limit}");
+        link_entry(text, &key(name), link);
+    }
+    for (name, budget) in &config.budgets {
+        let config::Budget { amount, per, identity, dataset, link } = budget;
+        let _ = write!(text, "[budgets.{}]\namount = \"{amount}\"\nper = \"{per}\"\n", key(name));
+        if let Some(identity) = identity {
+            let _ = writeln!(text, "identity = \"{identity}\"");
+        }
+        if let Some(dataset) = dataset {
+            let _ = writeln!(text, "dataset = {}", quoted(&dataset.to_string()));
+        }
+        if let Some(link) = link {
+            let _ = writeln!(text, "link = \"{link}\"");
         }
     }
+}
+
+fn link_entry(text: &mut String, name: &str, link: &config::Link) {
+    let [one, other] = &link.sites;
+    let sites = format!("sites = [\"{one}\", \"{other}\"]");
+    let _ = write!(text, "[links.{name}]\n{sites}\nrate_mbps = {}\n", link.rate_mbps);
+    let numbers = [("limit_mbps", link.limit_mbps), ("commit_mbps", link.commit_mbps)];
+    for (field, mbps) in numbers {
+        if let Some(mbps) = mbps {
+            let _ = writeln!(text, "{field} = {mbps}");
+        }
+    }
+    if link.billing != Billing::Volume {
+        let _ = writeln!(text, "billing = \"{}\"", link.billing);
+    }
+    if let Some(price) = link.price {
+        let _ = writeln!(text, "price_per_gb = \"{}\"", price.0);
+    }
+    if let Some(hours) = link.hours {
+        let _ = writeln!(text, "hours = \"{hours}\"");
+    }
+    if !link.addresses.is_empty() {
+        let address =
+            |(node, at): (&NodeName, &SocketAddr)| format!("{} = \"{at}\"", key(node.as_str()));
+        let addresses: Vec<String> = link.addresses.iter().map(address).collect();
+        let _ = writeln!(text, "address = {{ {} }}", addresses.join(", "));
+    }
+}
+
+/// A text as a TOML string.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 /// A name as a TOML key: a dot would split it.

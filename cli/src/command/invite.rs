@@ -2,23 +2,41 @@
 
 use portway::api::{Error, Exit};
 
-use crate::args::Member;
+use crate::args::Invite;
 use crate::out::event::Event;
 use crate::setup::Context;
 
-pub(super) async fn run(context: &Context<'_>, args: Member) -> Result<Exit, Error> {
-    let Member { name, site, tier } = args;
+pub(super) async fn run(context: &Context<'_>, args: Invite) -> Result<Exit, Error> {
+    let Invite { name, workload, site, tier } = args;
     let engine = context.engine(&context.config()?)?;
-    let token = engine.invite(name.clone(), site.clone(), tier).await?;
+    let (name, kind) = match (name, workload) {
+        (Some(name), _) => (name, "node"),
+        (None, Some(name)) => (name, "workload"),
+        (None, None) => {
+            let message = "an invitation is for a node or for a workload";
+            return Err(Error::new("usage", Exit::Usage, message).hint("give --name or --workload"));
+        }
+    };
+    let token = if kind == "node" {
+        engine.invite(name.clone(), site.clone(), tier).await?
+    } else {
+        engine.invite_workload(name.clone(), site.clone(), tier).await?
+    };
     context.out.event(&Event::Invitation {
         name: name.as_str(),
+        kind,
         site: site.as_str(),
         tier: &tier.to_string(),
         token: &token,
     });
     context.out.text(&token);
     context.out.note(&format!(
-        "admits {name} once, within an hour; on the new machine: portway join TOKEN"
+        "admits the {kind} {name} once, within an hour; in its home: portway join TOKEN"
     ));
+    if kind == "workload" {
+        context.out.note(&format!(
+            "its rights are its roles: portway grant {site}/workload/{name} reader --dataset PATH"
+        ));
+    }
     Ok(Exit::Done)
 }

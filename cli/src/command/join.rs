@@ -17,13 +17,17 @@ pub(super) async fn run(context: &Context<'_>, args: Join) -> Result<Exit, Error
     let config = context.config()?;
     let joined = Engine::join(&context.home, &config, token.trim()).await?;
     let (node, site, tier, peer) = (joined.node, joined.site, joined.tier, joined.peer);
+    let kind = joined.kind.as_str();
     context.out.event(&Event::Joined {
         node: node.as_str(),
+        kind,
         site: site.as_str(),
         tier: &tier.to_string(),
         peer: peer.as_str(),
     });
-    context.out.report(&format!("this machine is {node} of site {site} ({tier}) and knows {peer}"));
+    context.out.report(&format!(
+        "this home is the {kind} {node} of site {site} ({tier}) and knows {peer}"
+    ));
     context.out.note(&format!("next: portway push SOURCE {peer}:PATH, or portway doctor {peer}"));
     Ok(Exit::Done)
 }

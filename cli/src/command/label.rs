@@ -1,27 +1,69 @@
 //! `portway label`.
 
 use portway::api::{Error, Exit};
-use portway::base::human;
+use portway::base::{Class, TransferId, human};
 
 use crate::args::Label;
+use crate::facade::{Engine, address};
 use crate::out::event::Event;
 use crate::setup::{Context, shown};
 
-pub(super) fn run(context: &Context<'_>, args: &Label) -> Result<Exit, Error> {
+pub(super) async fn run(context: &Context<'_>, args: &Label) -> Result<Exit, Error> {
     let engine = context.engine(&context.config()?)?;
-    let place = shown(&args.path);
-    match &args.class {
-        None => {
-            let class = engine.class_of(&args.path)?;
+    match (&args.class, args.approve, &args.at) {
+        (Some(class), Some(id), Some(node)) => {
+            approve(context, &engine, args, (class, id, node)).await
+        }
+        (Some(class), ..) if args.lower => propose(context, &engine, args, class),
+        (Some(class), ..) => {
+            let labelled = engine.raise_class(&args.path, class)?;
+            told(context, args, class, labelled);
+            Ok(Exit::Done)
+        }
+        (None, ..) => {
+            let (place, class) = (shown(&args.path), engine.class_of(&args.path)?);
             context.out.text(&format!("{place}  {class}"));
             context.out.event(&Event::Label { path: &place, class: class.as_str(), labelled: 0 });
-        }
-        Some(class) => {
-            let labelled = engine.raise_class(&args.path, class)?;
-            context.out.event(&Event::Label { path: &place, class: class.as_str(), labelled });
-            let count = human::count(labelled);
-            context.out.report(&format!("{place} is {class}: {count} got the label"));
+            Ok(Exit::Done)
         }
     }
+}
+
+fn told(context: &Context<'_>, args: &Label, class: &Class, labelled: u64) {
+    let place = shown(&args.path);
+    context.out.event(&Event::Label { path: &place, class: class.as_str(), labelled });
+    let count = human::count(labelled);
+    context.out.report(&format!("{place} is {class}: {count} got the label"));
+}
+
+fn propose(
+    context: &Context<'_>,
+    engine: &Engine,
+    args: &Label,
+    class: &Class,
+) -> Result<Exit, Error> {
+    let id = engine.propose_lowering(&args.path, class)?;
+    // The other identity names it as this node does.
+    let path = std::fs::canonicalize(&args.path).unwrap_or_else(|_| args.path.clone());
+    let (id, place) = (id.to_string(), shown(&path));
+    let node = engine.identity()?.id().node.clone();
+    context.out.event(&Event::Proposal { id: &id, path: &place, class: class.as_str() });
+    context.out.text(&id);
+    context.out.note(&format!(
+        "nothing is lowered yet: within a day another identity, a steward like this one, says \
+         portway label {place} --class {class} --approve {id} --at {node}"
+    ));
+    Ok(Exit::Done)
+}
+
+async fn approve(
+    context: &Context<'_>,
+    engine: &Engine,
+    args: &Label,
+    (class, id, node): (&Class, TransferId, &str),
+) -> Result<Exit, Error> {
+    let node = address::node(node, &context.config()?)?;
+    let lowered = engine.approve_lowering(&node, id, (&args.path, class)).await?;
+    told(context, args, class, lowered.labelled);
     Ok(Exit::Done)
 }

@@ -2,13 +2,13 @@
 
 use std::fmt::Write;
 
-use portway::api::{self, Error, Exit, TransferOptions};
-use portway::base::human;
+use portway::api::{self, Error, Exit, LinkPlan, TransferOptions};
+use portway::base::{human, utc};
 
 use crate::args::Plan;
 use crate::facade::address;
 use crate::out::event::Event;
-use crate::setup::{Context, choice, sources};
+use crate::setup::{Context, choice, compress, sources};
 
 pub(super) async fn run(context: &Context<'_>, args: &Plan) -> Result<Exit, Error> {
     let config = context.config()?;
@@ -20,6 +20,8 @@ pub(super) async fn run(context: &Context<'_>, args: &Plan) -> Result<Exit, Erro
         checksum: args.checksum,
         dry_run: true,
         transport: choice(args.transport),
+        compress: args.compress.map(compress),
+        link: args.link.clone(),
         ..TransferOptions::default()
     };
     let plan = engine.plan(sources, target, options).await?;
@@ -42,6 +44,7 @@ pub(super) fn text(place: &str, plan: &api::Plan) -> String {
     );
     let rows = [
         ("would send", plan.bytes_to_send),
+        ("on the wire", plan.bytes_wire),
         ("deduplicated", plan.bytes_deduplicated),
         ("resumed", plan.bytes_resumed),
         ("total", plan.bytes_total),
@@ -50,14 +53,44 @@ pub(super) fn text(place: &str, plan: &api::Plan) -> String {
     for (name, bytes) in rows {
         let _ = writeln!(text, "  {name:<12} {:>9}", human::bytes(bytes));
     }
-    let time = plan.estimate_s.map_or_else(
-        || "not known".to_owned(),
-        |s| match s {
-            ..1.0 => "less than a second".to_owned(),
-            s => format!("about {}", human::seconds(s)),
-        },
+    let took = plan.estimate_s;
+    let _ = writeln!(text, "  {:<12} {}: {}", "time", time(took), plan.estimate_basis);
+    let _ = writeln!(text, "  {:<12} {}: {}", "transport", plan.transport, plan.transport_reason);
+    let _ =
+        write!(text, "  {:<12} granted for class {}: {}", "decision", plan.class, plan.decision);
+    for link in &plan.links {
+        let _ = write!(text, "\n  {:<12} {}", "link", link_text(link));
+    }
+    text
+}
+
+fn time(seconds: Option<f64>) -> String {
+    match seconds {
+        None => "not known".to_owned(),
+        Some(..1.0) => "less than a second".to_owned(),
+        Some(s) => format!("about {}", human::seconds(s)),
+    }
+}
+
+/// `wan (taken): 12.3 MB on the wire, about 1.20 s, 0.04 USD`
+fn link_text(link: &LinkPlan) -> String {
+    let taken = if link.taken { " (taken)" } else { "" };
+    let price = match (link.price, link.billing.as_deref()) {
+        (None, _) => "no price is known".to_owned(),
+        (Some(_), Some(billing @ ("flat" | "p95"))) => {
+            format!("no price for bytes ({billing} billing)")
+        }
+        (Some(price), _) => format!("{price} {}", link.currency),
+    };
+    let mut text = format!(
+        "{}{taken}: {} on the wire, {}, {price}",
+        link.name,
+        human::bytes(link.bytes_wire),
+        time(link.estimate_s)
     );
-    let _ = writeln!(text, "  {:<12} {time}: {}", "time", plan.estimate_basis);
-    let _ = write!(text, "  {:<12} {}: {}", "transport", plan.transport, plan.transport_reason);
+    if let Some(hours) = &link.hours {
+        let done = link.done_s.map_or_else(String::new, |at| format!(", done {}", utc::text(at)));
+        let _ = write!(text, "; open {hours} UTC{done}");
+    }
     text
 }

@@ -19,6 +19,6 @@ pub(super) async fn run(context: &Context<'_>, args: &Pull) -> Result<Exit, Erro
         sources: vec![source.to_string()],
         target: place.clone(),
     });
-    let transfer = engine.pull(source, target, options(args.flags));
+    let transfer = engine.pull(source, target, options(&args.flags));
     Box::pin(follow(context.out, transfer, "pulled", &format!("to {place}"))).await
 }

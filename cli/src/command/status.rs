@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use portway::api::{Error, Exit};
-use portway::base::human;
+use portway::base::{human, utc};
 use portway::metrics::{NodeStatus, Phase, Snapshot};
 
 use crate::args::OneNode;
@@ -33,6 +33,14 @@ pub(super) fn text(status: &NodeStatus) -> String {
         status.leases_out.1,
         human::bytes(status.disk_free_bytes)
     );
+    if status.valid_until_s > 0 {
+        let until = utc::text(i64::try_from(status.valid_until_s).unwrap_or(i64::MAX));
+        let _ =
+            write!(text, "\ncertificate valid until {until}, roles of version {}", status.roles);
+    }
+    for problem in &status.problems {
+        let _ = write!(text, "\nwarning: {}", human::escaped(problem.as_bytes()));
+    }
     if status.running.is_empty() {
         text.push_str("\nno transfer is running");
     }

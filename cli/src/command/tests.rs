@@ -1,7 +1,10 @@
 //! What the commands print.
 
 use insta::assert_snapshot;
-use portway::api::{Finding, Level, ListEntry, Plan, VerifyReport};
+use portway::api::{
+    CostBy, CostReport, CostRow, Finding, Level, LinkPlan, ListEntry, Plan, VerifyReport,
+};
+use portway::cost::Currency;
 use portway::metrics::{NodeStatus, Phase, RailState, RailStatus, Snapshot};
 
 use super::*;
@@ -60,6 +63,52 @@ lrwxrwxrwx              8 2026-11-24 06:33 -            latest
 ");
 }
 
+fn link_plan(name: &str, taken: bool) -> LinkPlan {
+    LinkPlan {
+        name: name.to_owned(),
+        bytes_encoded: 400_000_000,
+        bytes_wire: 410_000_000,
+        rate_bps: Some(1_000_000_000),
+        rate_basis: "its configured rate or limit".to_owned(),
+        estimate_s: Some(3.2),
+        done_s: Some(1_795_501_987),
+        hours: None,
+        billing: Some("volume".to_owned()),
+        price: Some("0.0369".parse().expect("an amount")),
+        currency: Currency::default(),
+        selectable: false,
+        taken,
+    }
+}
+
+#[test]
+fn a_report_of_costs_is_a_table() {
+    let row = |key: &str, price: Option<&str>| CostRow {
+        key: key.to_owned(),
+        transfers: 1200,
+        sent_bytes: 1_500_000_000,
+        received_bytes: 30_000,
+        price: price.map(|text| text.parse().expect("an amount")),
+        currency: price.map(|_| Currency::default()),
+    };
+    let rows = vec![row("=internet", None), row("wan", Some("0.135"))];
+    let totals = vec![row("total", None), row("total", Some("0.135"))];
+    let report = CostReport { rows, totals };
+    assert_snapshot!(cost::text(CostBy::Link, &report), @r"
+    link       transfers       sent   received  cost
+    =internet      1,200    1.50 GB    30.0 kB  no price
+    wan            1,200    1.50 GB    30.0 kB  0.135 USD
+    total          1,200    1.50 GB    30.0 kB  no price
+    total          1,200    1.50 GB    30.0 kB  0.135 USD
+    ");
+    assert_eq!(
+        cost::csv(CostBy::Link, &report),
+        "\"link\",\"transfers\",\"sent_bytes\",\"received_bytes\",\"price\",\"currency\"\r\n\
+         \"'=internet\",\"1200\",\"1500000000\",\"30000\",\"\",\"\"\r\n\
+         \"wan\",\"1200\",\"1500000000\",\"30000\",\"0.135\",\"USD\""
+    );
+}
+
 #[test]
 fn a_plan_says_what_would_move_and_how_long() {
     let plan = Plan {
@@ -69,21 +118,39 @@ fn a_plan_says_what_would_move_and_how_long() {
         bytes_to_send: 600_000_000,
         bytes_deduplicated: 2_250_000_000,
         bytes_resumed: 0,
+        bytes_encoded: 400_000_000,
+        bytes_wire: 410_000_000,
         estimate_s: Some(3.2),
         estimate_basis: "187 MB/s measured yesterday".to_owned(),
         free_bytes: 1_000_000_000_000,
         transport: "quic".to_owned(),
         transport_reason: "cloud is of site eu1, this node of dc1".to_owned(),
+        class: "public".to_owned(),
+        decision: "sites share data (nodes-between-sites)".to_owned(),
+        links: vec![
+            link_plan("wan", true),
+            LinkPlan {
+                hours: Some("22:00-06:00".to_owned()),
+                billing: Some("flat".to_owned()),
+                ..link_plan("night", false)
+            },
+            LinkPlan { price: None, ..link_plan("unknown", false) },
+        ],
     };
     assert_snapshot!(plan::text("cloud:x", &plan), @r"
 3 of 2,040 files would move to cloud:x
   would send      600 MB
+  on the wire     410 MB
   deduplicated   2.25 GB
   resumed            0 B
   total          2.85 GB
   free there     1.00 TB
   time         about 3.20 s: 187 MB/s measured yesterday
   transport    quic: cloud is of site eu1, this node of dc1
+  decision     granted for class public: sites share data (nodes-between-sites)
+  link         wan (taken): 410 MB on the wire, about 3.20 s, 0.0369 USD
+  link         night: 410 MB on the wire, about 3.20 s, no price for bytes (flat billing); open 22:00-06:00 UTC, done 2026-11-24T06:33:07Z
+  link         unknown: 410 MB on the wire, about 3.20 s, no price is known
 ");
 }
 
@@ -116,9 +183,14 @@ fn a_status_shows_running_and_ended_transfers() {
         index_chunks: 20_000,
         leases_out: (3, 64),
         disk_free_bytes: 100_000_000_000,
+        valid_until_s: 1_780_272_000,
+        roles: 4,
+        problems: vec!["the certificate is not renewed: x\x1b".to_owned()],
     };
     assert_snapshot!(status::text(&status), @r"
 cloud: portway 0.1.0, up 3 min 05 s, 20,000 chunks in the index, 3 of 64 leases out, 100 GB free
+certificate valid until 2026-06-01T00:00:00Z, roles of version 4
+warning: the certificate is not renewed: x\x1b
 running  push cloud models/step-100 (0123456789abcdef0123456789abcdef)
           42 %  1.20 GB of 2.85 GB  300 MB/s  3 s left  12/2,040 files  deduplicated 25 %  resumed 25 %  quic
 ended    push cloud models/step-100 (0123456789abcdef0123456789abcdef)
@@ -152,6 +224,9 @@ fn a_status_shows_each_rail_below_its_transfer() {
         index_chunks: 1,
         leases_out: (0, 64),
         disk_free_bytes: 1,
+        valid_until_s: 0,
+        roles: 0,
+        problems: Vec::new(),
     };
     assert_snapshot!(status::text(&status), @r"
 b: portway 0.1.0, up 0.00 s, 1 chunks in the index, 0 of 64 leases out, 1 B free

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use portway::api::{Finding, ListEntry, Outcome, Plan, VerifyReport};
+use portway::api::{CostRow, Finding, ListEntry, Outcome, Plan, VerifyReport};
 use portway::metrics::{NodeStatus, Phase, RailStatus, Snapshot};
 use serde::Serialize;
 
@@ -34,9 +34,9 @@ pub(crate) enum Event<'a> {
     /// A node was made.
     Initialised { node: &'a str, site: &'a str, tier: &'a str, identity: &'a str },
     /// A token.
-    Invitation { name: &'a str, site: &'a str, tier: &'a str, token: &'a str },
-    /// This machine became a node.
-    Joined { node: &'a str, site: &'a str, tier: &'a str, peer: &'a str },
+    Invitation { name: &'a str, kind: &'static str, site: &'a str, tier: &'a str, token: &'a str },
+    /// This home became a node or a workload.
+    Joined { node: &'a str, kind: &'static str, site: &'a str, tier: &'a str, peer: &'a str },
     /// An older checkpoint was removed at the node.
     Removed { name: &'a str },
     /// A complete checkpoint.
@@ -59,8 +59,30 @@ pub(crate) enum Event<'a> {
     Link { name: &'a str, sites: [&'a str; 2], rate_bps: u64, limit_bps: Option<u64> },
     /// The class of something here, and how many files and directories got its label.
     Label { path: &'a str, class: &'a str, labelled: u64 },
+    /// A lower class is proposed, and waits for a second identity.
+    Proposal { id: &'a str, path: &'a str, class: &'a str },
     /// The audit log is whole.
     AuditVerified { node: &'a str, log: &'a str, records: u64, root: &'a str },
+    /// Something in which two audit logs differ.
+    AuditDifference { transfer: &'a str, message: &'a str },
+    /// Something that a lost link or a process that died explains.
+    AuditRemark { transfer: &'a str, message: &'a str },
+    /// What a comparison of two audit logs came to.
+    AuditReconciled {
+        peer: &'a str,
+        log: Option<&'a str>,
+        records: u64,
+        told: u64,
+        held: Option<u64>,
+        held_there: u64,
+        transfers: u64,
+        receipts: u64,
+        bytes: u64,
+        remarks: u64,
+        differences: u64,
+    },
+    /// What some transfers sent to other sites, and what that cost: a row of a report.
+    Cost(Cost<'a>),
     /// A policy is without mistakes.
     PolicyChecked { file: &'a str, policies: Vec<String>, number: u64, digest: String },
     /// Something is wrong with a policy, or worth a look.
@@ -128,6 +150,14 @@ pub(crate) struct Summary<'a> {
     skipped: u64,
 }
 
+/// See [`Event::Cost`].
+#[derive(Debug, Serialize)]
+pub(crate) struct Cost<'a> {
+    by: &'a str,
+    #[serde(flatten)]
+    row: &'a CostRow,
+}
+
 /// See [`Event::PolicyMistake`].
 #[derive(Debug, Serialize)]
 pub(crate) struct PolicyMistake<'a> {
@@ -176,6 +206,11 @@ pub(crate) struct Field<'a> {
 }
 
 impl<'a> Event<'a> {
+    /// A row of a report as an event.
+    pub(crate) fn cost(by: &'a str, row: &'a CostRow) -> Self {
+        Self::Cost(Cost { by, row })
+    }
+
     /// A snapshot as an event.
     pub(crate) fn progress(now: &'a Snapshot, meter: &Meter) -> Self {
         Self::Progress(Box::new(Progress {

@@ -1,5 +1,7 @@
 //! The same for people.
 
+mod audit;
+
 use std::fmt::Write;
 
 use portway::api::Outcome;
@@ -7,6 +9,8 @@ use portway::base::human;
 use portway::metrics::{Phase, Snapshot};
 
 use super::progress::Meter;
+
+pub(crate) use audit::{audit_line, reconciled};
 
 /// Characters of the bar.
 const BAR_CHARS: f64 = 20.0;

@@ -5,20 +5,25 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
 use super::connect::PROGRAM;
-use super::engine::{Engine, clock_ms, unix_now};
-use super::reachable::reachable;
+use super::engine::{Engine, clock_ms};
+use super::giving::Readings;
+use super::members::{invite, join, renew};
 use super::server::{Shared, blocking};
 use super::{
-    Error, Exit, ListEntry, NodeAddress, Remote, VerifyReport, checkpoints, giving, verify,
+    Error, Exit, ListEntry, NodeAddress, Remote, VerifyReport, audit, checkpoints, giving,
+    lowering, roles, verify,
 };
+pub(super) use crate::base::hex::{hex, unhex};
 use crate::base::limits::FRAME_BYTES_MAX;
 use crate::base::{NodeName, RelPath, SiteName, Tier, human};
-use crate::identity::INVITE_TTL_S;
+use crate::border::Sight;
 use crate::metrics::NodeStatus;
-use crate::policy::Action;
+use crate::policy::{self, Action};
 use crate::protocol::Failure;
+use crate::runtime::labels::sees;
 use crate::runtime::root::Root;
 use crate::runtime::target::Layout;
 use crate::storage::{Kind, Meta, Tree};
@@ -27,6 +32,8 @@ use crate::wire::Frame;
 
 /// Longest request for a certificate, in bytes.
 const CSR_BYTES_MAX: usize = 8 << 10;
+/// Parts of an answer that are found ahead of the link.
+const AHEAD: usize = 2;
 /// Entries in one part of a listing.
 const LIST_PART: usize = 200;
 
@@ -35,6 +42,9 @@ pub(super) struct InviteRequest {
     pub(super) name: NodeName,
     pub(super) site: SiteName,
     pub(super) tier: Tier,
+    /// Whether it is for a workload, not a node.
+    #[serde(default)]
+    pub(super) workload: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -90,22 +100,6 @@ pub(super) struct Pong {
 
 #[derive(Serialize, Deserialize)]
 struct Empty {}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
-}
-
-pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.bytes().all(|c| c.is_ascii_hexdigit()) {
-        return None;
-    }
-    let pairs = text.as_bytes().chunks_exact(2);
-    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
-}
 
 impl Engine {
     /// What is at a path of a node.
@@ -163,6 +157,7 @@ async fn may_ask(
     method: &str,
     body: &[u8],
 ) -> Result<(), Failure> {
+    shared.standing(peer)?;
     let action = match method {
         "list" | "latest" => Action::List,
         "verify" => Action::Verify,
@@ -174,8 +169,13 @@ async fn may_ask(
     off_thread(move || shared.engine.may_ask(&peer, action, (&shared.root.tree, &path))).await
 }
 
-/// Answers one question.
-pub(super) async fn answer(shared: &Arc<Shared>, link: &impl Link, method: &str, body: &[u8]) {
+/// Answers one question; `readings` are the files that the session has open.
+pub(super) async fn answer(
+    shared: &Arc<Shared>,
+    link: &impl Link,
+    readings: &Arc<Readings>,
+    (method, body): (&str, &[u8]),
+) {
     let enrolling = link.peer().enrolling;
     let may = match enrolling {
         None => may_ask(shared, link.peer(), method, body).await,
@@ -186,14 +186,22 @@ pub(super) async fn answer(shared: &Arc<Shared>, link: &impl Link, method: &str,
         ("join", Some(key)) => join(shared, key, body).await,
         (_, Some(_)) | ("join", None) => Err(Failure::new("not-allowed", "not with this identity")),
         ("ping", _) => json(&Pong { program: PROGRAM.to_owned(), clock_ms: clock_ms() }),
+        // What a workload may know is what its roles say, of datasets.
+        ("status", _) if link.peer().kind == policy::Kind::Workload => {
+            Err(Failure::new("not-allowed", "only nodes may ask for transfers of a node"))
+        }
         ("status", _) => json(&shared.status()),
-        ("list", _) => list(shared, body).await,
+        ("list", _) => list(shared, link.peer(), body).await,
         ("verify", _) => remote_verify(shared, body).await,
-        ("file", _) => giving::file(shared, link.peer(), body).await,
-        ("read", _) => return giving::read(shared, link, body).await,
-        ("latest", _) => checkpoints::latest(shared, body).await,
-        ("retain", _) => checkpoints::retain(shared, &link.peer().node, body).await,
-        ("invite", _) if link.peer().node == shared.node => invite(shared, body).await,
+        ("roles", _) => roles::roles(shared).await,
+        ("relabel", _) => lowering::relabel(shared, link, body).await,
+        ("renew", None) => renew(shared, link.peer(), body).await,
+        ("file", _) => giving::file(shared, link.peer(), readings, body).await,
+        ("read", _) => return giving::read(shared, link, readings, body).await,
+        ("audit", _) => return audit::telling::audit(shared, link, body).await,
+        ("latest", _) => checkpoints::latest(shared, link.peer(), body).await,
+        ("retain", _) => checkpoints::retain(shared, link.peer(), body).await,
+        ("invite", _) if shared.is_own(link.peer()) => invite(shared, body).await,
         ("invite", _) => Err(Failure::new("not-allowed", "only the node itself may invite others")),
         _ => Err(Failure::new("unknown-method", "this node does not know that question")),
     };
@@ -207,6 +215,31 @@ pub(super) async fn answer(shared: &Arc<Shared>, link: &impl Link, method: &str,
     };
     for frame in frames {
         if link.send(frame.encode()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Sends an answer whose parts are found meanwhile; `find` gives them, on a thread that may wait, until
+/// it is told that nobody wants more.
+pub(super) async fn stream(
+    link: &impl Link,
+    find: impl FnOnce(&dyn Fn(Bytes) -> bool) -> Result<(), Failure> + Send + 'static,
+) {
+    let (parts, mut ready) = mpsc::channel::<Result<Bytes, Failure>>(AHEAD);
+    tokio::task::spawn_blocking(move || {
+        if let Err(failure) = find(&|part| parts.blocking_send(Ok(part)).is_ok()) {
+            let _ = parts.blocking_send(Err(failure));
+        }
+    });
+    loop {
+        let frame = match ready.recv().await {
+            Some(Ok(body)) => Frame::Reply { body, last: false },
+            Some(Err(Failure { code, detail })) => Frame::Refuse { code, detail, retry: false },
+            None => Frame::Reply { body: Bytes::new(), last: true },
+        };
+        let ended = !matches!(frame, Frame::Reply { last: false, .. });
+        if link.send(frame.encode()).await.is_err() || ended {
             return;
         }
     }
@@ -249,36 +282,6 @@ pub(super) async fn off_thread<T: Send + 'static>(
         .unwrap_or_else(|e| Err(Failure::new("internal", e.to_string())))
 }
 
-async fn invite(shared: &Arc<Shared>, body: &[u8]) -> Answer {
-    let request: InviteRequest = asked(body)?;
-    let Some(invites) = shared.invites.clone() else {
-        return Err(Failure::new("no-ca", "only the node where the trust domain began can invite"));
-    };
-    let addresses = reachable(shared.listen);
-    let token = off_thread(move || {
-        let InviteRequest { name, site, tier } = request;
-        invites
-            .create(name, site, tier, INVITE_TTL_S, &addresses, unix_now())
-            .map_err(|e| Failure::new("invite", e.to_string()))
-    });
-    json(&InviteReply { token: token.await?.reveal() })
-}
-
-async fn join(shared: &Arc<Shared>, key: [u8; 32], body: &[u8]) -> Answer {
-    let request: JoinRequest = asked(body)?;
-    let request =
-        request.der().ok_or_else(|| Failure::new("protocol", "not a certificate request"))?;
-    let Some(invites) = shared.invites.clone() else {
-        return Err(Failure::new("no-ca", "this node has no CA"));
-    };
-    let chain_pem = off_thread(move || {
-        invites
-            .redeem(&key, &request, unix_now())
-            .map_err(|e| Failure::new("not-allowed", e.to_string()))
-    });
-    json(&JoinReply { chain_pem: chain_pem.await? })
-}
-
 async fn remote_verify(shared: &Arc<Shared>, body: &[u8]) -> Answer {
     let path = asked_path(body)?;
     let root = Arc::clone(&shared.root);
@@ -289,10 +292,14 @@ async fn remote_verify(shared: &Arc<Shared>, body: &[u8]) -> Answer {
     json(&checked.await?)
 }
 
-async fn list(shared: &Arc<Shared>, body: &[u8]) -> Answer {
+async fn list(shared: &Arc<Shared>, peer: &Peer, body: &[u8]) -> Answer {
     let path = asked_path(body)?;
-    let root = Arc::clone(&shared.root);
-    let entries = off_thread(move || entries(&*root.tree, &path)).await?;
+    let (shared, peer) = (Arc::clone(shared), peer.clone());
+    let entries = off_thread(move || {
+        let sight = shared.engine.sight(&peer, Action::List)?;
+        entries(&*shared.root.tree, &path, sight.as_ref())
+    })
+    .await?;
     let parts: Vec<&[ListEntry]> = entries.chunks(LIST_PART).collect();
     let parts = if parts.is_empty() { vec![&[][..]] } else { parts };
     let mut bodies = Vec::with_capacity(parts.len());
@@ -302,7 +309,12 @@ async fn list(shared: &Arc<Shared>, body: &[u8]) -> Answer {
     Ok(bodies)
 }
 
-fn entries(tree: &dyn Tree, path: &RelPath) -> Result<Vec<ListEntry>, Failure> {
+/// What is at a path, or directly below it, and may be seen.
+fn entries(
+    tree: &dyn Tree,
+    path: &RelPath,
+    sight: Option<&Sight>,
+) -> Result<Vec<ListEntry>, Failure> {
     let missing = |e| crate::runtime::fatal("list", path, &e);
     let meta = tree.meta(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => Failure::new("not-found", format!("there is no {path}")),
@@ -317,7 +329,8 @@ fn entries(tree: &dyn Tree, path: &RelPath) -> Result<Vec<ListEntry>, Failure> {
     let mut entries = Vec::with_capacity(names.len());
     for (name, _) in names {
         let Ok(below) = path.join(&name) else { continue };
-        if Root::is_own(&below) {
+        let seen = sight.is_none_or(|it| sees(it, tree, &below, &[]));
+        if Root::is_own(&below) || !seen {
             continue;
         }
         if let Ok(meta) = tree.meta(&below) {

@@ -36,14 +36,15 @@ impl Inner {
     ) -> Capped {
         let mut paces: Vec<_> =
             own.map(|rate| Arc::new(Pace::own(Some(rate)))).into_iter().collect();
-        let between = (ours.clone(), link.peer().site.clone());
+        let peer = link.peer();
+        let taken = (&peer.node, link.remote());
         let mut task = None;
-        if let Some((name, known)) = self.config.link_between(&between.0, &between.1) {
+        if let Some((name, known)) = self.config.link_taken((ours, &peer.site), taken) {
             match self.shared_pace(name, known.limit()) {
                 Ok(pace) => {
                     let pace = Arc::new(pace);
                     paces.push(Arc::clone(&pace));
-                    task = Some(tokio::spawn(follow(Arc::clone(self), between, pace)));
+                    task = Some(tokio::spawn(follow(Arc::clone(self), name.to_owned(), pace)));
                 }
                 Err(error) => tracing::warn!(link = name, %error, "the link's limit does not hold"),
             }
@@ -60,7 +61,7 @@ impl Inner {
 }
 
 /// Sets `pace` anew whenever the file changes; a file with mistakes changes nothing.
-async fn follow(inner: Arc<Inner>, (ours, theirs): (SiteName, SiteName), pace: Arc<Pace>) {
+async fn follow(inner: Arc<Inner>, name: String, pace: Arc<Pace>) {
     let path = inner.home.config_file();
     let mut seen = changed(&path);
     loop {
@@ -72,8 +73,7 @@ async fn follow(inner: Arc<Inner>, (ours, theirs): (SiteName, SiteName), pace: A
         seen = now;
         match inner.config.again(&inner.home) {
             Ok(config) => {
-                let link = config.link_between(&ours, &theirs);
-                let limit = link.and_then(|(_, link)| link.limit());
+                let limit = config.links.get(&name).and_then(crate::config::Link::limit);
                 if limit != pace.rate() {
                     let shown = limit.map_or_else(|| "none".to_owned(), |rate| rate.to_string());
                     tracing::info!(limit = shown, "the link has another limit");

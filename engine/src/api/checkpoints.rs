@@ -5,12 +5,15 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::calls::{Answer, asked, hex, json, off_thread, path_of, unhex};
+use super::crossing::known_as;
 use super::server::Shared;
 use super::{Checkpoint, Engine, Error, Keep, NodeAddress, Remote};
-use crate::base::{NodeName, RelPath};
+use crate::base::RelPath;
+use crate::policy::Action;
 use crate::protocol::Failure;
+use crate::runtime::labels::sees;
 use crate::runtime::snapshots;
-use crate::transport::Link;
+use crate::transport::{Link, Peer};
 
 /// Names as hexadecimal digits.
 #[derive(Serialize, Deserialize)]
@@ -115,7 +118,7 @@ impl Engine {
 }
 
 /// Answers `latest`.
-pub(super) async fn latest(shared: &Arc<Shared>, body: &[u8]) -> Answer {
+pub(super) async fn latest(shared: &Arc<Shared>, peer: &Peer, body: &[u8]) -> Answer {
     let request: LatestRequest = asked(body)?;
     let dir = path_of(&request.path)?;
     let after = request
@@ -123,8 +126,14 @@ pub(super) async fn latest(shared: &Arc<Shared>, body: &[u8]) -> Answer {
         .as_deref()
         .map(|name| unhex(name).ok_or_else(|| Failure::new("protocol", "a name is hex")));
     let after = after.transpose()?;
-    let root = Arc::clone(&shared.root);
-    let found = off_thread(move || snapshots::newest(&*root.tree, &dir, after.as_deref())).await?;
+    let (shared, peer) = (Arc::clone(shared), peer.clone());
+    let found = off_thread(move || {
+        let sight = shared.engine.sight(&peer, Action::List)?;
+        let tree = &*shared.root.tree;
+        let may = |path: &RelPath| sight.as_ref().is_none_or(|it| sees(it, tree, path, &[]));
+        snapshots::newest(tree, &dir, after.as_deref(), may)
+    })
+    .await?;
     json(&found.map(|found| LatestReply {
         name: hex(&found.name),
         step: found.step,
@@ -135,15 +144,15 @@ pub(super) async fn latest(shared: &Arc<Shared>, body: &[u8]) -> Answer {
 }
 
 /// Answers `retain`: a node may have removed what came from it.
-pub(super) async fn retain(shared: &Arc<Shared>, peer: &NodeName, body: &[u8]) -> Answer {
+pub(super) async fn retain(shared: &Arc<Shared>, peer: &Peer, body: &[u8]) -> Answer {
     let request: RetainRequest = asked(body)?;
     let dir = path_of(&request.path)?;
     let keep = Keep { last: request.last, every: request.every };
-    let (root, source) = (Arc::clone(&shared.root), peer.to_string());
+    let (root, source) = (Arc::clone(&shared.root), known_as(&shared.us, peer));
     let retained = off_thread(move || snapshots::retain(&root, &dir, &source, keep)).await?;
     let snapshots::Retained { removed, in_use } = retained;
     if !removed.is_empty() {
-        tracing::info!(%peer, ?removed, "older checkpoints were removed");
+        tracing::info!(peer = %peer.called(), ?removed, "older checkpoints were removed");
     }
     json(&RetainReply { removed, in_use })
 }

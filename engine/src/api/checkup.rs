@@ -9,6 +9,7 @@ use super::engine::{Engine, clock_ms};
 use super::path::{self, PathChoice};
 use super::{Error, Finding, Level, NodeAddress, TransportChoice};
 use crate::base::human;
+use crate::config::Topic;
 use crate::storage::uring;
 use crate::transport::Link;
 use crate::transport::rdma::sysfs::{Roots, survey};
@@ -42,7 +43,7 @@ impl Engine {
             (UNIX_EPOCH, end)
         });
         let root: Option<PathBuf> = settings.serve.root.clone();
-        local(&LocalChecks {
+        let mut findings = local(&LocalChecks {
             now: std::time::SystemTime::now(),
             certificate,
             root: root.as_deref(),
@@ -57,7 +58,16 @@ impl Engine {
             },
             gpus: crate::gpu::survey(),
             system: System::default(),
-        })
+        });
+        findings.extend(Topic::ALL.into_iter().filter_map(|topic| {
+            Some(Finding {
+                check: topic.as_str().to_owned(),
+                level: Level::Warn,
+                finding: self.0.home.problem(topic)?,
+                fix: "it goes on by itself once what it says is mended".to_owned(),
+            })
+        }));
+        findings
     }
 
     async fn peer_findings(&self, node: &NodeAddress) -> Vec<Finding> {

@@ -7,11 +7,13 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::crossing::{BUDGET_HINT, CLOSED_HINT};
 use super::engine::{Inner, clock_ms, unix_now};
 use super::{Error, Exit, rates};
 use crate::base::human;
 use crate::config::Endpoint;
 use crate::identity::{SpiffeId, peer_of, refusal_text};
+use crate::policy::RolesMark;
 use crate::transport::quic::{QuicConfig, QuicLink, QuicTls, dial as quic_dial};
 use crate::transport::rdma::{Ports, RdmaLink, RdmaOptions};
 use crate::transport::{Link, LinkError};
@@ -27,6 +29,8 @@ pub(super) struct Session {
     told: Ports,
     /// The ports that the peer told of.
     pub(super) rails: Ports,
+    /// The roles that the peer told of.
+    pub(super) roles: Option<RolesMark>,
     label: String,
 }
 
@@ -59,14 +63,15 @@ impl Inner {
     }
 }
 
-/// Our greeting, with the ports that the peer may know of.
-pub(super) fn our_hello(rails: &Ports) -> Frame {
+/// Our greeting, with the ports that the peer may know of, and our roles.
+pub(super) fn our_hello(rails: &Ports, roles: Option<RolesMark>) -> Frame {
     let mut hello = Hello {
         versions: VERSIONS,
         program: PROGRAM.to_owned(),
         clock_ms: clock_ms(),
         rails: Vec::new(),
         no_rails: String::new(),
+        roles,
     };
     rails.tell(&mut hello);
     Frame::Hello(hello)
@@ -140,16 +145,17 @@ pub(super) async fn dial(
     inner: &Arc<Inner>,
     endpoints: &[Endpoint],
     tls: Arc<rustls::ClientConfig>,
-    us: Option<&SpiffeId>,
+    (us, roles): (Option<&SpiffeId>, Option<RolesMark>),
     label: &str,
 ) -> Result<Session, Error> {
     let failed = |error: LinkError| link_error(&error, label);
     let quic = inner.quic.after(rates::past(inner, label));
     let link = dial_link(&quic, endpoints, tls, label).await?;
     let told = us.map_or(Ports::none(""), |us| inner.offer(us, link.peer()));
-    link.send(our_hello(&told).encode()).await.map_err(failed)?;
-    let rails = Ports::heard(&expect_hello(&link).await.map_err(failed)?);
-    Ok(Session { link: RdmaLink::plain(link), told, rails, label: label.to_owned() })
+    link.send(our_hello(&told, roles).encode()).await.map_err(failed)?;
+    let hello = expect_hello(&link).await.map_err(failed)?;
+    let (rails, roles) = (Ports::heard(&hello), hello.roles);
+    Ok(Session { link: RdmaLink::plain(link), told, rails, roles, label: label.to_owned() })
 }
 
 impl Session {
@@ -266,6 +272,10 @@ pub(super) fn refused(label: &str, code: &str, detail: &str) -> Error {
             Exit::Refused,
             "portway policy explain tells what decides; portway label shows the class",
         ),
+        "revoked" => ("revoked", Exit::Refused, super::crossing::REVOKED),
+        "expired" => ("expired", Exit::Refused, super::crossing::EXPIRED),
+        "budget" => ("budget", Exit::Refused, BUDGET_HINT),
+        "link-closed" => ("link-closed", Exit::Refused, CLOSED_HINT),
         "no-audit" => ("no-audit", Exit::Failed, "the log's disk there has to be looked at"),
         "not-found" => ("not-found", Exit::Failed, "`portway ls NODE:PATH` shows what is there"),
         "no-space" => (
@@ -280,6 +290,12 @@ pub(super) fn refused(label: &str, code: &str, detail: &str) -> Error {
         ),
         "read-only" => ("read-only", Exit::Failed, "the receiver's root cannot be written"),
         "unsafe-path" => ("unsafe-path", Exit::Usage, ""),
+        "no-proposal" => (
+            "no-proposal",
+            Exit::Refused,
+            "path and class have to be as they were proposed: portway label PATH --class CLASS --lower",
+        ),
+        "no-ca" => ("no-ca", Exit::Failed, "ask the node where the trust domain began"),
         "stopping" => {
             ("stopping", Exit::Interrupted, "the same command goes on where this one ended")
         }

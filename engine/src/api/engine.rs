@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,9 +14,10 @@ use crate::border::Border;
 use crate::buf::Slab;
 use crate::config::{self, Config, Endpoint, Home, ServeRecord};
 use crate::identity::{
-    Enrolment, Expect, Identity, IdentityError, SpiffeId, Token, UnixTime, join_config,
+    Enrolment, Expect, Identity, IdentityError, Live, SpiffeId, Token, UnixTime, join_config,
 };
 use crate::metrics::Registry;
+use crate::policy::Kind;
 use crate::runtime::codecs::Codecs;
 use crate::storage::{Backend, Method};
 use crate::transport::quic::{Congestion, QuicConfig, QuicOptions};
@@ -35,16 +37,22 @@ pub(super) struct Inner {
     pub(super) codecs: Arc<Codecs>,
     pub(super) registry: Registry,
     /// The border, opened when the first transfer needs it.
-    border: Mutex<Option<Arc<Border>>>,
+    pub(super) border: Mutex<Option<Arc<Border>>>,
+    /// What a node that serves shows of itself.
+    pub(super) live: OnceLock<Arc<Live>>,
+    /// Identity and roles are kept fresh.
+    pub(super) kept: AtomicBool,
     /// RDMA devices, or why there are none; looked for at first use.
     verbs: OnceLock<Result<Arc<SystemVerbs>, Remark>>,
 }
 
-/// What a node became by joining.
+/// What a node or a workload became by joining.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JoinReport {
     /// Its name.
     pub node: NodeName,
+    /// Which of the two it is.
+    pub kind: Kind,
     /// Its site.
     pub site: SiteName,
     /// The site's tier.
@@ -114,7 +122,19 @@ impl Engine {
         let verbs = OnceLock::new();
         let codecs = Arc::default();
         let border = Mutex::new(None);
-        Ok(Self(Arc::new(Inner { home, config, quic, slab, codecs, registry, border, verbs })))
+        let (live, kept) = (OnceLock::new(), AtomicBool::new(false));
+        Ok(Self(Arc::new(Inner {
+            home,
+            config,
+            quic,
+            slab,
+            codecs,
+            registry,
+            border,
+            live,
+            kept,
+            verbs,
+        })))
     }
 
     /// Makes the identity of the first node, and with it a trust domain. Returns its SPIFFE id.
@@ -123,7 +143,9 @@ impl Engine {
     /// There is an identity already, or the home cannot be written.
     pub fn init(home: &Home, name: NodeName, site: SiteName, tier: Tier) -> Result<String, Error> {
         home.create().map_err(|e| home_error(home, &e))?;
-        let made = Identity::init(home.config_dir(), name, site, tier, unix_now());
+        let config = Config::load(home, std::env::vars_os(), &[]).map_err(|e| Error::from(&e))?;
+        let (who, lifetime_s) = ((name, site, tier), config.settings.identity.lifetime_s);
+        let made = Identity::init_for(home.config_dir(), who, lifetime_s, unix_now());
         Ok(made.map_err(|e| identity_error(&e))?.id().to_string())
     }
 
@@ -137,7 +159,12 @@ impl Engine {
                 .hint("copy the whole token that `portway invite` printed")
         })?;
         home.create().map_err(|e| home_error(home, &e))?;
-        let begun = Enrolment::begin(home.config_dir(), token);
+        let over = Identity::load(home.config_dir()).is_ok_and(|it| unix_now() > it.expires_at());
+        let begun = if over {
+            Enrolment::again(home.config_dir(), token, unix_now())
+        } else {
+            Enrolment::begin(home.config_dir(), token)
+        };
         let enrolment = begun.map_err(|e| {
             Error::new("enrol", Exit::Failed, format!("cannot enrol: {e}"))
                 .hint("a home has one identity; use another --home for another node")
@@ -146,7 +173,8 @@ impl Engine {
         let tls = join_config(enrolment.token()).map_err(|e| identity_error(&e))?;
         let addresses = enrolment.token().addresses().to_vec();
         let endpoints: Vec<Endpoint> = addresses.iter().filter_map(|a| a.parse().ok()).collect();
-        let session = connect::dial(&engine.0, &endpoints, tls, None, "the inviting node").await?;
+        let session =
+            connect::dial(&engine.0, &endpoints, tls, (None, None), "the inviting node").await?;
         let request = super::calls::JoinRequest::of(enrolment.request());
         let reply: super::calls::JoinReply = session.call("join", &request).await?;
         let inviter = session.link.peer().node.clone();
@@ -156,7 +184,8 @@ impl Engine {
         })?;
         let _ = config::add_node(home, &inviter, &endpoints);
         let id = identity.id().clone();
-        Ok(JoinReport { node: id.node, site: id.site, tier: id.tier, peer: inviter })
+        let (node, kind, site, tier) = (id.node, id.kind, id.site, id.tier);
+        Ok(JoinReport { node, kind, site, tier, peer: inviter })
     }
 
     /// Has the running `serve` of this home admit one node; returns the token for it.
@@ -169,11 +198,7 @@ impl Engine {
         site: SiteName,
         tier: Tier,
     ) -> Result<String, Error> {
-        let session = self.own_serve().await?;
-        let request = super::calls::InviteRequest { name, site, tier };
-        let reply: super::calls::InviteReply = session.call("invite", &request).await?;
-        session.link.close("done").await;
-        Ok(reply.token)
+        self.admit(super::calls::InviteRequest { name, site, tier, workload: false }).await
     }
 
     /// Who this node is.
@@ -195,7 +220,9 @@ impl Engine {
         if let Some(border) = &*border {
             return Ok(Arc::clone(border));
         }
-        let opened = Border::open(&self.0.home, &self.0.config, self.identity()?);
+        // The file may have changed since this engine was opened.
+        let config = self.0.config.again(&self.0.home).map_err(|error| Error::from(&error))?;
+        let opened = Border::open(&self.0.home, &config, self.identity()?);
         Ok(Arc::clone(border.insert(Arc::new(opened))))
     }
 
@@ -215,39 +242,29 @@ impl Engine {
     /// A session with a node.
     pub(super) async fn connect(&self, node: &NodeAddress) -> Result<Session, Error> {
         let (endpoints, expect) = self.locate(node)?;
-        self.connect_to(&endpoints, expect, &node.to_string()).await
-    }
-
-    /// Where a node listens, and who must answer there.
-    pub(super) fn locate(&self, node: &NodeAddress) -> Result<(Vec<Endpoint>, Expect), Error> {
-        match node {
-            NodeAddress::Address(address) => Ok((vec![Endpoint::Address(*address)], Expect::Any)),
-            NodeAddress::Name(name) => match self.0.config.nodes.get(name) {
-                Some(known) => Ok((known.addresses.clone(), Expect::Node(name.clone()))),
-                None => Err(unknown_node(&self.0.config, name)),
-            },
-        }
+        self.connect_at(&endpoints, expect, &node.to_string()).await
     }
 
     /// How this node dials, and who it is.
-    pub(super) fn dialling(
+    pub(super) async fn dialling(
         &self,
         expect: Expect,
     ) -> Result<(Arc<rustls::ClientConfig>, Identity), Error> {
-        let identity = self.identity()?;
-        identity.check(unix_now()).map_err(|e| identity_error(&e))?;
+        let identity = self.current_identity().await?;
+        self.take_up(&identity).await;
         let tls = crate::identity::client_config(&identity, expect);
         Ok((tls.map_err(|e| identity_error(&e))?, identity))
     }
 
-    async fn connect_to(
+    pub(super) async fn connect_to(
         &self,
         endpoints: &[Endpoint],
         expect: Expect,
         label: &str,
     ) -> Result<Session, Error> {
-        let (tls, identity) = self.dialling(expect)?;
-        connect::dial(&self.0, endpoints, tls, Some(identity.id()), label).await
+        let (tls, identity) = self.dialling(expect).await?;
+        let roles = self.border()?.roles();
+        connect::dial(&self.0, endpoints, tls, (Some(identity.id()), roles), label).await
     }
 }
 
@@ -321,7 +338,7 @@ impl Inner {
     }
 }
 
-fn unknown_node(config: &Config, name: &NodeName) -> Error {
+pub(super) fn unknown_node(config: &Config, name: &NodeName) -> Error {
     let known: Vec<&str> = config.nodes.keys().map(NodeName::as_str).collect();
     let similar = config::similar(name.as_str(), known.iter().copied());
     let hint = match similar.first() {
@@ -345,11 +362,16 @@ pub(super) fn identity_error(error: &IdentityError) -> Error {
         }
         IdentityError::Exists { .. } => "a home has one identity; use --home for another node",
         IdentityError::Unfinished { .. } => "run `portway join TOKEN` again",
+        IdentityError::Expired { .. } => {
+            "have it invited again where the CA is, and run `portway join TOKEN` here"
+        }
+        IdentityError::NotYetValid { .. } => "set the clock of this machine",
         _ => "",
     };
     let code = match error {
         IdentityError::Missing { .. } | IdentityError::Unfinished { .. } => "no-identity",
         IdentityError::Exists { .. } => "identity-exists",
+        IdentityError::Expired { .. } => "expired",
         _ => "identity",
     };
     let exit = match error {

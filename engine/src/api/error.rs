@@ -14,7 +14,7 @@ pub enum Exit {
     Usage = 2,
     /// Some objects failed, others were published.
     Partial = 3,
-    /// Refused: identity or policy.
+    /// Refused: identity, policy, budget or deadline.
     Refused = 4,
     /// Interrupted; the same command resumes.
     Interrupted = 5,

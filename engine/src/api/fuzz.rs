@@ -3,11 +3,13 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::audit::telling::AuditRequest;
 use super::calls::{
     InviteReply, InviteRequest, JoinReply, JoinRequest, PathRequest, Pong, asked, asked_path,
 };
 use super::checkpoints::{LatestReply, LatestRequest, RetainReply, RetainRequest};
-use super::ranges::{FileReply, ReadRequest};
+use super::lowering::{RelabelReply, RelabelRequest};
+use super::ranges::{FileReply, FileRequest, ReadRequest};
 use super::{Keep, ListEntry, VerifyReport};
 use crate::base::limits::FRAME_BYTES_MAX;
 use crate::base::{NodeName, RelPath, SiteName, Tier};
@@ -27,7 +29,9 @@ pub(crate) fn question(data: &[u8]) -> bool {
         return false;
     }
     let mut known = survives::<InviteRequest>(data);
+    known |= survives::<RelabelRequest>(data);
     known |= survives::<LatestRequest>(data) | survives::<RetainRequest>(data);
+    known |= survives::<FileRequest>(data) | survives::<AuditRequest>(data);
     known |= asked::<ReadRequest>(data).is_ok_and(|request| request.is_in_bounds());
     if let Ok(request) = asked::<JoinRequest>(data)
         && let Some(der) = request.der()
@@ -54,11 +58,21 @@ pub(crate) fn question_seeds() -> Vec<Vec<u8>> {
         serde_json::to_vec(&JoinRequest::of(b"\x30\x03\x02\x01\x00")),
         serde_json::to_vec(&PathRequest::of(&path)),
         serde_json::to_vec(&PathRequest::of(&RelPath::root())),
+        serde_json::to_vec(&AuditRequest { held: 7 }),
         serde_json::to_vec(&LatestRequest::of(&path, Some(b"step-7"))),
         serde_json::to_vec(&RetainRequest::of(&path, Keep { last: 5, every: Some(1000) })),
     ];
+    if let Ok(class) = "internal".parse() {
+        let (id, path) = ("07".repeat(16), "6d6f64656c73".to_owned());
+        seeds.push(serde_json::to_vec(&RelabelRequest { id, path, class }));
+    }
     if let (Some(name), Some(site)) = (name("gpu-7"), site("onprem")) {
-        seeds.push(serde_json::to_vec(&InviteRequest { name, site, tier: Tier::Private }));
+        seeds.push(serde_json::to_vec(&InviteRequest {
+            name,
+            site,
+            tier: Tier::Private,
+            workload: true,
+        }));
     }
     seeds.into_iter().flatten().collect()
 }
@@ -74,6 +88,7 @@ pub(crate) fn answer(data: &[u8]) -> bool {
         survives::<Vec<ListEntry>>(data),
         survives::<VerifyReport>(data),
         survives::<NodeStatus>(data),
+        survives::<RelabelReply>(data),
         survives::<Option<LatestReply>>(data),
         survives::<RetainReply>(data),
         survives::<FileReply>(data),
@@ -104,6 +119,9 @@ pub(crate) fn answer_seeds() -> Vec<Vec<u8>> {
         index_chunks: 3,
         leases_out: (1, 64),
         disk_free_bytes: 5,
+        valid_until_s: 1_780_272_000,
+        roles: 4,
+        problems: vec!["no node is known that has the CA".to_owned()],
     };
     let latest = LatestReply {
         name: "737465702d37".to_owned(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::engine::{Engine, canonical};
 use super::sources::Sources;
 use super::{Error, Exit, NodeAddress, Remote, crossing};
-use crate::base::{Class, RelPath};
+use crate::base::{Class, RelPath, TransferId};
 use crate::border::Border;
 use crate::storage::{Kind, OsTree, Tree, Walk, WalkItem};
 
@@ -22,7 +22,7 @@ impl Engine {
         let node = NodeAddress::Address(([127, 0, 0, 1], 0).into());
         let remote = Remote { node, path: RelPath::root(), into: true };
         let sources = Sources::prepare(&[path.to_owned()], &remote, self.0.method(), false)?;
-        let labels = sources.files.labels(&sources.above, true).map_err(|e| {
+        let labels = sources.files.labels(true).map_err(|e| {
             let message = format!("the labels of {} cannot be read: {e}", path.display());
             Error::new("label", Exit::Failed, message)
         })?;
@@ -40,16 +40,14 @@ impl Engine {
         if border.join(&now, class) != *class {
             let message = format!("{} is {now}: {class} would lower its class", path.display());
             return Err(Error::new("lowers", Exit::Refused, message).hint(
-                "a class is lowered by two identities; what crosses is also a matter of \
-                 border.default_class and of the policy",
+                "a class is lowered by two identities: --lower proposes it; what crosses is also a \
+                 matter of border.default_class and of the policy",
             ));
         }
         let path = canonical(path)?;
-        let dataset = path.strip_prefix("/").unwrap_or(&path).as_os_str().as_bytes();
-        let dataset = RelPath::from_typed(dataset)
-            .map_err(|e| Error::new("usage", Exit::Usage, e.to_string()))?;
-        border.relabel(&dataset, &now, class).map_err(|denied| crossing::denial(&denied))?;
-        let labelled = label_all(&border, &path, class)?;
+        let relabelled = border.relabel(TransferId(0), (&dataset(&path)?, &now), class, None);
+        relabelled.map_err(|denied| crossing::denial(&denied))?;
+        let labelled = label_all(&border, &path, class, Which::Lower)?;
         border.note_relabelling().map_err(|error| {
             let message = format!("transfers that run were not told of the label: {error}");
             Error::new("home", Exit::Failed, message).hint("the state directory must be writable")
@@ -58,8 +56,28 @@ impl Engine {
     }
 }
 
-/// Gives everything the label that has a lower one, or none.
-fn label_all(border: &Border, path: &Path, class: &Class) -> Result<u64, Error> {
+/// The name of a path of this machine as a dataset.
+pub(super) fn dataset(path: &Path) -> Result<RelPath, Error> {
+    let dataset = path.strip_prefix("/").unwrap_or(path).as_os_str().as_bytes();
+    RelPath::from_typed(dataset).map_err(|e| Error::new("usage", Exit::Usage, e.to_string()))
+}
+
+/// What gets the label, beside what has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    /// What has a lower one.
+    Lower,
+    /// What has a higher one.
+    Higher,
+}
+
+/// Gives the label to everything that has none, or one that is lower or higher.
+pub(super) fn label_all(
+    border: &Border,
+    path: &Path,
+    class: &Class,
+    which: Which,
+) -> Result<u64, Error> {
     let failed = |path: &RelPath, error: &std::io::Error| {
         let message = format!("{path} cannot be labelled: {error}");
         Error::new("label", Exit::Failed, message)
@@ -74,24 +92,27 @@ fn label_all(border: &Border, path: &Path, class: &Class) -> Result<u64, Error> 
     };
     let tree: Arc<dyn Tree> = Arc::new(OsTree::open(top).map_err(|e| failed(&inside, &e))?);
     let mut count = 0;
-    let mut raise = |path: &RelPath| {
+    let mut set = |path: &RelPath| {
         let there = tree.label(path).map_err(|e| failed(path, &e))?;
-        let higher = there.is_some_and(|label| {
-            border.class([Some(label)]).is_ok_and(|it| border.join(class, &it) == it)
+        let stays = there.is_some_and(|label| {
+            border.class([Some(label)]).is_ok_and(|it| match which {
+                Which::Lower => border.join(class, &it) == it,
+                Which::Higher => border.join(class, &it) == *class,
+            })
         });
-        if !higher {
-            let set = tree.set_label(path, class.as_str().as_bytes());
-            set.map_err(|e| failed(path, &e))?;
+        if !stays {
+            let labelled = tree.set_label(path, class.as_str().as_bytes());
+            labelled.map_err(|e| failed(path, &e))?;
             count += 1;
         }
         Ok::<_, Error>(())
     };
-    raise(&inside)?;
+    set(&inside)?;
     if path.is_dir() {
         let walk = Walk::new(Arc::clone(&tree), inside.clone(), BTreeSet::new());
         for item in walk.map_err(|e| failed(&inside, &e))? {
             match item {
-                WalkItem::Entry { path, meta, .. } if meta.kind != Kind::Symlink => raise(&path)?,
+                WalkItem::Entry { path, meta, .. } if meta.kind != Kind::Symlink => set(&path)?,
                 WalkItem::Failed { path, error } => return Err(failed(&path, &error)),
                 _ => {}
             }

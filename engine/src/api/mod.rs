@@ -3,6 +3,7 @@
 pub mod address;
 mod admin;
 mod audit;
+mod begun;
 mod calls;
 mod caps;
 mod checkup;
@@ -11,20 +12,30 @@ mod connect;
 mod crossing;
 pub mod doctor;
 mod engine;
+mod entering;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod giving;
 mod home;
+mod keeper;
 mod labels;
+mod lowering;
+mod members;
 mod path;
+mod plan;
 mod pull;
 mod push;
 mod ranges;
+mod receipts;
 mod rates;
 mod raw;
 mod reachable;
+mod reading;
+mod report;
 mod retry;
+mod roles;
+mod route;
 mod server;
 mod serving;
 mod sources;
@@ -33,13 +44,16 @@ mod transfer;
 mod types;
 mod verify;
 
+pub use audit::{AuditFilter, PeerLog, PeerReport};
 pub use engine::{Engine, JoinReport};
 pub use error::{Advice, Error, Exit};
+pub use lowering::Lowered;
 pub use ranges::RemoteFile;
+pub use report::{CostBy, CostReport, CostRow};
 pub use server::{ServeOptions, Server};
 pub use stage::{Stage, StageOptions, StageProgress};
 pub use transfer::Transfer;
 pub use types::{
-    Checkpoint, Compress, Finding, Keep, Level, ListEntry, NodeAddress, Outcome, Plan, Remote,
-    TransferOptions, TransportChoice, VerifyReport,
+    Checkpoint, Compress, Finding, Keep, Level, LinkPlan, ListEntry, NodeAddress, Outcome, Plan,
+    Remote, TransferOptions, TransportChoice, VerifyReport,
 };

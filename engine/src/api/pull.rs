@@ -6,19 +6,20 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::connect::{Session, refused};
-use super::crossing::{self, Ended, Wanted, denial, enter};
+use super::crossing::{self, Bounds, Ended, Wanted, blocking, denial, enter, known_as, tell_only};
 use super::engine::{Engine, canonical};
 use super::retry::{Attempt, Miss, Retry};
-use super::sources::{Landing, local_target};
+use super::sources::{Landing, labels_above, local_target};
 use super::transfer::{Done, farewell, lost, open, stop};
-use super::{Error, Exit, Outcome, Remote, TransferOptions};
-use crate::base::{RelPath, TransferId};
-use crate::border::Way;
+use super::{Error, Exit, Outcome, Remote, TransferOptions, receipts};
+use crate::base::{Class, RelPath, TransferId};
+use crate::border::{Ask, Border, Way};
 use crate::encode::Compress;
 use crate::metrics::TransferMeter;
 use crate::policy::Action;
 use crate::protocol::{Stop, TargetEnd, Task};
 use crate::runtime::drive::{Context, run_target};
+use crate::runtime::fatal;
 use crate::runtime::root::{Denied, Root};
 use crate::runtime::source::Remarks;
 use crate::runtime::target::{Planted, StoreOptions, TargetStore};
@@ -88,6 +89,27 @@ impl Pull {
         Ok(done.outcome(id, &snapshot.transport, Remarks::default()))
     }
 
+    fn ask(&self, border: &Border, session: &Session, transfer: TransferId, class: Class) -> Ask {
+        let (action, path) = (Action::Pull, &self.source.path);
+        let bounds = Bounds { cost: self.options.max_cost, wire: None };
+        let wanted = Wanted { transfer, action, path, class, ours: true, outward: false, bounds };
+        self.engine.ask(border, &session.link, wanted)
+    }
+
+    /// How much the peer may send, if that was bounded.
+    async fn wire_max(
+        &self,
+        session: &Session,
+        transfer: TransferId,
+    ) -> Result<Option<u64>, Error> {
+        if self.options.max_cost.is_none() {
+            return Ok(None);
+        }
+        let border = self.engine.border()?;
+        let ask = self.ask(&border, session, transfer, border.default_class());
+        blocking(move || border.wire_left(&ask)).await.map_err(|denied| denial(&denied))
+    }
+
     /// The way for what the peer offers: it tells the class.
     async fn enter(&self, session: &Session, accept: &Accept) -> Result<Arc<Way>, Error> {
         let border = self.engine.border()?;
@@ -95,10 +117,8 @@ impl Pull {
             Some(class) => class.clone(),
             None => border.class([None]).map_err(|denied| denial(&denied))?,
         };
-        let (transfer, action, path) = (accept.transfer_id, Action::Pull, &self.source.path);
-        let wanted = Wanted { transfer, action, path, class, ours: true, outward: false };
-        let ask = self.engine.ask(&border, &session.link, wanted);
-        enter(border, ask).await.map_err(|denied| denial(&denied))
+        let ask = self.ask(&border, session, accept.transfer_id, class);
+        enter(border, ask, &session.link).await.map_err(|denied| denial(&denied))
     }
 
     async fn attempt(
@@ -116,13 +136,23 @@ impl Pull {
             path,
             StoreOptions {
                 transfer_id: self.id,
-                source: label.clone(),
+                source: known_as(
+                    self.engine.identity().map_err(Miss::Final)?.id(),
+                    session.link.peer(),
+                ),
                 checksum: self.options.checksum,
                 plan: false,
                 planted: Planted::default(),
             },
         );
-        let store = store.map_err(|failure| stop(Stop::Local(failure), &label))?;
+        let store = Arc::new(store.map_err(|failure| stop(Stop::Local(failure), &label))?);
+        let wire_max = match self.wire_max(&session, store.transfer_id()).await {
+            Ok(wire_max) => wire_max,
+            Err(error) => {
+                session.link.close("it may cost nothing more").await;
+                return Err(Miss::Final(error));
+            }
+        };
         let request = Open {
             operation: Operation::Pull,
             transfer_id: store.transfer_id(),
@@ -132,6 +162,7 @@ impl Pull {
             compress: self.engine.0.compress(&self.options),
             limit: self.options.limit,
             class: None,
+            wire_max,
         };
         let accept = open(&session, request, &label).await?;
         let way = match self.enter(&session, &accept).await {
@@ -141,9 +172,12 @@ impl Pull {
                 return Err(Miss::Final(error));
             }
         };
-        let border = self.engine.border().map_err(Miss::Final)?;
-        crossing::keep_label(&border, &way, (&*root.tree, path), &store)
-            .map_err(|denied| Miss::Final(denial(&denied)))?;
+        store.keep_class(&way).map_err(|denied| Miss::Final(denial(&denied)))?;
+        let above = labels_above(&root.dir)
+            .map_err(|e| stop(Stop::Local(fatal("look at", &RelPath::root(), &e)), &label))?;
+        tell_only(&way, &store, above)
+            .await
+            .map_err(|failure| stop(Stop::Local(failure), &label))?;
         meter.set_id(accept.transfer_id);
         tracing::info!(transfer = %accept.transfer_id, peer = %label, "pulling");
         let context = Context {
@@ -155,13 +189,15 @@ impl Pull {
             way: Arc::clone(&way),
             cancel: cancel.clone(),
         };
-        let ended = run_target(context, Arc::new(store), Task::Receive).await;
+        let ended = run_target(context, store, Task::Receive).await;
         let how = match &ended {
             Ok(TargetEnd::Published(published, _)) => Ended::Published(published.root),
             Ok(TargetEnd::Stopped(why)) => Ended::Stopped(why),
             Err(why) => Ended::Lost(why),
         };
-        crossing::end(&way, how).await;
+        let border = self.engine.border().map_err(Miss::Final)?;
+        let closed = crossing::end(&way, how).await;
+        let unsigned = receipts::exchange(&border, &session.link, closed).await;
         let reason = farewell(match &ended {
             Ok(TargetEnd::Published(..)) => Ok(None),
             Ok(TargetEnd::Stopped(why)) => Ok(Some(why)),
@@ -169,7 +205,7 @@ impl Pull {
         });
         session.link.close(&reason).await;
         match ended {
-            Ok(TargetEnd::Published(published, failed)) => Ok(Done { published, failed }),
+            Ok(TargetEnd::Published(published, failed)) => Ok(Done { published, failed, unsigned }),
             Ok(TargetEnd::Stopped(why)) => Err(stop(why, &label)),
             Err(why) => Err(lost(why, &label)),
         }

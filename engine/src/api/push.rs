@@ -7,21 +7,39 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use super::connect::Session;
-use super::crossing::{self, Ended, Wanted, denial, enter, would};
+use super::crossing::{self, Bounds, Ended, Wanted, denial, enter, would};
 use super::engine::Engine;
 use super::retry::{Attempt, Miss, Retry};
 use super::sources::Sources;
 use super::transfer::{Done, farewell, lost, open, stop};
-use super::{Error, Outcome, Remote, TransferOptions, rates};
+use super::{Error, Outcome, Remote, TransferOptions, rates, receipts};
 use crate::base::{Class, TransferId};
 use crate::border::Border;
 use crate::encode::Compress;
 use crate::metrics::TransferMeter;
 use crate::policy::Action;
-use crate::protocol::SourceEnd;
-use crate::runtime::drive::{Context, run_source};
-use crate::transport::Link;
+use crate::protocol::{SourceEnd, Stop};
+use crate::runtime::drive::{Context, Estimate, run_source};
+use crate::transport::{Link, WireMeter};
 use crate::wire::{Open, Operation};
+
+/// What a session that came to its end has seen.
+pub(super) struct Attempted {
+    pub(super) done: Done,
+    /// Room where the target writes.
+    pub(super) free_bytes: u64,
+    /// What the session took of the wire, and how the path was.
+    pub(super) wire: WireMeter,
+    /// The link that it took, if it is known here.
+    pub(super) link: Option<String>,
+    pub(super) class: Class,
+    /// Why it may be moved, in the policy's words.
+    pub(super) reason: String,
+    /// Whether content was, or would be, encoded.
+    pub(super) compress: Compress,
+    /// In a plan: what would be sent.
+    pub(super) estimate: Option<Arc<Estimate>>,
+}
 
 /// A push from its sources to the published snapshot.
 pub(super) struct Push {
@@ -47,20 +65,23 @@ impl Push {
     ) -> Result<Outcome, Error> {
         let prepared = self.prepare()?;
         let _lock = rates::lock(&self.engine.0, &self.target.node, &prepared.target)?;
-        let started = Instant::now();
         let node = &self.target.node;
-        let mut retry = Retry::new(&self.engine, node, &self.options, &meter, cancel.clone());
-        let (done, remarks) = loop {
+        let options =
+            TransferOptions { link: self.in_time(&prepared).await?, ..self.options.clone() };
+        let started = Instant::now();
+        let mut retry = Retry::new(&self.engine, node, &options, &meter, cancel.clone());
+        let (attempted, remarks) = loop {
             let session = retry.connect().await?;
             let sources = prepared.again();
             match self.attempt(session, &sources, &meter, &cancel).await {
-                Ok((done, _)) => break (done, sources.files.remarks()),
+                Ok(attempted) => break (attempted, sources.files.remarks()),
                 Err(miss) => retry.pause(miss).await?,
             }
         };
+        let Attempted { done, wire, link, .. } = attempted;
         let snapshot = meter.snapshot();
-        let sent = done.published.numbers.sent;
-        rates::note(&self.engine.0, &self.target.node, sent, started.elapsed());
+        let link = link.as_deref().unwrap_or("internet");
+        rates::note(&self.engine.0, (node, link), wire.ip_sent, started.elapsed());
         let id = snapshot.transfer_id.parse().unwrap_or(self.id);
         let mut outcome = done.outcome(id, &snapshot.transport, remarks);
         if let Some(keep) = self.options.keep {
@@ -77,8 +98,8 @@ impl Push {
         sources: &Sources,
     ) -> Result<Class, Error> {
         let crosses = session.link.peer().site != border.us().site;
-        let (files, above) = (Arc::clone(&sources.files), sources.above.clone());
-        crossing::class(border, move || files.labels(&above, crosses)).await
+        let files = Arc::clone(&sources.files);
+        crossing::class(border, move || files.labels(crosses)).await
     }
 
     /// One session: asks, then runs the source until the target has published.
@@ -88,14 +109,16 @@ impl Push {
         sources: &Sources,
         meter: &Arc<TransferMeter>,
         cancel: &watch::Receiver<bool>,
-    ) -> Attempt<(Done, u64)> {
+    ) -> Attempt<Attempted> {
         let label = session.link.peer().node.to_string();
         let border = self.engine.border().map_err(Miss::Final)?;
         let class = self.class(&border, &session, sources).await.map_err(Miss::Final)?;
         let ask = |transfer| {
             let (action, path) = (Action::Push, &sources.target);
             let class = class.clone();
-            let wanted = Wanted { transfer, action, path, class, ours: true, outward: true };
+            let bounds = Bounds { cost: self.options.max_cost, wire: None };
+            let wanted =
+                Wanted { transfer, action, path, class, ours: true, outward: true, bounds };
             self.engine.ask(&border, &session.link, wanted)
         };
         if let Err(denied) = would(Arc::clone(&border), ask(self.id)).await {
@@ -112,11 +135,12 @@ impl Push {
             compress: Compress::Never,
             limit: None,
             class: Some(class.clone()),
+            wire_max: None,
         };
         let accept = open(&session, request, &label).await?;
-        let way = enter(Arc::clone(&border), ask(accept.transfer_id)).await;
+        let way = enter(Arc::clone(&border), ask(accept.transfer_id), &session.link).await;
         let way = way.map_err(|denied| Miss::Final(denial(&denied)))?;
-        sources.files.guard(&way, sources.above.clone());
+        sources.files.guard(&way);
         let _capped = self.engine.0.cap(&session.link, &border.us().site, self.options.limit);
         meter.set_id(accept.transfer_id);
         tracing::info!(transfer = %accept.transfer_id, peer = %label, "pushing");
@@ -130,13 +154,23 @@ impl Push {
             cancel: cancel.clone(),
         };
         let files = Arc::clone(&sources.files);
-        let ended = run_source(context, files, self.options.dry_run).await;
+        let estimate = self.options.dry_run.then(|| {
+            let codecs = Arc::clone(&self.engine.0.codecs);
+            Arc::new(Estimate::new(codecs))
+        });
+        let compress = context.compress;
+        let ended = run_source(context, files, estimate.clone()).await;
+        let wire = session.link.meter();
         let how = match &ended {
             Ok(SourceEnd::Published(published, _)) => Ended::Published(published.root),
             Ok(SourceEnd::Stopped(why)) => Ended::Stopped(why),
             Err(why) => Ended::Lost(why),
         };
-        crossing::end(&way, how).await;
+        let closed = crossing::end(&way, how).await.filter(|_| !self.options.dry_run);
+        if let Ok(SourceEnd::Stopped(Stop::Local(why))) = &ended {
+            crossing::tell(&session.link, why).await;
+        }
+        let unsigned = receipts::exchange(&border, &session.link, closed).await;
         let reason = farewell(match &ended {
             Ok(SourceEnd::Published(..)) => Ok(None),
             Ok(SourceEnd::Stopped(why)) => Ok(Some(why)),
@@ -146,7 +180,18 @@ impl Push {
         session.link.close(&reason).await;
         match ended {
             Ok(SourceEnd::Published(published, failed)) => {
-                Ok((Done { published, failed }, accept.free_bytes))
+                let peer = session.link.peer();
+                let link = border.link_taken(&peer.site, (&peer.node, session.link.remote()));
+                Ok(Attempted {
+                    done: Done { published, failed, unsigned },
+                    free_bytes: accept.free_bytes,
+                    wire,
+                    link,
+                    class: way.class(),
+                    reason: border.reason(&ask(accept.transfer_id)),
+                    compress,
+                    estimate,
+                })
             }
             Ok(SourceEnd::Stopped(why)) => Err(stop(why, &label)),
             Err(why) => Err(lost(why, &label)),

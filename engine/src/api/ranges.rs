@@ -6,14 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use super::calls::{PathRequest, hex};
-use super::connect::Session;
+use super::calls::hex;
+use super::crossing::denial;
+use super::reading::Reading;
+use super::transfer::random_id;
 use super::{Engine, Error, Exit, Remote};
-use crate::base::Digest;
+use crate::audit::Ending;
 use crate::base::limits::CHUNK_BYTES_MAX;
+use crate::base::{Class, Digest, TransferId};
 use crate::manifest::{ChunkRef, ListHasher, decode_list};
 use crate::storage::Meta;
-use crate::transport::Link;
 
 /// Bytes that one question may ask for.
 pub(super) const READ_BYTES_MAX: u64 = 16 << 20;
@@ -36,17 +38,32 @@ impl From<&Meta> for FileStamp {
     }
 }
 
+/// Opens a file for reading.
+#[derive(Serialize, Deserialize)]
+pub(super) struct FileRequest {
+    pub(super) path: String,
+    /// The transfer that reading it is, by the name that the opener gives it.
+    #[serde(default)]
+    pub(super) transfer: Option<String>,
+}
+
 /// First part of the answer to `file`; chunk lists follow, if it was published.
 #[derive(Serialize, Deserialize)]
 pub(super) struct FileReply {
     pub(super) stamp: FileStamp,
     /// The object's digest, if a manifest has it.
     pub(super) object: Option<String>,
+    /// Its class.
+    #[serde(default)]
+    pub(super) class: Option<Class>,
 }
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct ReadRequest {
     pub(super) path: String,
+    /// As in `file`.
+    #[serde(default)]
+    pub(super) transfer: Option<String>,
     pub(super) stamp: FileStamp,
     /// Offset and length.
     pub(super) ranges: Vec<(u64, u64)>,
@@ -72,7 +89,10 @@ pub struct RemoteFile {
     stamp: FileStamp,
     /// What it must hold, where it was published.
     chunks: Option<Vec<ChunkRef>>,
-    session: Mutex<Option<Session>>,
+    /// The transfer that reading it is.
+    transfer: TransferId,
+    class: Class,
+    reading: Mutex<Option<Reading>>,
     fetched: AtomicU64,
 }
 
@@ -92,6 +112,7 @@ impl Engine {
     /// `not-found`, `not-a-file`; `no-manifest` with `published`. Else as [`Engine::list`].
     pub async fn open_file(&self, remote: Remote, published: bool) -> Result<RemoteFile, Error> {
         let session = self.connect(&remote.node).await?;
+        let transfer = random_id();
         let mut head: Option<FileReply> = None;
         let mut chunks = Vec::new();
         let label = remote.node.to_string();
@@ -104,37 +125,47 @@ impl Engine {
             }
             Ok(())
         };
-        session.call_each("file", &PathRequest::of(&remote.path), part).await?;
-        let FileReply { stamp, object } = head.ok_or_else(|| nonsense("an empty answer"))?;
-        let chunks = match object {
+        let path = hex(remote.path.as_bytes());
+        let request = FileRequest { path, transfer: Some(transfer.to_string()) };
+        session.call_each("file", &request, part).await?;
+        let FileReply { stamp, object, class } = head.ok_or_else(|| nonsense("an empty answer"))?;
+        let border = self.border()?;
+        let class = match class {
+            Some(class) => class,
+            None => border.class([None]).map_err(|denied| denial(&denied))?,
+        };
+        let reading = Reading::begin(self, session, (transfer, &remote.path, &class)).await?;
+        let listed = match object {
             None if published => {
-                session.link.close("done").await;
-                return Err(Error::new(
-                    "no-manifest",
-                    Exit::Failed,
-                    format!("{remote} was not published"),
-                )
-                .hint("push it with portway, or read it without verification"));
+                Err(Error::new("no-manifest", Exit::Failed, format!("{remote} was not published"))
+                    .hint("push it with portway, or read it without verification"))
             }
-            None => None,
+            None => Ok(None),
             Some(object) => {
                 let mut list = ListHasher::default();
                 let rising = chunks.iter().all(|chunk| list.push(chunk));
-                if !rising || list.end() > stamp.len || list.finish(stamp.len).to_string() != object
-                {
-                    session.link.close("wrong content").await;
-                    return Err(wrong(&remote, "its chunk list is not that of its digest"));
-                }
-                Some(chunks)
+                let known = rising
+                    && list.end() <= stamp.len
+                    && list.finish(stamp.len).to_string() == object;
+                let how = "its chunk list is not that of its digest";
+                if known { Ok(Some(chunks)) } else { Err(wrong(&remote, how)) }
             }
         };
-        let session = Mutex::new(Some(session));
+        let chunks = match listed {
+            Ok(chunks) => chunks,
+            Err(error) => {
+                reading.end(Ending::Complete, error.code).await;
+                return Err(error);
+            }
+        };
         Ok(RemoteFile {
             engine: self.clone(),
             remote,
             stamp,
             chunks,
-            session,
+            transfer,
+            class,
+            reading: Mutex::new(Some(reading)),
             fetched: AtomicU64::new(0),
         })
     }
@@ -209,8 +240,8 @@ impl RemoteFile {
 
     /// Ends its session. It can still be read, over another one.
     pub async fn close(&self) {
-        if let Some(session) = self.session.lock().await.take() {
-            session.link.close("done").await;
+        if let Some(reading) = self.reading.lock().await.take() {
+            reading.end(Ending::Complete, "closed").await;
         }
     }
 
@@ -247,45 +278,34 @@ impl RemoteFile {
                 _ => ranges.push((unit.at, unit.len)),
             }
         }
-        let request =
-            ReadRequest { path: hex(self.remote.path.as_bytes()), stamp: self.stamp, ranges };
-        let mut session = self.session.lock().await;
+        let (path, transfer) = (hex(self.remote.path.as_bytes()), Some(self.transfer.to_string()));
+        let request = ReadRequest { path, transfer, stamp: self.stamp, ranges };
+        let mut reading = self.reading.lock().await;
         for attempt in 0.. {
-            let live = match session.take() {
+            let live = match reading.take() {
                 Some(live) => live,
-                None => self.engine.connect(&self.remote.node).await?,
+                None => {
+                    let session = self.engine.connect(&self.remote.node).await?;
+                    let what = (self.transfer, &self.remote.path, &self.class);
+                    Reading::begin(&self.engine, session, what).await?
+                }
             };
-            match self.ask(&live, &request).await {
+            match live.ask(&self.remote, &request).await {
                 Ok(content) => {
-                    *session = Some(live);
+                    *reading = Some(live);
                     self.fetched.fetch_add(content.len() as u64, Relaxed);
                     return Ok(content);
                 }
                 Err(error) if attempt == 0 && error.exit == Exit::Interrupted => {
-                    live.link.close("lost").await;
+                    live.end(Ending::Interrupted, "lost").await;
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    live.end(Ending::Failed, error.code).await;
+                    return Err(error);
+                }
             }
         }
         Err(Error::new("internal", Exit::Failed, "nothing was tried"))
-    }
-
-    async fn ask(&self, session: &Session, request: &ReadRequest) -> Result<Vec<u8>, Error> {
-        let label = self.remote.node.to_string();
-        let wanted: u64 = request.ranges.iter().map(|range| range.1).sum();
-        let mut content = Vec::with_capacity(wanted as usize);
-        let more = |body: &[u8]| {
-            content.extend_from_slice(body);
-            if content.len() as u64 > wanted {
-                return Err(super::connect::refused(&label, "protocol", "more than was asked for"));
-            }
-            Ok(())
-        };
-        session.call_each("read", request, more).await?;
-        if content.len() as u64 != wanted {
-            return Err(super::connect::refused(&label, "protocol", "less than was asked for"));
-        }
-        Ok(content)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::runtime::root::try_lock;
 use crate::runtime::target::key_of;
 use crate::transport::quic::Past;
 
-/// Content below this says nothing about a rate, in bytes.
+/// Less on the wire than this says nothing about a rate, in bytes.
 const NOTED_BYTES_MIN: u64 = 8 << 20;
 /// How long a path is taken to be as it was, in milliseconds.
 const PATH_MS: u64 = 3_600_000;
@@ -23,9 +23,14 @@ const PATH_MS: u64 = 3_600_000;
 const RATES: &str = "rates.json";
 const PATHS: &str = "paths.json";
 
-/// Bytes per second of the last transfer to a node that was worth measuring.
-pub(super) fn last(inner: &Inner, node: &str) -> Option<f64> {
-    read(inner, RATES).get(node).copied()
+/// Bytes per second on the wire of the last transfer to a node over this link that was worth
+/// measuring.
+pub(super) fn last(inner: &Inner, node: &NodeAddress, link: &str) -> Option<f64> {
+    read(inner, RATES).get(&key(node, link)).copied()
+}
+
+fn key(node: &NodeAddress, link: &str) -> String {
+    format!("{node} {link}")
 }
 
 fn read<T: DeserializeOwned>(inner: &Inner, name: &str) -> BTreeMap<String, T> {
@@ -42,12 +47,17 @@ fn write<T: Serialize>(inner: &Inner, name: &str, known: &BTreeMap<String, T>) {
 }
 
 /// Remembers the rate of a transfer; only a help for `plan`, so failures are passed over.
-pub(super) fn note(inner: &Inner, node: &NodeAddress, sent: u64, elapsed: Duration) {
-    if sent < NOTED_BYTES_MIN {
+pub(super) fn note(
+    inner: &Inner,
+    (node, link): (&NodeAddress, &str),
+    wire: u64,
+    elapsed: Duration,
+) {
+    if wire < NOTED_BYTES_MIN {
         return;
     }
     let mut rates = read::<f64>(inner, RATES);
-    rates.insert(node.to_string(), sent as f64 / elapsed.as_secs_f64().max(1e-3));
+    rates.insert(key(node, link), wire as f64 / elapsed.as_secs_f64().max(1e-3));
     write(inner, RATES, &rates);
 }
 

@@ -28,7 +28,7 @@ impl Engine {
     ) -> Result<QuicLink, Error> {
         let quic = checked(options)?;
         let (endpoints, expect) = self.locate(node)?;
-        let (tls, _) = self.dialling(expect)?;
+        let (tls, _) = self.dialling(expect).await?;
         dial_link(&quic, &endpoints, tls, &node.to_string()).await
     }
 

@@ -38,8 +38,12 @@ pub(super) struct Retry<'a> {
     end: Instant,
     pause_ms: u64,
     choice: TransportChoice,
+    /// The link to take.
+    link: Option<String>,
     /// A session was usable: what is in the way later may pass.
     begun: bool,
+    /// A certificate of the last session ended: if there is none newer, that is why.
+    over: Option<Error>,
 }
 
 impl<'a> Retry<'a> {
@@ -54,7 +58,8 @@ impl<'a> Retry<'a> {
         let patience = Duration::from_secs(patience_s);
         let end = Instant::now() + FIRST_CONTACT.min(patience);
         let (pause_ms, choice, begun) = (PAUSE_MS.0, options.transport, false);
-        Self { engine, node, meter, cancel, patience, end, pause_ms, choice, begun }
+        let (over, link) = (None, options.link.clone());
+        Self { engine, node, meter, cancel, patience, end, pause_ms, choice, link, begun, over }
     }
 
     /// A session with the node.
@@ -63,7 +68,7 @@ impl<'a> Retry<'a> {
             self.meter.set_phase(Phase::Connecting, "");
             let connected = tokio::select! {
                 () = stopped(&mut self.cancel) => return Err(interrupted()),
-                connected = self.engine.connect(self.node) => connected,
+                connected = self.engine.connect_over(self.node, self.link.as_deref()) => connected,
             };
             match connected {
                 Ok(mut session) => {
@@ -90,7 +95,7 @@ impl<'a> Retry<'a> {
                     }
                 }
                 Err(error) if matches!(error.exit, Exit::Refused | Exit::Usage) => {
-                    return Err(error);
+                    return Err(self.over.take().unwrap_or(error));
                 }
                 Err(error) => self.pause(Miss::Again(error)).await?,
             }
@@ -104,6 +109,7 @@ impl<'a> Retry<'a> {
             Miss::Again(_) if *self.cancel.borrow() => return Err(interrupted()),
             Miss::Again(error) => error,
         };
+        self.over = (error.code == "expired").then(|| error.clone());
         let pause = jittered(self.pause_ms);
         if Instant::now() + pause >= self.end {
             return Err(error);

@@ -15,10 +15,11 @@ use super::engine::{Engine, canonical, identity_error, unix_now};
 use super::{Error, Exit, admin};
 use crate::base::NodeName;
 use crate::config::ServeRecord;
-use crate::identity::{InviteError, Invites, SpiffeId, peer_of, server_config};
+use crate::identity::{InviteError, Invites, Live, SpiffeId, live_server_config, peer_of};
+use crate::policy::Kind;
 use crate::runtime::root::Root;
-use crate::transport::LinkError;
 use crate::transport::quic::{QuicListener, QuicTls};
+use crate::transport::{LinkError, Peer};
 
 /// Longest that running transfers may take to become resumable when the node stops.
 const STOPPING: Duration = Duration::from_secs(20);
@@ -52,6 +53,15 @@ pub(super) struct Shared {
     pub(super) started: Instant,
     pub(super) stopping: watch::Sender<bool>,
     pub(super) healthy: AtomicBool,
+    /// Whose turn it is to be told of the audit log.
+    pub(super) audits: tokio::sync::Mutex<()>,
+}
+
+impl Shared {
+    /// Whether a peer is this node itself, by a command of its home.
+    pub(super) fn is_own(&self, peer: &Peer) -> bool {
+        (&peer.node, peer.kind, &peer.site) == (&self.us.node, self.us.kind, &self.us.site)
+    }
 }
 
 impl Engine {
@@ -60,10 +70,15 @@ impl Engine {
     /// # Errors
     /// There is no identity, the root cannot be used, or an address is taken.
     pub async fn serve(&self, options: ServeOptions) -> Result<Server, Error> {
-        let identity = self.identity()?;
-        identity.check(unix_now()).map_err(|e| identity_error(&e))?;
+        let identity = self.current_identity().await?;
+        if identity.id().kind == Kind::Workload {
+            let message = format!("{} is a workload, and only nodes serve", identity.id());
+            return Err(Error::new("workload", Exit::Usage, message)
+                .hint("serve from the home of a node: portway invite --name NAME"));
+        }
+        let lifetime_s = self.0.config.settings.identity.lifetime_s;
         let invites = match Invites::open(self.0.home.config_dir()) {
-            Ok(invites) => Some(Arc::new(invites)),
+            Ok(invites) => Some(Arc::new(invites.lifetime_s(lifetime_s))),
             Err(InviteError::NoCa) => None,
             Err(error) => {
                 tracing::warn!(%error, "invitations cannot be used");
@@ -71,7 +86,8 @@ impl Engine {
             }
         };
         let reset_key = identity.reset_key();
-        let server = server_config(&identity, invites.clone()).map_err(|e| identity_error(&e))?;
+        let live = self.0.live.get_or_init(|| Arc::new(Live::new(identity.clone())));
+        let server = live_server_config(live, invites.clone()).map_err(|e| identity_error(&e))?;
         let dir = canonical(&options.root)?;
         let method = self.0.method();
         let root = blocking(move || Root::open(&dir, method)).await?.map_err(|e| {
@@ -105,6 +121,7 @@ impl Engine {
             started: Instant::now(),
             stopping: watch::channel(false).0,
             healthy: AtomicBool::new(true),
+            audits: tokio::sync::Mutex::default(),
         });
         let admin = match options.admin {
             Some(address) => Some(admin::Admin::bind(address, Arc::clone(&shared)).await?),
@@ -172,6 +189,7 @@ impl Server {
     /// None so far.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         let Self { shared, listener, admin: _admin, record } = self;
+        shared.engine.keep();
         let stop_scan = Arc::new(AtomicBool::new(false));
         let scan = shared.engine.0.config.settings.serve.index_scan.then(|| {
             let (root, stop) = (Arc::clone(&shared.root), Arc::clone(&stop_scan));

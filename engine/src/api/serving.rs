@@ -6,20 +6,21 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::Error;
-use super::calls;
 use super::connect::{NodeLink, expect_hello, our_hello, recv};
-use super::crossing::{self, Ended, Wanted, enter, refusal};
+use super::crossing::{self, Ended, known_as, refusal, tell_only};
+use super::giving::Readings;
 use super::server::Shared;
-use crate::base::{RelPath, TransferId};
-use crate::border::Way;
+use super::{calls, receipts};
+use crate::audit::Ending;
+use crate::base::RelPath;
+use crate::border::{Closed, Way};
 use crate::encode::Compress;
 use crate::metrics::{NodeStatus, Phase, TransferMeter};
 use crate::policy::Action;
 use crate::protocol::{Failure, SourceEnd, Stop, TargetEnd, Task};
 use crate::runtime::drive::{Context, Lost, run_source, run_target};
 use crate::runtime::root::{Denied, Root};
-use crate::runtime::source::{SourceFiles, SourceRoot};
+use crate::runtime::source::{Around, SourceFiles, SourceRoot};
 use crate::runtime::target::{Planted, StoreOptions, TargetStore};
 use crate::storage;
 use crate::transport::quic::QuicLink;
@@ -37,57 +38,56 @@ impl Shared {
         let peer = link.peer().clone();
         let told = self.engine.0.offer(&self.us, &peer);
         let opening = async {
-            link.send(our_hello(&told).encode()).await?;
-            let heard = Ports::heard(&expect_hello(&link).await?);
-            Ok::<_, LinkError>((heard, recv(&link).await?))
+            let roles = self.engine.border().ok().and_then(|border| border.roles());
+            link.send(our_hello(&told, roles).encode()).await?;
+            let hello = expect_hello(&link).await?;
+            if peer.enrolling.is_none() {
+                self.hear(&peer, hello.roles);
+            }
+            Ok::<_, LinkError>((Ports::heard(&hello), recv(&link).await?))
         };
         let first = tokio::time::timeout(OPENING, opening).await;
         let reason = match first {
             Err(_) => "nothing was asked in time".to_owned(),
             Ok(Err(error)) => {
-                tracing::info!(peer = %peer.node, %error, "a session did not begin");
+                tracing::info!(peer = %peer.called(), %error, "a session did not begin");
                 error.to_string()
             }
-            Ok(Ok((_, Frame::Call { method, body }))) => {
-                self.answer_all(&link, method, body).await;
-                "answered".to_owned()
-            }
-            Ok(Ok((heard, Frame::Open(open)))) if peer.enrolling.is_none() => {
-                let link = if open.rails {
-                    self.engine.0.with_rails(&link, false, told, heard)
-                } else {
-                    link.clone()
-                };
-                self.transfer(&link, open).await.unwrap_or_else(|failure| {
-                    let why = failure.detail.clone();
-                    tracing::info!(peer = %peer.node, code = failure.code, why, "refused");
-                    why
-                })
-            }
-            Ok(Ok((_, other))) => format!("{} is not a beginning", other.name()),
+            Ok(Ok((heard, frame))) => self.begun(&link, (told, heard), frame).await,
         };
         link.close(&reason).await;
     }
 
     /// Answers a question, and those that follow it in the same session.
-    async fn answer_all(self: &Arc<Self>, link: &NodeLink, mut method: String, mut body: Bytes) {
+    pub(super) async fn answer_all(
+        self: &Arc<Self>,
+        link: &NodeLink,
+        mut method: String,
+        mut body: Bytes,
+    ) {
         let mut stopping = self.stopping.subscribe();
-        loop {
-            calls::answer(self, link, &method, &body).await;
+        let readings = Arc::new(Readings::new(link));
+        let (ending, why) = loop {
+            calls::answer(self, link, &readings, (&method, &body)).await;
             let next = tokio::select! {
                 next = tokio::time::timeout(OPENING, recv(link)) => next,
-                _ = stopping.wait_for(|stop| *stop) => return,
+                _ = stopping.wait_for(|stop| *stop) => {
+                    break (Ending::Interrupted, "the node stops");
+                }
             };
             match next {
                 Ok(Ok(Frame::Call { method: next, body: question })) => {
                     (method, body) = (next, question);
                 }
-                _ => return,
+                Ok(Err(LinkError::Closed { .. })) => break (Ending::Complete, "closed"),
+                Ok(_) => break (Ending::Interrupted, "the session was lost"),
+                Err(_) => break (Ending::Interrupted, "nothing more was asked for some time"),
             }
-        }
+        };
+        readings.close(ending, why).await;
     }
 
-    async fn transfer(&self, link: &NodeLink, open: Open) -> Result<String, Failure> {
+    pub(super) async fn transfer(&self, link: &NodeLink, open: Open) -> Result<String, Failure> {
         let peer = link.peer().node.clone();
         if Root::is_own(&open.path) {
             let failure = Failure::new("unsafe-path", "that path is portway's own");
@@ -138,34 +138,6 @@ impl Shared {
         }
     }
 
-    /// The way for a session that the peer opened; `files` are what it would get, or none where it
-    /// sends.
-    async fn enter(
-        &self,
-        link: &NodeLink,
-        open: &Open,
-        action: Action,
-        transfer: TransferId,
-        files: Option<&Arc<SourceFiles>>,
-    ) -> Result<Arc<Way>, Failure> {
-        let border = self.engine.border().map_err(|e| broken(&e))?;
-        let crosses = link.peer().site != self.us.site;
-        let class = match (files, &open.class) {
-            (Some(files), _) => {
-                let files = Arc::clone(files);
-                crossing::class(&border, move || files.labels(&[], crosses))
-                    .await
-                    .map_err(|e| broken(&e))?
-            }
-            (None, Some(class)) => class.clone(),
-            (None, None) => border.class([None]).map_err(|denied| refusal(&denied))?,
-        };
-        let (path, outward) = (&open.path, files.is_some());
-        let wanted = Wanted { transfer, action, path, class, ours: false, outward };
-        let ask = self.engine.ask(&border, link, wanted);
-        enter(border, ask).await.map_err(|denied| refusal(&denied))
-    }
-
     /// Takes part as the target.
     async fn take(
         &self,
@@ -173,13 +145,16 @@ impl Shared {
         open: &Open,
         meter: &Arc<TransferMeter>,
     ) -> Result<String, Failure> {
-        let peer = link.peer().node.clone();
+        let peer = known_as(&self.us, link.peer());
         let plan = open.operation == Operation::Plan;
+        if let Err(failure) = self.may_push(link, open).await {
+            return refuse(link, failure, false).await;
+        }
         meter.set_phase(Phase::Queued, "an older session to the same path");
         let writer = if plan {
             None
         } else {
-            match self.root.writer(&open.path, peer.as_str()).await {
+            match self.root.writer(&open.path, &peer).await {
                 Ok(writer) => Some(writer),
                 Err(Denied::Failed(failure)) => {
                     let retry = failure.is_no_descriptors();
@@ -194,7 +169,7 @@ impl Shared {
         };
         let options = StoreOptions {
             transfer_id: open.transfer_id,
-            source: peer.to_string(),
+            source: peer.clone(),
             checksum: open.checksum,
             plan,
             planted: Planted::default(),
@@ -218,11 +193,10 @@ impl Shared {
             Ok(way) => way,
             Err(failure) => return refuse(link, failure, false).await,
         };
-        let kept = self.engine.border().map_err(|e| broken(&e)).and_then(|border| {
-            let place = (&*self.root.tree, &open.path);
-            crossing::keep_label(&border, &way, place, &store).map_err(|denied| refusal(&denied))
-        });
-        if let Err(failure) = kept {
+        if let Err(denied) = store.keep_class(&way) {
+            return refuse(link, refusal(&denied), false).await;
+        }
+        if let Err(failure) = tell_only(&way, &store, Vec::new()).await {
             return refuse(link, failure, false).await;
         }
         let accept = Accept {
@@ -244,7 +218,8 @@ impl Shared {
             Ok(TargetEnd::Stopped(why)) => Ended::Stopped(why),
             Err(why) => Ended::Lost(why),
         };
-        crossing::end(&way, how).await;
+        let closed = crossing::end(&way, how).await.filter(|_| !plan);
+        self.receipt(link, closed).await;
         match ended {
             Ok(TargetEnd::Published(published, failed)) => {
                 let root = published.root;
@@ -265,20 +240,24 @@ impl Shared {
     ) -> Result<String, Failure> {
         let mut reading = self.root.readers.begin(&open.path);
         if !storage::exists(&*self.root.tree, &open.path) {
-            let failure = Failure::new("not-found", format!("there is no {}", open.path));
-            return refuse(link, failure, false).await;
+            return refuse(link, self.absent(link.peer(), &open.path).await, false).await;
         }
         let peer = &link.peer().node;
         tracing::info!(transfer = %open.transfer_id, %peer, path = %open.path, "sending");
         let tree = Arc::clone(&self.root.tree);
-        let root = SourceRoot { tree, path: open.path.clone(), place: RelPath::root() };
+        let root = SourceRoot {
+            tree,
+            path: open.path.clone(),
+            place: RelPath::root(),
+            around: Around::default(),
+        };
         let files = Arc::new(SourceFiles::new(vec![root]));
         let (action, id) = (Action::Pull, open.transfer_id);
         let way = match self.enter(link, open, action, id, Some(&files)).await {
             Ok(way) => way,
             Err(failure) => return refuse(link, failure, false).await,
         };
-        files.guard(&way, Vec::new());
+        files.guard(&way);
         let (free_bytes, compress, class) = (0, Compress::Never, Some(way.class()));
         let accept = Accept { transfer_id: open.transfer_id, free_bytes, compress, class };
         send(link, Frame::Accept(accept)).await?;
@@ -286,13 +265,17 @@ impl Shared {
         let cancel = self.cancel_for(None);
         let compress = open.compress.and(self.engine.0.config.settings.transfer.compress.into());
         let context = self.context(link, meter, cancel, (compress, &way));
-        let ended = run_source(context, files, false).await;
+        let ended = run_source(context, files, None).await;
         let how = match &ended {
             Ok(SourceEnd::Published(published, _)) => Ended::Published(published.root),
             Ok(SourceEnd::Stopped(why)) => Ended::Stopped(why),
             Err(why) => Ended::Lost(why),
         };
-        crossing::end(&way, how).await;
+        let closed = crossing::end(&way, how).await;
+        if let Ok(SourceEnd::Stopped(Stop::Local(why))) = &ended {
+            crossing::tell(link, why).await;
+        }
+        self.receipt(link, closed).await;
         match ended {
             Ok(SourceEnd::Published(..)) => Ok("done".to_owned()),
             Ok(SourceEnd::Stopped(why)) => Err(stopped(why)),
@@ -300,6 +283,12 @@ impl Shared {
                 reading.comes_back();
                 self.lost(link, lost).await
             }
+        }
+    }
+
+    async fn receipt(&self, link: &NodeLink, closed: Option<Closed>) {
+        if let (Some(_), Ok(border)) = (&closed, self.engine.border()) {
+            receipts::exchange(&border, link, closed).await;
         }
     }
 
@@ -344,6 +333,9 @@ impl Shared {
             index_chunks: self.root.index.stats().map_or(0, |stats| stats.chunks),
             leases_out: (slab.leases_out() as u64, slab.leases() as u64),
             disk_free_bytes: self.root.tree.free_bytes().unwrap_or(0),
+            valid_until_s: self.engine.identity().map_or(0, |it| it.expires_at().as_secs()),
+            roles: self.engine.border().map_or(0, |border| border.roles_version()),
+            problems: self.engine.problems(),
         };
         status.bound();
         status
@@ -357,10 +349,6 @@ async fn keep_time(meter: Arc<TransferMeter>, began: Instant) {
     }
 }
 
-fn broken(error: &Error) -> Failure {
-    Failure::new(error.code, error.to_string())
-}
-
 fn stopped(stop: Stop) -> Failure {
     match stop {
         Stop::Refused { failure, .. } | Stop::Violation(failure) | Stop::Local(failure) => failure,
@@ -371,7 +359,11 @@ async fn send(link: &NodeLink, frame: Frame) -> Result<(), Failure> {
     link.send(frame.encode()).await.map_err(|e| Failure::new("link", e.to_string()))
 }
 
-async fn refuse<T>(link: &NodeLink, failure: Failure, retry: bool) -> Result<T, Failure> {
+pub(super) async fn refuse<T>(
+    link: &NodeLink,
+    failure: Failure,
+    retry: bool,
+) -> Result<T, Failure> {
     let Failure { code, detail } = failure.clone();
     send(link, Frame::Refuse { code, detail, retry }).await?;
     Err(failure)

@@ -7,15 +7,13 @@ use std::sync::Arc;
 use super::engine::canonical;
 use super::{Error, Exit, Remote};
 use crate::base::RelPath;
-use crate::runtime::source::{SourceFiles, SourceRoot};
+use crate::runtime::source::{Around, SourceFiles, SourceRoot};
 use crate::storage::{self, Method, OsTree, Tree};
 
 /// Sources that were looked up, and the path that they go to.
 pub(super) struct Sources {
     pub(super) files: Arc<SourceFiles>,
     pub(super) target: RelPath,
-    /// Labels of the directories above the sources.
-    pub(super) above: Vec<Vec<u8>>,
     roots: Vec<SourceRoot>,
     whole: bool,
 }
@@ -46,7 +44,6 @@ impl Sources {
         let mut roots: Vec<SourceRoot> = Vec::with_capacity(sources.len());
         let several = sources.len() > 1;
         let mut target = remote.path.clone();
-        let mut above = Vec::new();
         for typed in sources {
             let path = canonical(typed)?;
             let is_dir = path.is_dir();
@@ -63,10 +60,14 @@ impl Sources {
             }
             let top = if is_dir { Some(path.as_path()) } else { path.parent() };
             let top = top.unwrap_or(Path::new("/"));
-            above.extend(labels_above(top).map_err(|e| {
+            let above = labels_above(top).map_err(|e| {
                 let message = format!("cannot read the labels above {}: {e}", typed.display());
                 Error::new("source", Exit::Failed, message)
-            })?);
+            })?;
+            let base = base_of(&path).map_err(|e| {
+                let message = format!("cannot read the manifests of {}: {e}", typed.display());
+                Error::new("source", Exit::Failed, message)
+            })?;
             let tree: Arc<dyn Tree> = Arc::new(OsTree::open_with(top, method).map_err(|e| {
                 let message = format!("cannot read {}: {e}", typed.display());
                 Error::new("source", Exit::Failed, message)
@@ -77,10 +78,11 @@ impl Sources {
                 let name = path.file_name().map(OsStrExt::as_bytes).unwrap_or_default();
                 RelPath::root().join(name).map_err(|e| unsafe_path(typed, &e))?
             };
-            roots.push(SourceRoot { tree, path: inside, place });
+            let around = Around { above, base };
+            roots.push(SourceRoot { tree, path: inside, place, around });
         }
         let files = Arc::new(SourceFiles::new(roots.clone()).publish_whole(whole));
-        Ok(Self { files, target, above, roots, whole })
+        Ok(Self { files, target, roots, whole })
     }
 
     /// The same sources, to be scanned from their beginning.
@@ -88,7 +90,6 @@ impl Sources {
         Self {
             files: Arc::new(SourceFiles::new(self.roots.clone()).publish_whole(self.whole)),
             target: self.target.clone(),
-            above: self.above.clone(),
             roots: self.roots.clone(),
             whole: self.whole,
         }
@@ -96,9 +97,22 @@ impl Sources {
 }
 
 /// Labels of the directories above `top`.
-fn labels_above(top: &Path) -> std::io::Result<Vec<Vec<u8>>> {
+pub(super) fn labels_above(top: &Path) -> std::io::Result<Vec<Vec<u8>>> {
     let labels = top.ancestors().skip(1).map(storage::label_of);
     labels.filter_map(Result::transpose).collect()
+}
+
+/// The nearest root at or above a source that has manifests, and where in it the source is.
+fn base_of(path: &Path) -> std::io::Result<Option<(Arc<dyn Tree>, RelPath)>> {
+    let (root, below) = nearest_root(path);
+    if !root.join(".portway").is_dir() {
+        return Ok(None);
+    }
+    let below = RelPath::from_typed(below.as_os_str().as_bytes());
+    let below =
+        below.map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidInput, error))?;
+    let tree: Arc<dyn Tree> = Arc::new(OsTree::open(&root)?);
+    Ok(Some((tree, below)))
 }
 
 /// Where a pull lands: a directory that has, or will have, our own files, and a path below it.

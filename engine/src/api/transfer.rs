@@ -12,7 +12,7 @@ use super::engine::Engine;
 use super::pull::{Place, Pull};
 use super::push::Push;
 use super::retry::{Attempt, Miss, interrupted};
-use super::{Error, Exit, Outcome, Plan, Remote, TransferOptions, rates};
+use super::{Error, Exit, Outcome, Remote, TransferOptions};
 use crate::base::TransferId;
 use crate::metrics::{Phase, Snapshot, TransferMeter};
 use crate::protocol::{FailedObject, Stop};
@@ -98,62 +98,6 @@ impl Engine {
         self.start("pull", &peer, &path, move |meter, cancel| job.run(meter, cancel))
     }
 
-    /// Finds out what a push would move, and changes nothing.
-    ///
-    /// # Errors
-    /// As a push.
-    pub async fn plan(
-        &self,
-        sources: Vec<PathBuf>,
-        target: Remote,
-        options: TransferOptions,
-    ) -> Result<Plan, Error> {
-        let options = TransferOptions { dry_run: true, ..options };
-        let meter = TransferMeter::new("plan", "", "");
-        let job = Push { engine: self.clone(), sources, target, options, id: random_id() };
-        let (_cancel, cancelled) = watch::channel(false);
-        let prepared = job.prepare()?;
-        let session = self.connect(&job.target.node).await?;
-        let site = session.link.peer().site.clone();
-        let rtt_us = session.link.meter().rtt_us;
-        let path = match self.path(&session, job.options.transport) {
-            Ok(path) => path,
-            Err(error) => {
-                session.link.close("there is no path for content").await;
-                return Err(error);
-            }
-        };
-        let (done, free_bytes) = match job.attempt(session, &prepared, &meter, &cancelled).await {
-            Ok(done) => done,
-            Err(Miss::Again(error) | Miss::Final(error)) => return Err(error),
-        };
-        let Numbers { files, sent, deduplicated, resumed, .. } = done.published.numbers;
-        let ours = self.identity()?.id().site.clone();
-        let known = self.0.config.link_between(&ours, &site).and_then(|(_, link)| link.rate());
-        let configured = known.map(|rate| rate.bytes_per_s() as f64);
-        let measured = rates::last(&self.0, &job.target.node.to_string());
-        let (rate, basis) = match (configured, measured) {
-            (Some(rate), _) => {
-                (Some(rate), format!("the configured rate or limit of the link to {site}"))
-            }
-            (None, Some(rate)) => (Some(rate), "the last transfer to this node".to_owned()),
-            (None, None) => (None, "nothing is known of this path yet".to_owned()),
-        };
-        Ok(Plan {
-            files,
-            files_to_move: prepared.files.needed(),
-            bytes_total: sent + deduplicated + resumed,
-            bytes_to_send: sent,
-            bytes_deduplicated: deduplicated,
-            bytes_resumed: resumed,
-            estimate_s: rate.map(|rate| sent as f64 / rate.max(1.0) + rtt_us as f64 / 1e6 * 3.0),
-            estimate_basis: basis,
-            free_bytes,
-            transport: path.transport.as_str().to_owned(),
-            transport_reason: path.reason,
-        })
-    }
-
     fn start<F>(
         &self,
         action: &str,
@@ -164,6 +108,7 @@ impl Engine {
     where
         F: Future<Output = Result<Outcome, Error>> + Send + 'static,
     {
+        self.keep();
         let meter = TransferMeter::new(action, peer, path);
         let (cancel, cancelled) = watch::channel(false);
         let started = Instant::now();
@@ -194,6 +139,8 @@ impl Engine {
 pub(super) struct Done {
     pub(super) published: Published,
     pub(super) failed: Vec<FailedObject>,
+    /// Why there is no receipt, where there should be one.
+    pub(super) unsigned: Option<String>,
 }
 
 impl Done {
@@ -220,6 +167,7 @@ impl Done {
             skipped: remarks.skipped.into_iter().map(|r| (r.path, r.reason)).collect(),
             skipped_total: remarks.skipped_total,
             removed: Vec::new(),
+            unsigned: self.unsigned,
         }
     }
 }
@@ -274,7 +222,9 @@ pub(super) fn stop(stop: Stop, label: &str) -> Miss {
         Stop::Refused { failure, retry } => {
             let error = refused(label, &failure.code, &failure.detail);
             // A full disk does not empty itself while we knock.
-            if retry && (failure.code == "stopping" || failure.is_no_descriptors()) {
+            if is_over(&failure.code)
+                || retry && (failure.code == "stopping" || failure.is_no_descriptors())
+            {
                 Miss::Again(error)
             } else {
                 Miss::Final(error)
@@ -283,7 +233,13 @@ pub(super) fn stop(stop: Stop, label: &str) -> Miss {
         Stop::Violation(failure) => Miss::Final(refused(label, &failure.code, &failure.detail)),
         Stop::Local(failure) => {
             let error = refused("this node", &failure.code, &failure.detail);
-            if failure.is_no_descriptors() { Miss::Again(error) } else { Miss::Final(error) }
+            let passes = failure.is_no_descriptors() || is_over(&failure.code);
+            if passes { Miss::Again(error) } else { Miss::Final(error) }
         }
     }
+}
+
+/// Whether a certificate of the session ended: the next one may begin with a newer one.
+fn is_over(code: &str) -> bool {
+    code == "expired"
 }

@@ -8,6 +8,7 @@ pub use crate::encode::Compress;
 pub use crate::runtime::snapshots::Keep;
 
 use crate::base::{FileTime, NodeName, Rate, RelPath};
+use crate::cost::{Currency, Money};
 
 /// Which node is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +67,14 @@ pub struct TransferOptions {
     /// The most that is sent, headers and what is sent again included; `None` for no limit but the
     /// link's.
     pub limit: Option<Rate>,
+    /// The most that the transfer may cost, all its sessions together, resumed ones too: what a push
+    /// sends, or a pull receives, by the price of the link. `None` for no limit but that of budgets.
+    pub max_cost: Option<Money>,
+    /// When a push has to be there, in seconds since 1970: one that cannot is refused at once, and of
+    /// several links the cheapest is taken that can.
+    pub deadline: Option<i64>,
+    /// The link to take; `None` takes the cheapest one that is open and has an address of the node.
+    pub link: Option<String>,
     /// Push all or nothing: an object that cannot be moved ends the transfer. Without it such
     /// objects are left out and listed in [`Outcome::failed`].
     pub whole: bool,
@@ -111,6 +120,8 @@ pub struct Outcome {
     /// Names (escaped) of older checkpoints that were removed at the node, as
     /// [`TransferOptions::keep`] asks.
     pub removed: Vec<String>,
+    /// Between sites: why there is no receipt that both ends signed; `None` where there is one.
+    pub unsigned: Option<String>,
 }
 
 /// The newest complete checkpoint of a directory.
@@ -143,7 +154,11 @@ pub struct Plan {
     pub bytes_deduplicated: u64,
     /// Content that an interrupted run has made durable.
     pub bytes_resumed: u64,
-    /// Estimated seconds, from the measured path; `None` if nothing is known of it.
+    /// Content as it would be sent, made smaller where it would be; an estimate from samples.
+    pub bytes_encoded: u64,
+    /// Bytes of IP packets that this node would send, all of them.
+    pub bytes_wire: u64,
+    /// Estimated seconds over the link that a push takes; `None` if nothing is known of its rate.
     pub estimate_s: Option<f64>,
     /// Where the estimate comes from, in words.
     pub estimate_basis: String,
@@ -153,6 +168,44 @@ pub struct Plan {
     pub transport: String,
     /// Why that one, in words.
     pub transport_reason: String,
+    /// The class of what would move.
+    pub class: String,
+    /// Why it may move, in the policy's words; a plan of what may not is an error.
+    pub decision: String,
+    /// The links between the sites of both nodes, or `internet` where none is configured; empty
+    /// inside a site.
+    pub links: Vec<LinkPlan>,
+}
+
+/// What a transfer would take over one link.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LinkPlan {
+    /// The link.
+    pub name: String,
+    /// See [`Plan::bytes_encoded`].
+    pub bytes_encoded: u64,
+    /// See [`Plan::bytes_wire`].
+    pub bytes_wire: u64,
+    /// Its rate in bits per second, if anything is known of it.
+    pub rate_bps: Option<u64>,
+    /// How that is known, in words.
+    pub rate_basis: String,
+    /// Seconds that the transfer takes while the link is open.
+    pub estimate_s: Option<f64>,
+    /// When it would be done, in seconds since 1970.
+    pub done_s: Option<i64>,
+    /// When the link may be used, UTC.
+    pub hours: Option<String>,
+    /// What its provider bills: `volume`, `flat` or `p95`.
+    pub billing: Option<String>,
+    /// What the bytes on the wire cost; `None` if no price is known.
+    pub price: Option<Money>,
+    /// What the price is in.
+    pub currency: Currency,
+    /// It has an address of the node, so that a push can be made to take it.
+    pub selectable: bool,
+    /// A push takes it, if nothing else is asked for.
+    pub taken: bool,
 }
 
 /// One line of `ls`.

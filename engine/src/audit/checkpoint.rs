@@ -2,6 +2,7 @@
 
 use super::merkle::consistency_holds;
 use super::names::LogId;
+use super::portable::Portable;
 use crate::base::{Digest, FileTime};
 use crate::identity::{AuditKey, AuditPublicKey, AuditSignature};
 use crate::manifest::DecodeError;
@@ -55,26 +56,10 @@ impl Checkpoint {
         self.log == later.log
             && consistency_holds(self.size, self.root, later.size, later.root, proof)
     }
+}
 
-    /// Its bytes.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut out = Writer::new(&[]);
-        self.put(&mut out);
-        out.finish()
-    }
-
-    /// Decodes a checkpoint.
-    ///
-    /// # Errors
-    /// The bytes are not one. The signature is not looked at.
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut fields = Reader::new(bytes);
-        let checkpoint = Self::take(&mut fields)?;
-        fields.end()?;
-        Ok(checkpoint)
-    }
-
-    pub(super) fn put(&self, out: &mut Writer) {
+impl Portable for Checkpoint {
+    fn put(&self, out: &mut Writer) {
         out.array(&self.log.0);
         out.u64(self.size);
         out.digest(&self.root);
@@ -82,7 +67,7 @@ impl Checkpoint {
         out.array(&self.signature.0);
     }
 
-    pub(super) fn take(fields: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn take(fields: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             log: LogId(fields.array("log")?),
             size: fields.u64("size")?,

@@ -8,9 +8,13 @@ use super::extents::{
     EXTENTS_PER_RECORD_MAX, ExtentSet, OBJECTS_PER_RECORD_MAX, PATHS_PER_RECORD_BYTES_MAX,
 };
 use super::names::{Ending, LogId};
+use super::portable::Portable;
 use super::receipt::Receipt;
-use super::record::{Crossing, Decision, Entry, KeyRecord, Progress, Record, Stop, Witness};
+use super::record::{
+    Crossing, Decision, Dispute, Entry, KeyRecord, Meter, Progress, Record, Stop, Witness,
+};
 use crate::base::{Extent, FileTime, RelPath, TransferId};
+use crate::cost::{Currency, Money, Price, Tariff};
 use crate::identity::{Attestation, AuditPublicKey};
 use crate::manifest::DecodeError;
 use crate::policy::fields::{Reader, Writer, bounded, wrong};
@@ -53,16 +57,44 @@ impl Writer {
         }
     }
 
+    fn meter(&mut self, meter: &Meter) {
+        self.crossing(&meter.crossing);
+        self.u64(meter.sent);
+        self.u64(meter.received);
+        self.u8(u8::from(meter.tariff.is_some()));
+        if let Some(Tariff { price, currency }) = meter.tariff {
+            self.u64(price.0.0);
+            self.array(currency.as_str().as_bytes());
+        }
+    }
+
     fn key(&mut self, key: &KeyRecord) {
         self.array(&key.log.0);
         self.text16(key.node.as_str());
         self.array(&key.key.0);
-        self.u16(key.attestation.scheme.into());
-        self.bytes16(&key.attestation.signature);
-        self.u8(key.attestation.chain.len() as u8);
-        for cert in &key.attestation.chain {
-            self.bytes16(cert);
+        key.attestation.put(self);
+    }
+}
+
+impl Portable for Attestation {
+    fn put(&self, out: &mut Writer) {
+        out.u16(self.scheme.into());
+        out.bytes16(&self.signature);
+        out.u8(self.chain.len() as u8);
+        for cert in &self.chain {
+            out.bytes16(cert);
         }
+    }
+
+    fn take(fields: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let scheme = fields.u16("scheme")?;
+        let signature = fields.bytes16("signature", CERT_BYTES_MAX)?.to_vec();
+        let certs = bounded("certificates", fields.u8("certificates")?.into(), CERTS_MAX)?;
+        let mut chain = Vec::with_capacity(certs);
+        for _ in 0..certs {
+            chain.push(fields.bytes16("certificate", CERT_BYTES_MAX)?.to_vec());
+        }
+        Ok(Self { scheme, signature, chain })
     }
 }
 
@@ -115,17 +147,26 @@ impl Reader<'_> {
         Ok((bytes, left))
     }
 
+    fn meter(&mut self) -> Result<Meter, DecodeError> {
+        let crossing = self.crossing()?;
+        let (sent, received) = (self.u64("bytes sent")?, self.u64("bytes received")?);
+        let tariff = match self.u8("tariff")? {
+            0 => None,
+            1 => {
+                let price = Price(Money(self.u64("price")?));
+                let currency = Currency::from_bytes(self.array("currency")?);
+                let Some(currency) = currency else { return wrong("currency") };
+                Some(Tariff { price, currency })
+            }
+            _ => return wrong("tariff"),
+        };
+        Ok(Meter { crossing, sent, received, tariff })
+    }
+
     fn key(&mut self) -> Result<KeyRecord, DecodeError> {
         let (log, node) = (LogId(self.array("log")?), self.principal("node")?);
         let key = AuditPublicKey(self.array("key")?);
-        let scheme = self.u16("scheme")?;
-        let signature = self.bytes16("signature", CERT_BYTES_MAX)?.to_vec();
-        let certs = bounded("certificates", self.u8("certificates")?.into(), CERTS_MAX)?;
-        let mut chain = Vec::with_capacity(certs);
-        for _ in 0..certs {
-            chain.push(self.bytes16("certificate", CERT_BYTES_MAX)?.to_vec());
-        }
-        let attestation = Attestation { scheme, signature, chain };
+        let attestation = Attestation::take(self)?;
         Ok(KeyRecord { log, node, key, attestation })
     }
 }
@@ -138,6 +179,8 @@ const START: u8 = 5;
 const PROGRESS: u8 = 6;
 const STOP: u8 = 7;
 const RECEIPT: u8 = 8;
+const DISPUTE: u8 = 9;
+const METER: u8 = 10;
 
 /// Whether a record keeps to the limits that its types do not hold.
 pub(super) fn check(record: &Record) -> Result<(), DecodeError> {
@@ -159,7 +202,9 @@ pub(super) fn check(record: &Record) -> Result<(), DecodeError> {
         | Record::Witness(_)
         | Record::Decision(_)
         | Record::Start(_)
-        | Record::Receipt(_) => {}
+        | Record::Receipt(_)
+        | Record::Dispute(_)
+        | Record::Meter(_) => {}
     }
     Ok(())
 }
@@ -176,6 +221,8 @@ pub(super) fn encode(seq: u64, at: FileTime, record: &Record) -> Vec<u8> {
         Record::Progress(_) => PROGRESS,
         Record::Stop(_) => STOP,
         Record::Receipt(_) => RECEIPT,
+        Record::Dispute(_) => DISPUTE,
+        Record::Meter(_) => METER,
     });
     out.u64(seq);
     out.time(at);
@@ -205,6 +252,12 @@ pub(super) fn encode(seq: u64, at: FileTime, record: &Record) -> Vec<u8> {
             out.left(stop.bytes, &stop.left);
         }
         Record::Receipt(receipt) => receipt.put(&mut out),
+        Record::Dispute(dispute) => {
+            out.crossing(&dispute.crossing);
+            out.u64(dispute.stop);
+            out.text16(dispute.reason.as_str());
+        }
+        Record::Meter(meter) => out.meter(meter),
     }
     let bytes = out.finish();
     debug_assert!(bytes.len() <= RECORD_BYTES_MAX, "the limits keep records short");
@@ -253,6 +306,12 @@ impl Entry {
                 Record::Stop(Stop { crossing, ending, reason, bytes, left })
             }
             RECEIPT => Record::Receipt(Box::new(Receipt::take(&mut fields)?)),
+            DISPUTE => Record::Dispute(Dispute {
+                crossing: fields.crossing()?,
+                stop: fields.u64("stop")?,
+                reason: fields.reason()?,
+            }),
+            METER => Record::Meter(fields.meter()?),
             _ => return wrong("kind"),
         };
         fields.end()?;

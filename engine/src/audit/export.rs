@@ -45,7 +45,7 @@ impl ExportError {
 }
 
 /// The names of the cells, in order. They are a contract: names are only added, at the end.
-pub(super) const COLUMNS: [&str; 36] = [
+pub(super) const COLUMNS: [&str; 41] = [
     "time",
     "node",
     "log",
@@ -82,6 +82,11 @@ pub(super) const COLUMNS: [&str; 36] = [
     "size",
     "tree",
     "signature",
+    "stop",
+    "wire_sent",
+    "wire_received",
+    "price_per_gb",
+    "currency",
 ];
 
 enum Cell {
@@ -91,8 +96,8 @@ enum Cell {
     Extents(String),
 }
 
-/// The cells of one record, by name.
-struct Row([Option<Cell>; COLUMNS.len()]);
+/// The cells of one record, by name, as an export has them.
+pub struct Row([Option<Cell>; COLUMNS.len()]);
 
 impl Row {
     fn set(&mut self, name: &'static str, cell: Cell) {
@@ -115,6 +120,29 @@ impl Row {
     /// Bytes from anywhere.
     fn raw(&mut self, name: &'static str, bytes: &[u8]) {
         self.set(name, Cell::Text(shown(bytes)));
+    }
+
+    /// The text of a cell; `None` where it is empty.
+    pub fn text(&self, name: &str) -> Option<String> {
+        let at = COLUMNS.iter().position(|column| *column == name)?;
+        match self.0[at].as_ref()? {
+            Cell::Number(number) => Some(number.to_string()),
+            Cell::Text(text) | Cell::Extents(text) => Some(text.clone()),
+        }
+    }
+
+    /// The number in a cell, if it has one.
+    pub fn count(&self, name: &str) -> Option<u64> {
+        let at = COLUMNS.iter().position(|column| *column == name)?;
+        match self.0[at] {
+            Some(Cell::Number(number)) => Some(number),
+            _ => None,
+        }
+    }
+
+    /// All cells, as a line of an export in JSON has them, without the end of the line.
+    pub fn to_json(&self) -> String {
+        self.json().trim_end().to_owned()
     }
 
     fn of(entry: &Entry, node: &str, log: LogId) -> Self {
@@ -183,6 +211,18 @@ impl Row {
                 self.number("bytes", stop.bytes);
                 self.set("extents", Cell::Extents(extents(&stop.left)));
             }
+            Record::Dispute(dispute) => {
+                self.number("stop", dispute.stop);
+                self.raw("reason", dispute.reason.as_str().as_bytes());
+            }
+            Record::Meter(meter) => {
+                self.number("wire_sent", meter.sent);
+                self.number("wire_received", meter.received);
+                if let Some(tariff) = meter.tariff {
+                    self.plain("price_per_gb", &tariff.price.0);
+                    self.plain("currency", &tariff.currency);
+                }
+            }
             Record::Receipt(receipt) => {
                 let body = &receipt.body;
                 self.raw("path", body.path.as_bytes());
@@ -228,9 +268,9 @@ impl Row {
 
     fn csv(&self) -> String {
         let cells = self.0.iter().map(|cell| match cell {
-            Some(Cell::Number(number)) => cell_of(&number.to_string()),
-            Some(Cell::Text(text) | Cell::Extents(text)) => cell_of(text),
-            None => cell_of(""),
+            Some(Cell::Number(number)) => csv_cell(&number.to_string()),
+            Some(Cell::Text(text) | Cell::Extents(text)) => csv_cell(text),
+            None => csv_cell(""),
         });
         cells.collect::<Vec<_>>().join(",") + "\r\n"
     }
@@ -251,7 +291,7 @@ fn quoted(text: &str) -> String {
 
 /// A cell of CSV, quoted. What a spreadsheet would take for a formula is made text by an apostrophe
 /// (OWASP, "CSV Injection"); the wide forms of the signs count in some languages.
-fn cell_of(text: &str) -> String {
+pub fn csv_cell(text: &str) -> String {
     let formula = text.starts_with(['=', '+', '-', '@', '\'', '＝', '＋', '－', '＠']);
     format!("\"{}{}\"", if formula { "'" } else { "" }, text.replace('"', "\"\""))
 }
@@ -317,15 +357,30 @@ impl<I: Iterator<Item = Result<Entry, ReadError>>> Export<I> {
     /// # Errors
     /// A log cannot be read, or `out` not written.
     pub fn write(
-        mut self,
+        self,
         out: &mut dyn Write,
         format: Format,
-        mut wanted: impl FnMut(&Entry) -> bool,
+        wanted: impl FnMut(&Entry) -> bool,
     ) -> Result<u64, ExportError> {
         if format == Format::Csv {
-            let names: Vec<String> = COLUMNS.iter().map(|name| cell_of(name)).collect();
+            let names: Vec<String> = COLUMNS.iter().map(|name| csv_cell(name)).collect();
             write!(out, "{}\r\n", names.join(","))?;
         }
+        self.each(wanted, |row| {
+            let line = if format == Format::Csv { row.csv() } else { row.json() };
+            out.write_all(line.as_bytes()).map_err(ExportError::from)
+        })
+    }
+
+    /// Gives each record of which `wanted` is true; gives their number.
+    ///
+    /// # Errors
+    /// A log cannot be read, or those of `see`.
+    pub fn each<E: From<ReadError>>(
+        mut self,
+        mut wanted: impl FnMut(&Entry) -> bool,
+        mut see: impl FnMut(&Row) -> Result<(), E>,
+    ) -> Result<u64, E> {
         let mut count = 0;
         loop {
             let time = |source: &Source<I>| source.next.as_ref().map(|entry| entry.at);
@@ -335,9 +390,7 @@ impl<I: Iterator<Item = Result<Entry, ReadError>>> Export<I> {
             if !wanted(&entry) {
                 continue;
             }
-            let row = Row::of(&entry, &source.node, source.log);
-            let line = if format == Format::Csv { row.csv() } else { row.json() };
-            out.write_all(line.as_bytes())?;
+            see(&Row::of(&entry, &source.node, source.log))?;
             count += 1;
         }
         Ok(count)

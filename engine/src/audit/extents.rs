@@ -17,6 +17,8 @@ pub const PATHS_PER_RECORD_BYTES_MAX: usize = 128 << 10;
 pub struct ExtentSet {
     /// Object to the starts and ends of its extents.
     objects: BTreeMap<RelPath, BTreeMap<u64, u64>>,
+    /// Number of extents.
+    count: usize,
 }
 
 impl ExtentSet {
@@ -26,11 +28,15 @@ impl ExtentSet {
         if extent.len == 0 {
             return false;
         }
-        if !self.objects.contains_key(object) {
-            self.objects.insert(object.clone(), BTreeMap::new());
-        }
-        if let Some(extents) = self.objects.get_mut(object) {
-            insert(extents, extent.offset, end);
+        let (start, count) = (extent.offset, &mut self.count);
+        let mut add = |extents: &mut BTreeMap<u64, u64>| {
+            let before = extents.len();
+            insert(extents, start, end);
+            *count = *count + extents.len() - before;
+        };
+        match self.objects.get_mut(object) {
+            Some(extents) => add(extents),
+            None => add(self.objects.entry(object.clone()).or_default()),
         }
         true
     }
@@ -40,6 +46,18 @@ impl ExtentSet {
         for (object, extent) in other.iter() {
             self.insert(object, extent);
         }
+    }
+
+    /// Takes out the objects up to and with `last`.
+    pub fn take_through(&mut self, last: &RelPath) -> Self {
+        let mut rest = self.objects.split_off(last);
+        if let Some(extents) = rest.remove(last) {
+            self.objects.insert(last.clone(), extents);
+        }
+        let objects = std::mem::replace(&mut self.objects, rest);
+        let count = objects.values().map(BTreeMap::len).sum();
+        self.count -= count;
+        Self { objects, count }
     }
 
     /// What is in this set and not in `other`.
@@ -79,7 +97,7 @@ impl ExtentSet {
 
     /// Number of extents.
     pub fn extents(&self) -> usize {
-        self.objects.values().map(BTreeMap::len).sum()
+        self.count
     }
 
     /// Bytes in it, each counted once.
@@ -102,12 +120,15 @@ impl ExtentSet {
         })
     }
 
+    /// The first object in order.
+    pub fn first(&self) -> Option<&RelPath> {
+        self.objects.first_key_value().map(|(object, _)| object)
+    }
+
     /// What a receipt says of it.
     pub fn sum(&self) -> LeftSum {
         let mut hasher = LeftHasher::default();
-        for (object, extents) in self.by_object() {
-            hasher.push(object, extents);
-        }
+        hasher.extend(self);
         hasher.finish()
     }
 
@@ -181,6 +202,13 @@ impl LeftHasher {
             self.hasher.update(&extent.offset.to_le_bytes());
             self.hasher.update(&extent.len.to_le_bytes());
             self.extents += 1;
+        }
+    }
+
+    /// Adds a set, whose objects come after those that were added.
+    pub fn extend(&mut self, set: &ExtentSet) {
+        for (object, extents) in set.by_object() {
+            self.push(object, extents);
         }
     }
 

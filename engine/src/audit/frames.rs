@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::error::{Damage, ReadError};
 use super::folder::LogFolder;
-use super::frame::{self, FRAME_BYTES, Parsed, SEGMENT_HEAD_BYTES, segment_head, segment_name};
+use super::frame::{
+    self, FRAME_BYTES, FRAME_HEAD_BYTES, Parsed, SEGMENT_HEAD_BYTES, segment_head, segment_name,
+};
 use super::head::{self, Head, Heads, head_name};
 use super::record::Entry;
 use crate::base::Digest;
@@ -21,6 +23,8 @@ pub(super) struct Found<'a> {
     pub seq: u64,
     /// Its bytes.
     pub record: &'a [u8],
+    /// The bytes of its frame.
+    pub frame: &'a [u8],
     /// The digest of its frame: its leaf in the tree.
     pub digest: Digest,
 }
@@ -156,10 +160,12 @@ impl Frames {
                 };
             }
         }
-        let start = self.frame()?;
+        let (start, end) = self.frame()?;
         let seq = self.seq;
         self.seq += 1;
-        Ok(Some(Found { seq, record: &self.buffer[start.0..start.1], digest: self.chain }))
+        let (record, digest) = (&self.buffer[start..end], self.chain);
+        let frame = &self.buffer[start - FRAME_HEAD_BYTES..self.used];
+        Ok(Some(Found { seq, record, frame, digest }))
     }
 
     /// Opens the next segment; false behind the last one.
@@ -218,7 +224,7 @@ impl Frames {
                     return Err(Damage::Chain { seq }.into());
                 }
                 Parsed::Frame(frame) => {
-                    let start = self.used + frame::FRAME_HEAD_BYTES;
+                    let start = self.used + FRAME_HEAD_BYTES;
                     let end = start + frame.record.len();
                     self.chain = frame.digest;
                     self.used += frame.bytes;

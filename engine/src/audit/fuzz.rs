@@ -1,26 +1,34 @@
 //! What the decoders of this module promise; `crate::fuzzing` lists them.
 
+mod samples;
+
 use std::sync::Arc;
 
 use super::checkpoint::{CHECKPOINT_BYTES, Checkpoint};
+use super::closing::{Offer, Statement};
 use super::codec::{self, RECORD_BYTES_MAX};
 use super::export::{Export, Format};
-use super::extents::ExtentSet;
+use super::extract::{Extract, extract};
 use super::folder::LogFolder;
-use super::frame::{
-    self, FRAME_BYTES, Frame, Parsed, SEGMENT_HEAD_BYTES, segment_head, segment_name,
-};
+use super::frame::{self, FRAME_BYTES, Parsed, SEGMENT_HEAD_BYTES, segment_head, segment_name};
 use super::head::{self, Head, SECTOR_BYTES};
 use super::merkle::Frontier;
-use super::names::{Ending, LogId, Place, Word};
+use super::portable::Portable;
 use super::read::Entries;
-use super::receipt::{Party, Receipt, ReceiptBody};
-use super::record::{Crossing, Decision, Entry, KeyRecord, Progress, Record, Stop, Witness};
+use super::receipt::Receipt;
+use super::record::Entry;
 use super::verify::{Known, verify};
-use crate::base::{Class, Digest, Extent, FileTime, RelPath, TransferId};
-use crate::identity::{Attestation, AuditKey};
-use crate::policy::{Action, PolicyVersion, Principal, Reason, Transport, Verdict};
+use crate::base::{Digest, RelPath};
+use crate::manifest::fuzz::{Framed, Payloads, framed};
 use crate::storage::{MemoryTree, Tree};
+
+pub(super) use samples::{LOG, TIME, entries, key, receipt, whole_log};
+#[cfg(test)]
+pub(super) use samples::{
+    attestation, class, crossing, decision, key_record, left, place, principal, receipt_body,
+    records, word,
+};
+use samples::{checkpoint, closing};
 
 pub(crate) fn record(data: &[u8]) -> bool {
     let Ok(entry) = Entry::decode(data) else { return false };
@@ -32,25 +40,35 @@ pub(crate) fn record_seeds() -> Vec<Vec<u8>> {
     entries().iter().map(encoded).collect()
 }
 
-/// Checkpoints and receipts as peers send them; an odd first byte is for a receipt.
+/// What ends send each other; the first byte says what follows.
 pub(crate) fn signed(data: &[u8]) -> bool {
     let Some((kind, bytes)) = data.split_first() else { return false };
-    if kind % 2 == 1 {
-        let Ok(receipt) = Receipt::decode(bytes) else { return false };
-        assert_eq!(receipt.encode(), bytes);
-        let _ = receipt.check();
-        return true;
+    match kind % 4 {
+        0 => survives(bytes, |checkpoint: &Checkpoint| {
+            assert_eq!(bytes.len(), CHECKPOINT_BYTES);
+            assert!(checkpoint.begins(checkpoint, &[]) == (checkpoint.size > 0));
+        }),
+        1 => survives(bytes, |receipt: &Receipt| {
+            let _ = receipt.check();
+        }),
+        2 => survives(bytes, |_: &Statement| ()),
+        _ => survives(bytes, |_: &Offer| ()),
     }
-    let Ok(checkpoint) = Checkpoint::decode(bytes) else { return false };
-    assert_eq!(checkpoint.encode(), bytes);
-    assert_eq!(bytes.len(), CHECKPOINT_BYTES);
-    assert!(checkpoint.begins(&checkpoint, &[]) == (checkpoint.size > 0));
+}
+
+/// What is decoded encodes to the same bytes.
+fn survives<T: Portable>(bytes: &[u8], look: impl FnOnce(&T)) -> bool {
+    let Ok(value) = T::decode(bytes) else { return false };
+    assert_eq!(value.encode(), bytes);
+    look(&value);
     true
 }
 
 pub(crate) fn signed_seeds() -> Vec<Vec<u8>> {
-    let checkpoint = checkpoint(&key(1), 7).encode();
-    vec![[&[0], &checkpoint[..]].concat(), [&[1], &receipt().encode()[..]].concat()]
+    let (statement, offer) = closing();
+    let all =
+        [checkpoint(&key(1), 7).encode(), receipt().encode(), statement.encode(), offer.encode()];
+    (0..).zip(all).map(|(kind, bytes)| [&[kind], &bytes[..]].concat()).collect()
 }
 
 /// A sector of a head. One that is accepted is signed, so only the bytes of the sector itself are
@@ -148,29 +166,23 @@ pub(crate) fn log_seeds() -> Vec<Vec<u8>> {
     vec![packed, [vec![0], chained(records)].concat()]
 }
 
-/// One frame, its sum as it comes or, after a byte that is odd, as it should be.
+/// One frame, its sum as it comes or as it should be.
 pub(crate) fn frame(data: &[u8]) -> bool {
-    let Some((mode, rest)) = data.split_first() else { return false };
-    let mut bytes = Vec::new();
-    if mode % 2 == 1 {
-        let digest = frame::push(&mut bytes, Digest::of(b"chain"), rest);
-        let (chain, bytes_in_all) = (Digest::of(b"chain"), bytes.len());
-        let whole = Frame { chain, record: rest, digest, bytes: bytes_in_all };
-        assert_eq!(frame::parse(&bytes), Parsed::Frame(whole));
-        return true;
-    }
-    match frame::parse(rest) {
-        Parsed::Frame(found) => {
-            let digest = frame::push(&mut bytes, found.chain, found.record);
-            assert_eq!((digest, &bytes[..]), (found.digest, &rest[..found.bytes]));
-            true
-        }
-        Parsed::Short(want) => {
-            assert!(want > rest.len() && want <= RECORD_BYTES_MAX + FRAME_BYTES);
-            false
-        }
-        Parsed::Damaged => false,
-    }
+    let chained = |chain, record: &[u8]| {
+        let mut bytes = Vec::new();
+        frame::push(&mut bytes, chain, record);
+        bytes
+    };
+    framed(
+        data,
+        |record| chained(Digest::of(b"chain"), record),
+        |bytes| match frame::parse(bytes) {
+            Parsed::Frame(found) => Framed::Whole(chained(found.chain, found.record)),
+            Parsed::Short(want) => Framed::Short(want),
+            Parsed::Damaged => Framed::Damaged,
+        },
+        RECORD_BYTES_MAX + FRAME_BYTES,
+    )
 }
 
 pub(crate) fn frame_seeds() -> Vec<Vec<u8>> {
@@ -179,17 +191,40 @@ pub(crate) fn frame_seeds() -> Vec<Vec<u8>> {
     vec![bytes, b"\x01record".to_vec()]
 }
 
-struct Payloads<'a>(&'a [u8]);
-
-impl<'a> Iterator for Payloads<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let (len, rest) = self.0.split_first_chunk()?;
-        let (payload, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
-        self.0 = rest;
-        Some(payload)
+/// An extract, in parts of the size that the first byte says. Reading it never panics, whatever the parts
+/// are; what proves itself has as many records as its checkpoint says.
+pub(crate) fn extracted(data: &[u8]) -> bool {
+    let Some((&size, rest)) = data.split_first() else { return false };
+    let mut extract = Extract::new(2);
+    let mut told = 0;
+    for part in rest.chunks(usize::from(size).max(1)) {
+        extract.push(part);
+        loop {
+            match extract.next() {
+                Ok(Some(_)) => told += 1,
+                Ok(None) => break,
+                Err(_) => return false,
+            }
+        }
     }
+    let Ok((checkpoint, pinned)) = extract.finish() else { return false };
+    assert!(told <= checkpoint.size);
+    assert!(pinned.is_none() || checkpoint.size >= 2);
+    true
+}
+
+pub(crate) fn extracted_seeds() -> Vec<Vec<u8>> {
+    let folder = folder_with(&chained(whole_log().iter().map(encoded)));
+    let seed = |wanted: fn(&Entry) -> bool| {
+        let mut out = vec![200];
+        let told = extract(&folder, 2, wanted, &mut |part| {
+            out.extend(part);
+            true
+        });
+        told.expect("the log is whole");
+        out
+    };
+    vec![seed(|_| true), seed(|_| false), seed(|entry| entry.seq % 3 == 0)]
 }
 
 fn write(tree: &MemoryTree, path: &RelPath, bytes: &[u8]) {
@@ -215,150 +250,4 @@ fn heads_over(segment: &[u8]) -> Vec<u8> {
 /// The bytes of a record.
 pub(super) fn encoded(entry: &Entry) -> Vec<u8> {
     codec::encode(entry.seq, entry.at, &entry.record)
-}
-
-pub(super) const LOG: LogId = LogId(*b"a log of a node.");
-pub(super) const TIME: FileTime = FileTime { secs: 1_780_272_000, nanos: 123_456_789 };
-
-pub(super) fn key(seed: u8) -> AuditKey {
-    AuditKey::from_seed([seed; 32])
-}
-
-pub(super) fn class(text: &str) -> Class {
-    text.parse().expect("a class")
-}
-
-pub(super) fn word(text: &str) -> Word {
-    text.parse().expect("a word")
-}
-
-pub(super) fn place(site: &str, node: &str) -> Place {
-    Place { site: site.parse().expect("a site"), node: node.parse().expect("a node") }
-}
-
-pub(super) fn principal(tier: &str, site: &str, node: &str) -> Principal {
-    let text = format!("spiffe://portway-0123456789abcdef/tier/{tier}/site/{site}/node/{node}");
-    text.parse().expect("a SPIFFE id")
-}
-
-pub(super) fn crossing(transfer: u128) -> Crossing {
-    Crossing {
-        transfer: TransferId(transfer),
-        who: principal("private", "onprem", "gpu-1"),
-        path: RelPath::from_bytes(b"models/\xff\n=x,\"y").expect("a path"),
-        root: None,
-        class: class("internal"),
-        from: place("onprem", "gpu-1"),
-        to: place("cloud", "gpu-7"),
-        link: word("onprem-cloud"),
-        transport: Transport::Quic,
-        policy: PolicyVersion { number: 12, digest: Digest::of(b"policy") },
-    }
-}
-
-pub(super) fn decision(transfer: u128, verdict: Verdict) -> Record {
-    Record::Decision(Decision {
-        crossing: crossing(transfer),
-        action: Action::Push,
-        verdict,
-        reason: Reason::new("a rule\r\n\"allows\" it\u{2028}"),
-    })
-}
-
-/// Two objects, three extents, 300 bytes.
-pub(super) fn left() -> ExtentSet {
-    let mut left = ExtentSet::default();
-    for (object, offset) in [("a", 0), ("a", 200), ("b/\u{e4}", 7)] {
-        let object = RelPath::from_bytes(object.as_bytes()).expect("a path");
-        assert!(left.insert(&object, Extent { offset, len: 100 }));
-    }
-    left
-}
-
-pub(super) fn key_record() -> KeyRecord {
-    KeyRecord {
-        log: LOG,
-        node: principal("private", "onprem", "gpu-1"),
-        key: key(1).public(),
-        attestation: attestation(),
-    }
-}
-
-pub(super) fn attestation() -> Attestation {
-    Attestation { scheme: 0x0403, signature: vec![7; 9], chain: vec![vec![8; 10], vec![9; 11]] }
-}
-
-fn checkpoint(key: &AuditKey, size: u64) -> Checkpoint {
-    Checkpoint::sign(key, LOG, size, Digest::of(b"root"), TIME)
-}
-
-pub(super) fn receipt_body() -> ReceiptBody {
-    let crossing = crossing(7);
-    let party = |tier, place: Place, seed, seq| Party {
-        node: principal(tier, place.site.as_str(), place.node.as_str()),
-        place,
-        log: LogId([seed; 16]),
-        seq,
-        key: key(seed).public(),
-    };
-    ReceiptBody {
-        transfer: crossing.transfer,
-        path: crossing.path,
-        root: Some(Digest::of(b"root")),
-        class: crossing.class,
-        bytes: 300,
-        left: left().sum(),
-        from: party("private", crossing.from, 1, 4),
-        to: party("public", crossing.to, 2, 5),
-    }
-}
-
-pub(super) fn receipt() -> Receipt {
-    let body = receipt_body();
-    let (from_signature, to_signature) = (body.sign(&key(1)), body.sign(&key(2)));
-    Receipt { body, from_signature, to_signature }
-}
-
-/// One record of each kind.
-pub(super) fn records() -> Vec<Record> {
-    let stop = Stop {
-        crossing: Crossing { root: Some(Digest::of(b"root")), ..crossing(7) },
-        ending: Ending::Complete,
-        reason: Reason::new("done"),
-        bytes: 0,
-        left: ExtentSet::default(),
-    };
-    vec![
-        Record::Key(key_record()),
-        Record::Seal(checkpoint(&key(1), 1)),
-        Record::Witness(Witness {
-            node: principal("public", "cloud", "gpu-7"),
-            key: key(2).public(),
-            checkpoint: checkpoint(&key(2), 9),
-        }),
-        decision(7, Verdict::Granted),
-        Record::Start(crossing(7)),
-        Record::Progress(Progress { crossing: crossing(7), bytes: 300, left: left() }),
-        Record::Stop(stop),
-        Record::Receipt(Box::new(receipt())),
-    ]
-}
-
-pub(super) fn entries() -> Vec<Entry> {
-    (0..).zip(records()).map(|(seq, record)| Entry { seq, at: TIME, record }).collect()
-}
-
-/// Records that follow each other: those of each kind, with a seal that is right.
-pub(super) fn whole_log() -> Vec<Entry> {
-    let (mut tree, mut chain, mut out) = (Frontier::default(), Digest::default(), Vec::new());
-    for mut entry in entries() {
-        if let Record::Seal(seal) = &mut entry.record {
-            *seal = Checkpoint::sign(&key(1), LOG, entry.seq, tree.root(), TIME);
-        }
-        let mut bytes = Vec::new();
-        chain = frame::push(&mut bytes, chain, &encoded(&entry));
-        tree.push(chain);
-        out.push(entry);
-    }
-    out
 }

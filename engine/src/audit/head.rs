@@ -11,6 +11,7 @@ use std::io;
 
 use super::checkpoint::Checkpoint;
 use super::merkle::Frontier;
+use super::portable::Portable;
 use crate::base::{Digest, RelPath};
 use crate::identity::AuditPublicKey;
 use crate::manifest::DecodeError;

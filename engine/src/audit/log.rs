@@ -10,7 +10,7 @@ use super::names::LogId;
 use super::record::{Crossing, KeyRecord, Record};
 use super::store::{Recovered, SEGMENT_BYTES, Store};
 use crate::base::FileTime;
-use crate::identity::{Attestation, AuditKey};
+use crate::identity::{Attestation, AuditKey, AuditPublicKey};
 use crate::policy::{Action, Principal, Verdict};
 
 /// Whose log it is.
@@ -210,22 +210,57 @@ impl AuditLog {
     /// What the record says must not be done; it may be in the log all the same when that is next
     /// opened. Or the record is over a limit, which stops nothing.
     pub fn append(&self, at: FileTime, record: Record) -> Result<Appended, LogError> {
-        if matches!(record, Record::Key(_) | Record::Seal(_)) {
-            return Err(LogError::Reserved);
-        }
-        codec::check(&record)?;
-        let granted = match &record {
-            Record::Decision(decision)
-                if decision.verdict == Verdict::Granted && decision.action.moves_content() =>
-            {
-                Some((decision.action, decision.crossing.clone()))
+        let mut appended = self.append_all(at, vec![record])?;
+        appended.pop().ok_or(LogError::Reserved)
+    }
+
+    /// Appends records, in this order, as one append: they share its syncs, and others may come
+    /// between them. All are durable on return.
+    ///
+    /// # Errors
+    /// As for [`AuditLog::append`]; a record that is over a limit keeps all of them out.
+    pub fn append_all(
+        &self,
+        at: FileTime,
+        records: Vec<Record>,
+    ) -> Result<Vec<Appended>, LogError> {
+        let mut granted = Vec::with_capacity(records.len());
+        for record in &records {
+            if matches!(record, Record::Key(_) | Record::Seal(_)) {
+                return Err(LogError::Reserved);
             }
-            _ => None,
-        };
-        let seq = self.submit(Pending::new(at, What::Record(Box::new(record))))?;
-        let permit =
-            granted.map(|(action, crossing)| Permit { log: self.log, seq, action, crossing });
-        Ok(Appended { seq, permit })
+            codec::check(record)?;
+            granted.push(match record {
+                Record::Decision(decision)
+                    if decision.verdict == Verdict::Granted && decision.action.moves_content() =>
+                {
+                    Some((decision.action, decision.crossing.clone()))
+                }
+                _ => None,
+            });
+        }
+        let what = records.into_iter().map(|record| What::Record(Box::new(record)));
+        let numbers = self.submit(what.map(|what| Pending::new(at, what)).collect())?;
+        let permit = |seq, (action, crossing)| Permit { log: self.log, seq, action, crossing };
+        let appended = numbers.into_iter().zip(granted);
+        Ok(appended
+            .map(|(seq, granted)| Appended { seq, permit: granted.map(|it| permit(seq, it)) })
+            .collect())
+    }
+
+    /// Appends the word of another certificate of this node for the log's key: certificates are
+    /// renewed, and the key is not.
+    ///
+    /// # Errors
+    /// As for [`AuditLog::append`].
+    pub fn attest(&self, at: FileTime, attestation: Attestation) -> Result<u64, LogError> {
+        {
+            let mut store = lock(&self.store);
+            let record = KeyRecord { attestation: attestation.clone(), ..store.key_record() };
+            codec::check(&Record::Key(record))?;
+            store.set_attestation(attestation);
+        }
+        self.submit_one(Pending::new(at, What::Key))
     }
 
     /// Appends a signed checkpoint of everything before it. The log does so by itself each 1,024
@@ -234,13 +269,22 @@ impl AuditLog {
     /// # Errors
     /// As for [`AuditLog::append`].
     pub fn seal(&self, at: FileTime) -> Result<u64, LogError> {
-        self.submit(Pending::new(at, What::Seal))
+        self.submit_one(Pending::new(at, What::Seal))
+    }
+
+    fn submit_one(&self, pending: Pending) -> Result<u64, LogError> {
+        self.submit(vec![pending])?.first().copied().ok_or(LogError::Reserved)
     }
 
     /// A signed checkpoint of the log as this process knows it, to be given to peers. It takes no
     /// append: every append signs one.
     pub fn checkpoint(&self) -> Checkpoint {
         lock(&self.store).checkpoint()
+    }
+
+    /// The key that seals the log.
+    pub fn key(&self) -> AuditPublicKey {
+        lock(&self.store).key()
     }
 
     /// Why the log is stopped, if it is.
@@ -253,16 +297,18 @@ impl AuditLog {
         lock(&self.store).sign_receipt(body)
     }
 
-    /// Waits until the record has its number. Whoever finds nobody writing writes for all.
-    fn submit(&self, pending: Pending) -> Result<u64, LogError> {
-        let done = Arc::clone(&pending.done);
+    /// Waits until the records have their numbers. Whoever finds nobody writing writes for all.
+    fn submit(&self, pending: Vec<Pending>) -> Result<Vec<u64>, LogError> {
+        let done: Vec<_> = pending.iter().map(|pending| Arc::clone(&pending.done)).collect();
         let mut queue = lock(&self.queue);
         if queue.stopped.is_none() {
-            queue.pending.push(pending);
+            queue.pending.extend(pending);
         }
         loop {
-            if let Some(done) = done.get() {
-                return done.clone().map_err(LogError::Stopped);
+            // They are written in their order.
+            if done.last().is_none_or(|last| last.get().is_some()) {
+                let numbers = done.iter().filter_map(|done| done.get().cloned());
+                return numbers.collect::<Result<_, _>>().map_err(LogError::Stopped);
             }
             if let Some(cause) = &queue.stopped {
                 return Err(LogError::Stopped(Arc::clone(cause)));

@@ -14,7 +14,7 @@ pub(super) const LEAF: u8 = 0;
 const NODE: u8 = 1;
 
 /// The digest of a node with these two below it.
-fn node(left: Digest, right: Digest) -> Digest {
+pub(super) fn node(left: Digest, right: Digest) -> Digest {
     let mut bytes = [NODE; 1 + 2 * Digest::BYTES];
     bytes[1..=Digest::BYTES].copy_from_slice(&left.0);
     bytes[1 + Digest::BYTES..].copy_from_slice(&right.0);
@@ -48,13 +48,25 @@ impl Frontier {
 
     /// Adds a leaf, given its digest.
     pub fn push(&mut self, leaf: Digest) {
-        let mut root = leaf;
-        for _ in 0..self.size.trailing_ones() {
+        let pushed = self.push_subtree(0, leaf);
+        debug_assert!(pushed, "there are fewer than 2^64 records");
+    }
+
+    /// Adds a complete subtree of 2^`level` leaves, given its root; false if none begins here.
+    pub(super) fn push_subtree(&mut self, level: u32, root: Digest) -> bool {
+        let Some(leaves) = 1_u64.checked_shl(level) else { return false };
+        let Some(size) = self.size.checked_add(leaves) else { return false };
+        if !self.size.is_multiple_of(leaves) {
+            return false;
+        }
+        let mut root = root;
+        for _ in 0..(self.size >> level).trailing_ones() {
             let Some(left) = self.peaks.pop() else { break };
             root = node(left, root);
         }
         self.peaks.push(root);
-        self.size += 1;
+        self.size = size;
+        true
     }
 
     /// The root: `MTH` of RFC 9162, 2.1.1. That of no leaves is the digest of nothing.
@@ -70,25 +82,30 @@ fn split(size: u64) -> u64 {
     1 << (size - 1).ilog2()
 }
 
+/// Goes down from the root of `size` leaves to the subtree of which `found` is true, to the left where
+/// `left` is true of the middle. Gives that subtree, and those beside the way from the bottom up.
+fn descend(
+    size: u64,
+    found: impl Fn(&Range<u64>) -> bool,
+    left: impl Fn(u64) -> bool,
+) -> (Range<u64>, Vec<Range<u64>>) {
+    let (mut beside, mut at) = (Vec::new(), 0..size);
+    while !found(&at) {
+        let middle = at.start + split(at.end - at.start);
+        let (near, far) = (at.start..middle, middle..at.end);
+        let (next, other) = if left(middle) { (near, far) } else { (far, near) };
+        beside.push(other);
+        at = next;
+    }
+    beside.reverse();
+    (at, beside)
+}
+
 /// The subtrees whose roots prove that leaf `index` is in a tree of `size` leaves, in the order of
 /// the proof (RFC 9162, 2.1.3.1); `None` if it is not.
 fn inclusion_ranges(index: u64, size: u64) -> Option<Vec<Range<u64>>> {
-    if index >= size {
-        return None;
-    }
-    let (mut ranges, mut at) = (Vec::new(), 0..size);
-    while at.end - at.start > 1 {
-        let middle = at.start + split(at.end - at.start);
-        if index < middle {
-            ranges.push(middle..at.end);
-            at = at.start..middle;
-        } else {
-            ranges.push(at.start..middle);
-            at = middle..at.end;
-        }
-    }
-    ranges.reverse();
-    Some(ranges)
+    let leaf = |at: &Range<u64>| at.end - at.start == 1;
+    (index < size).then(|| descend(size, leaf, |middle| index < middle).1)
 }
 
 /// The subtrees whose roots prove that a tree of `old` leaves is the beginning of one of `size`, in
@@ -97,23 +114,10 @@ fn consistency_ranges(old: u64, size: u64) -> Option<Vec<Range<u64>>> {
     if old == 0 || old > size {
         return None;
     }
-    let (mut ranges, mut at, mut whole) = (Vec::new(), 0..size, true);
-    while at.end != old {
-        let middle = at.start + split(at.end - at.start);
-        if old <= middle {
-            ranges.push(middle..at.end);
-            at = at.start..middle;
-        } else {
-            ranges.push(at.start..middle);
-            at = middle..at.end;
-            whole = false;
-        }
-    }
-    if !whole {
-        ranges.push(at);
-    }
-    ranges.reverse();
-    Some(ranges)
+    let (last, beside) = descend(size, |at| at.end == old, |middle| old <= middle);
+    // A whole subtree as the old tree is not in the proof: the verifier has its root.
+    let last = (last.start > 0).then_some(last);
+    Some(last.into_iter().chain(beside).collect())
 }
 
 /// Makes one proof from the digests of all leaves, given in order. It keeps a few digests for each
@@ -159,6 +163,27 @@ impl Prover {
     }
 }
 
+/// Goes up from leaf `at` of a tree whose last leaf is `last`: gives each digest of the proof, and
+/// whether it is on the left. False if they do not end at the root.
+fn ascend(
+    (mut at, mut last): (u64, u64),
+    proof: &[Digest],
+    mut step: impl FnMut(bool, Digest),
+) -> bool {
+    for digest in proof {
+        if last == 0 {
+            return false;
+        }
+        let left = at & 1 == 1 || at == last;
+        step(left, *digest);
+        while left && at & 1 == 0 && at != 0 {
+            (at, last) = (at >> 1, last >> 1);
+        }
+        (at, last) = (at >> 1, last >> 1);
+    }
+    last == 0
+}
+
 /// Whether `proof` shows that the leaf with the digest `leaf` has the number `index` in the tree of
 /// `size` leaves with this root (RFC 9162, 2.1.3.2).
 pub fn inclusion_holds(
@@ -171,22 +196,11 @@ pub fn inclusion_holds(
     if index >= size {
         return false;
     }
-    let (mut at, mut last, mut found) = (index, size - 1, leaf);
-    for digest in proof {
-        if last == 0 {
-            return false;
-        }
-        if at & 1 == 1 || at == last {
-            found = node(*digest, found);
-            while at & 1 == 0 && at != 0 {
-                (at, last) = (at >> 1, last >> 1);
-            }
-        } else {
-            found = node(found, *digest);
-        }
-        (at, last) = (at >> 1, last >> 1);
-    }
-    last == 0 && found == root
+    let mut found = leaf;
+    let whole = ascend((index, size - 1), proof, |left, digest| {
+        found = if left { node(digest, found) } else { node(found, digest) };
+    });
+    whole && found == root
 }
 
 /// Whether `proof` shows that the tree of `old` leaves with the root `old_root` is the beginning of
@@ -204,7 +218,6 @@ pub fn consistency_holds(
     if old == 0 || old > size {
         return false;
     }
-    // A whole subtree as the old tree is not in the proof: the verifier has its root.
     let (first, rest) = match proof.split_first() {
         _ if old.is_power_of_two() => (old_root, proof),
         Some((first, rest)) => (*first, rest),
@@ -215,20 +228,12 @@ pub fn consistency_holds(
         (at, last) = (at >> 1, last >> 1);
     }
     let (mut found_old, mut found) = (first, first);
-    for digest in rest {
-        if last == 0 {
-            return false;
-        }
-        if at & 1 == 1 || at == last {
-            found_old = node(*digest, found_old);
-            found = node(*digest, found);
-            while at & 1 == 0 && at != 0 {
-                (at, last) = (at >> 1, last >> 1);
-            }
+    let whole = ascend((at, last), rest, |left, digest| {
+        if left {
+            (found_old, found) = (node(digest, found_old), node(digest, found));
         } else {
-            found = node(found, *digest);
+            found = node(found, digest);
         }
-        (at, last) = (at >> 1, last >> 1);
-    }
-    last == 0 && found_old == old_root && found == root
+    });
+    whole && found_old == old_root && found == root
 }

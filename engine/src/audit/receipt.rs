@@ -2,6 +2,7 @@
 
 use super::extents::LeftSum;
 use super::names::{LogId, Place};
+use super::portable::Portable;
 use crate::base::{Class, Digest, RelPath, TransferId};
 use crate::identity::{AuditKey, AuditPublicKey, AuditSignature};
 use crate::manifest::DecodeError;
@@ -86,44 +87,62 @@ impl ReceiptBody {
     pub fn sign(&self, key: &AuditKey) -> AuditSignature {
         key.sign(&self.message())
     }
+}
 
+impl Portable for ReceiptBody {
     fn put(&self, out: &mut Writer) {
         out.array(&self.transfer.0.to_le_bytes());
         out.path(&self.path);
         out.maybe_digest(self.root.as_ref());
         out.text8(self.class.as_str());
         out.u64(self.bytes);
-        out.u64(self.left.extents);
-        out.digest(&self.left.digest);
-        for party in [&self.from, &self.to] {
-            out.text16(party.node.as_str());
-            out.place(&party.place);
-            out.array(&party.log.0);
-            out.u64(party.seq);
-            out.array(&party.key.0);
-        }
+        self.left.put(out);
+        self.from.put(out);
+        self.to.put(out);
     }
 
     fn take(fields: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let party = |fields: &mut Reader<'_>| {
-            Ok::<_, DecodeError>(Party {
-                node: fields.principal("node")?,
-                place: fields.place()?,
-                log: LogId(fields.array("log")?),
-                seq: fields.u64("sequence number")?,
-                key: AuditPublicKey(fields.array("key")?),
-            })
-        };
         Ok(Self {
             transfer: TransferId(u128::from_le_bytes(fields.array("transfer")?)),
             path: fields.path()?,
             root: fields.maybe_digest("root")?,
             class: fields.name("class")?,
             bytes: fields.u64("bytes")?,
-            left: LeftSum { extents: fields.u64("extents")?, digest: fields.digest("extents")? },
-            from: party(fields)?,
-            to: party(fields)?,
+            left: LeftSum::take(fields)?,
+            from: Party::take(fields)?,
+            to: Party::take(fields)?,
         })
+    }
+}
+
+impl Portable for Party {
+    fn put(&self, out: &mut Writer) {
+        out.text16(self.node.as_str());
+        out.place(&self.place);
+        out.array(&self.log.0);
+        out.u64(self.seq);
+        out.array(&self.key.0);
+    }
+
+    fn take(fields: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            node: fields.principal("node")?,
+            place: fields.place()?,
+            log: LogId(fields.array("log")?),
+            seq: fields.u64("sequence number")?,
+            key: AuditPublicKey(fields.array("key")?),
+        })
+    }
+}
+
+impl Portable for LeftSum {
+    fn put(&self, out: &mut Writer) {
+        out.u64(self.extents);
+        out.digest(&self.digest);
+    }
+
+    fn take(fields: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { extents: fields.u64("extents")?, digest: fields.digest("extents")? })
     }
 }
 
@@ -143,6 +162,12 @@ impl Receipt {
         Ok(())
     }
 
+    /// Whether it is about the same session as another one.
+    pub(super) fn same_session(&self, other: &Self) -> bool {
+        let stops = |body: &ReceiptBody| [&body.from, &body.to].map(|party| (party.log, party.seq));
+        stops(&self.body) == stops(&other.body)
+    }
+
     /// Whether both ends signed it, with keys that are known for them by their attestations.
     ///
     /// # Errors
@@ -156,36 +181,20 @@ impl Receipt {
         }
         self.check()
     }
+}
 
-    pub(super) fn put(&self, out: &mut Writer) {
+impl Portable for Receipt {
+    fn put(&self, out: &mut Writer) {
         self.body.put(out);
         out.array(&self.from_signature.0);
         out.array(&self.to_signature.0);
     }
 
-    pub(super) fn take(fields: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn take(fields: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             body: ReceiptBody::take(fields)?,
             from_signature: AuditSignature(fields.array("signature")?),
             to_signature: AuditSignature(fields.array("signature")?),
         })
-    }
-
-    /// Its bytes, as one end sends them to the other.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut out = Writer::new(&[]);
-        self.put(&mut out);
-        out.finish()
-    }
-
-    /// Decodes a receipt.
-    ///
-    /// # Errors
-    /// The bytes are not one. The signatures are not looked at.
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut fields = Reader::new(bytes);
-        let receipt = Self::take(&mut fields)?;
-        fields.end()?;
-        Ok(receipt)
     }
 }

@@ -1,256 +1,33 @@
 //! Comparing the logs of both ends of transfers, to the byte.
+//!
+//! Sessions that both signed for are compared one by one: their receipt names the stop record of each
+//! end. Of the others, which were cut short or have no receipt, what left together is compared with
+//! what arrived together: what left need not have arrived, and what arrived must have left, unless the
+//! sender died before it recorded that.
 
-use std::collections::BTreeMap;
-use std::fmt;
+mod facts;
+mod finding;
 
-use super::error::ReadError;
+use self::facts::{Doubt, Facts, Log, Session};
+pub use self::finding::{Difference, End, Remark};
 use super::extents::ExtentSet;
 use super::names::{Ending, LogId, Place};
-use super::receipt::Receipt;
-use super::record::{Crossing, Entry, Record};
+use super::record::Entry;
 use crate::base::{Digest, TransferId};
-use crate::identity::SpiffeId;
-use crate::policy::Verdict;
-
-/// One of the two logs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum End {
-    /// The first one.
-    Ours,
-    /// The second one.
-    Theirs,
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ours => "our log",
-            Self::Theirs => "their log",
-        })
-    }
-}
-
-/// One thing in which two logs differ, or in which one contradicts itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Difference {
-    /// One log knows nothing of a transfer that is between the two nodes.
-    Missing {
-        /// The transfer.
-        transfer: TransferId,
-        /// The log that lacks it.
-        end: End,
-    },
-    /// The logs say different things of a transfer.
-    Value {
-        /// The transfer.
-        transfer: TransferId,
-        /// What differs.
-        what: &'static str,
-        /// What ours says.
-        ours: String,
-        /// What theirs says.
-        theirs: String,
-    },
-    /// Bytes that crossed according to one log only.
-    Extents {
-        /// The transfer.
-        transfer: TransferId,
-        /// Those that are only in ours.
-        ours: ExtentSet,
-        /// Those that are only in theirs.
-        theirs: ExtentSet,
-    },
-    /// Content crossed, and this log has no decision before it that granted it.
-    NotGranted {
-        /// The transfer.
-        transfer: TransferId,
-        /// The log.
-        end: End,
-        /// The record that says that content crossed.
-        seq: u64,
-    },
-    /// A receipt is not signed by both ends, or says something else than the log that it is in.
-    Receipt {
-        /// The transfer.
-        transfer: TransferId,
-        /// The log.
-        end: End,
-        /// The receipt's record.
-        seq: u64,
-        /// What is wrong.
-        what: &'static str,
-    },
-    /// A receipt is in one log and not in the other.
-    ReceiptMissing {
-        /// The transfer.
-        transfer: TransferId,
-        /// The log that lacks it.
-        end: End,
-    },
-}
-
-impl Difference {
-    /// The transfer.
-    pub fn transfer(&self) -> TransferId {
-        match self {
-            Self::Missing { transfer, .. }
-            | Self::Value { transfer, .. }
-            | Self::Extents { transfer, .. }
-            | Self::NotGranted { transfer, .. }
-            | Self::Receipt { transfer, .. }
-            | Self::ReceiptMissing { transfer, .. } => *transfer,
-        }
-    }
-}
-
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "transfer {}: ", self.transfer())?;
-        match self {
-            Self::Missing { end, .. } => write!(f, "{end} knows nothing of it"),
-            Self::Value { what, ours, theirs, .. } => {
-                write!(f, "{what} is {ours} in our log and {theirs} in their log")
-            }
-            Self::Extents { ours, theirs, .. } => {
-                let (ours, theirs) = (ours.bytes(), theirs.bytes());
-                write!(f, "{ours} bytes crossed only by our log, {theirs} only by their log")
-            }
-            Self::NotGranted { end, seq, .. } => {
-                write!(f, "content crossed without a grant before it ({end}, record {seq})")
-            }
-            Self::Receipt { end, seq, what, .. } => {
-                write!(f, "the receipt {what} ({end}, record {seq})")
-            }
-            Self::ReceiptMissing { end, .. } => {
-                write!(f, "{end} lacks a receipt that the other one has")
-            }
-        }
-    }
-}
 
 /// What a comparison found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reconciled {
     /// Transfers between the two nodes.
     pub transfers: u64,
+    /// Sessions that both ends signed for.
+    pub signed: u64,
     /// Bytes of content that crossed in them, as our log has it.
     pub bytes: u64,
     /// Everything that differs, by transfer.
     pub differences: Vec<Difference>,
-}
-
-/// What one log says of one transfer.
-#[derive(Default)]
-struct Facts {
-    /// As the last record has it.
-    crossing: Option<Crossing>,
-    root: Option<Digest>,
-    granted: bool,
-    bytes: u64,
-    left: ExtentSet,
-    stops: Vec<u64>,
-    ending: Option<Ending>,
-    receipts: Vec<Receipt>,
-    /// What contradicts itself: a difference, given the end.
-    doubts: Vec<Doubt>,
-}
-
-enum Doubt {
-    NotGranted { seq: u64 },
-    Receipt { seq: u64, what: &'static str },
-}
-
-/// One log, read.
-#[derive(Default)]
-struct Log {
-    id: LogId,
-    place: Option<Place>,
-    transfers: BTreeMap<TransferId, Facts>,
-}
-
-impl Log {
-    fn read(entries: impl Iterator<Item = Result<Entry, ReadError>>) -> Result<Self, ReadError> {
-        let mut log = Self::default();
-        for entry in entries {
-            log.take(entry?);
-        }
-        Ok(log)
-    }
-
-    fn take(&mut self, entry: Entry) {
-        if let Record::Key(key) = &entry.record {
-            self.id = key.log;
-            let id = key.node.as_str().parse::<SpiffeId>();
-            self.place = id.ok().map(|id| Place::from(&id));
-        }
-        let Some(transfer) = entry.record.transfer() else { return };
-        let (seq, id, facts) = (entry.seq, self.id, self.transfers.entry(transfer).or_default());
-        if let Some(crossing) = entry.record.crossing() {
-            facts.root = crossing.root.or(facts.root);
-            facts.crossing = Some(crossing.clone());
-        }
-        match entry.record {
-            Record::Decision(decision) => {
-                if decision.action.moves_content() {
-                    facts.granted = decision.verdict == Verdict::Granted;
-                }
-            }
-            Record::Progress(progress) => facts.cross(seq, progress.bytes, &progress.left),
-            Record::Stop(stop) => {
-                facts.cross(seq, stop.bytes, &stop.left);
-                facts.stops.push(seq);
-                facts.ending = Some(stop.ending);
-            }
-            Record::Receipt(receipt) => facts.receipt(seq, id, *receipt),
-            Record::Start(_) | Record::Key(_) | Record::Seal(_) | Record::Witness(_) => {}
-        }
-    }
-}
-
-impl Facts {
-    fn cross(&mut self, seq: u64, bytes: u64, left: &ExtentSet) {
-        self.bytes = self.bytes.saturating_add(bytes);
-        self.left.extend(left);
-        if bytes > 0 && !self.granted {
-            self.doubts.push(Doubt::NotGranted { seq });
-        }
-    }
-
-    fn receipt(&mut self, seq: u64, log: LogId, receipt: Receipt) {
-        let body = &receipt.body;
-        let own = [&body.from, &body.to].into_iter().find(|party| party.log == log);
-        let crossing = self.crossing.as_ref();
-        let wrong = [
-            (receipt.check().is_err(), "is not signed by both ends"),
-            (own.is_none(), "does not name this log"),
-            (
-                own.is_some_and(|party| !self.stops.contains(&party.seq)),
-                "names a record that does not stop the transfer",
-            ),
-            (body.bytes != self.bytes, "has another number of bytes than the log"),
-            (body.left != self.left.sum(), "has other extents than the log"),
-            (body.root != self.root, "has another root digest than the log"),
-            (
-                crossing.is_none_or(|it| {
-                    (&it.path, &it.class, &it.from, &it.to)
-                        != (&body.path, &body.class, &body.from.place, &body.to.place)
-                }),
-                "is about another dataset or other nodes than the log",
-            ),
-        ];
-        let wrong = wrong.into_iter().filter(|(wrong, _)| *wrong);
-        self.doubts.extend(wrong.map(|(_, what)| Doubt::Receipt { seq, what }));
-        self.receipts.push(receipt);
-    }
-
-    /// Whether the transfer is between these two nodes, or one of them is not known.
-    fn between(&self, one: Option<&Place>, other: Option<&Place>) -> bool {
-        let (Some(one), Some(other), Some(crossing)) = (one, other, &self.crossing) else {
-            return true;
-        };
-        let (from, to) = (&crossing.from, &crossing.to);
-        (from, to) == (one, other) || (from, to) == (other, one)
-    }
+    /// What is explained by a link or a process that was lost, by transfer.
+    pub remarks: Vec<Remark>,
 }
 
 /// Compares what two logs say of the transfers between their nodes: who, what, from where to where,
@@ -261,10 +38,10 @@ impl Facts {
 ///
 /// # Errors
 /// One of the logs cannot be read.
-pub fn reconcile(
-    ours: impl Iterator<Item = Result<Entry, ReadError>>,
-    theirs: impl Iterator<Item = Result<Entry, ReadError>>,
-) -> Result<Reconciled, ReadError> {
+pub fn reconcile<E>(
+    ours: impl Iterator<Item = Result<Entry, E>>,
+    theirs: impl Iterator<Item = Result<Entry, E>>,
+) -> Result<Reconciled, E> {
     let (ours, theirs) = (Log::read(ours)?, Log::read(theirs)?);
     let places = (ours.place.as_ref(), theirs.place.as_ref());
     let mut found = Reconciled::default();
@@ -280,63 +57,212 @@ pub fn reconcile(
         if !known(mine) && !known(other) {
             continue;
         }
+        let (mine, other) = (mine.unwrap_or(&nothing), other.unwrap_or(&nothing));
         found.transfers += 1;
-        found.bytes = found.bytes.saturating_add(mine.map_or(0, |facts| facts.bytes));
-        let mut out = |difference| found.differences.push(difference);
-        for (end, facts) in [(End::Ours, mine), (End::Theirs, other)] {
-            own_doubts(transfer, end, facts.unwrap_or(&nothing), &mut out);
-        }
-        compare(transfer, mine.unwrap_or(&nothing), other.unwrap_or(&nothing), &mut out);
+        found.bytes = found.bytes.saturating_add(mine.bytes());
+        found.own_doubts(transfer, End::Ours, mine);
+        found.own_doubts(transfer, End::Theirs, other);
+        let ids = (ours.id, theirs.id);
+        Comparison { transfer, ours: mine, theirs: other, ids }.run(places.0, &mut found);
     }
     Ok(found)
 }
 
-fn own_doubts(transfer: TransferId, end: End, facts: &Facts, out: &mut impl FnMut(Difference)) {
-    for doubt in &facts.doubts {
-        out(match *doubt {
+impl Reconciled {
+    fn own_doubts(&mut self, transfer: TransferId, end: End, facts: &Facts) {
+        let doubts = facts.doubts.iter().map(|doubt| match *doubt {
             Doubt::NotGranted { seq } => Difference::NotGranted { transfer, end, seq },
             Doubt::Receipt { seq, what } => Difference::Receipt { transfer, end, seq, what },
         });
+        self.differences.extend(doubts);
+        let disputes = facts.disputes.iter();
+        self.differences.extend(disputes.map(|(seq, why)| {
+            let why = crate::base::human::escaped(why.as_str().as_bytes());
+            Difference::Disputed { transfer, end, seq: *seq, why }
+        }));
     }
 }
 
-fn compare(transfer: TransferId, ours: &Facts, theirs: &Facts, out: &mut impl FnMut(Difference)) {
-    let (Some(one), Some(other)) = (&ours.crossing, &theirs.crossing) else {
-        let (end, known) =
-            if ours.crossing.is_none() { (End::Ours, theirs) } else { (End::Theirs, ours) };
-        if !known.stops.is_empty() || known.bytes > 0 || known.granted {
-            out(Difference::Missing { transfer, end });
+/// One transfer, as both logs have it.
+struct Comparison<'a> {
+    transfer: TransferId,
+    ours: &'a Facts,
+    theirs: &'a Facts,
+    ids: (LogId, LogId),
+}
+
+/// Sessions of one end together.
+#[derive(Default)]
+struct Lump {
+    bytes: u64,
+    left: ExtentSet,
+    /// One of them has no stop record.
+    died: bool,
+    /// One of them did not complete.
+    cut: bool,
+}
+
+impl Lump {
+    fn of<'a>(sessions: impl Iterator<Item = &'a Session>) -> Self {
+        sessions.fold(Self::default(), |mut lump, session| {
+            lump.bytes = lump.bytes.saturating_add(session.bytes);
+            lump.left.extend(&session.left);
+            lump.died |= session.stop.is_none();
+            lump.cut |= session.ending() != Some(Ending::Complete);
+            lump
+        })
+    }
+}
+
+impl Comparison<'_> {
+    fn run(&self, us: Option<&Place>, found: &mut Reconciled) {
+        let (Some(one), Some(_)) = (&self.ours.crossing, &self.theirs.crossing) else {
+            return self.one_sided(found);
+        };
+        self.values(found);
+        let (signed, unsigned) = self.receipts(found);
+        for (mine, other) in signed {
+            found.signed += 1;
+            self.amounts(&Lump::of([mine].into_iter()), &Lump::of([other].into_iter()), found);
         }
-        return;
-    };
-    let root = |root: Option<Digest>| root.map_or("none".to_owned(), |root| root.to_string());
-    let place = |place: &Place| format!("{}/{}", place.site, place.node);
-    let ending = |ending: Option<Ending>| ending.map_or("none", Ending::as_str).to_owned();
-    let values = [
-        ("the identity", one.who.to_string(), other.who.to_string()),
-        ("the dataset", one.path.to_string(), other.path.to_string()),
-        ("the class", one.class.to_string(), other.class.to_string()),
-        ("the source", place(&one.from), place(&other.from)),
-        ("the target", place(&one.to), place(&other.to)),
-        ("the link", one.link.to_string(), other.link.to_string()),
-        ("the transport", one.transport.to_string(), other.transport.to_string()),
-        ("the root digest", root(ours.root), root(theirs.root)),
-        ("the number of bytes", ours.bytes.to_string(), theirs.bytes.to_string()),
-        ("the ending", ending(ours.ending), ending(theirs.ending)),
-    ];
-    for (what, ours, theirs) in values {
-        if ours != theirs {
-            out(Difference::Value { transfer, what, ours, theirs });
+        let (mine, other) = unsigned;
+        let published = |sessions: &[&Session]| {
+            let published = |session: &&Session| session.bytes > 0 && root(session).is_some();
+            sessions.iter().any(published)
+        };
+        if published(&mine) && published(&other) {
+            found.remarks.push(Remark::Unsigned { transfer: self.transfer });
+        }
+        let (mine, other) = (Lump::of(mine.into_iter()), Lump::of(other.into_iter()));
+        let outward = us.is_none_or(|us| one.from == *us);
+        self.unsigned(&mine, &other, outward, found);
+    }
+
+    /// Only one log has it.
+    fn one_sided(&self, found: &mut Reconciled) {
+        let transfer = self.transfer;
+        let (lacks, has, known) = if self.ours.crossing.is_none() {
+            (End::Ours, End::Theirs, self.theirs)
+        } else {
+            (End::Theirs, End::Ours, self.ours)
+        };
+        if known.did_something() || !known.receipts.is_empty() {
+            found.differences.push(Difference::Missing { transfer, end: lacks });
+        } else if known.granted {
+            found.remarks.push(Remark::OneSided { transfer, end: has });
         }
     }
-    if ours.left != theirs.left {
-        let (only_ours, only_theirs) =
-            (ours.left.without(&theirs.left), theirs.left.without(&ours.left));
-        out(Difference::Extents { transfer, ours: only_ours, theirs: only_theirs });
-    }
-    for (end, has, lacks) in [(End::Theirs, ours, theirs), (End::Ours, theirs, ours)] {
-        for _ in has.receipts.iter().filter(|receipt| !lacks.receipts.contains(receipt)) {
-            out(Difference::ReceiptMissing { transfer, end });
+
+    fn values(&self, found: &mut Reconciled) {
+        let (Some(one), Some(other)) = (&self.ours.crossing, &self.theirs.crossing) else { return };
+        let (transfer, roots) = (self.transfer, (self.ours.root(), self.theirs.root()));
+        let shown = |root: Option<Digest>| root.map_or("none".to_owned(), |it| it.to_string());
+        let place = |place: &Place| format!("{}/{}", place.site, place.node);
+        let endings = (self.ours.ending(), self.theirs.ending());
+        let ending = |ending: Option<Ending>| ending.map_or("none", Ending::as_str).to_owned();
+        let unseen = |ending| matches!(ending, None | Some(Ending::Interrupted));
+        let one_saw = endings.0 != endings.1 && (unseen(endings.0) || unseen(endings.1));
+        let told = |end: Option<Ending>| if one_saw { String::new() } else { ending(end) };
+        let known_roots = roots.0.is_some() && roots.1.is_some();
+        let root = |root| if known_roots || !one_saw { shown(root) } else { String::new() };
+        let values = [
+            ("the identity", one.who.to_string(), other.who.to_string()),
+            ("the dataset", one.path.to_string(), other.path.to_string()),
+            ("the class", one.class.to_string(), other.class.to_string()),
+            ("the source", place(&one.from), place(&other.from)),
+            ("the target", place(&one.to), place(&other.to)),
+            ("the transport", one.transport.to_string(), other.transport.to_string()),
+            ("the root digest", root(roots.0), root(roots.1)),
+            ("the ending", told(endings.0), told(endings.1)),
+        ];
+        for (what, ours, theirs) in values {
+            if ours != theirs {
+                found.differences.push(Difference::Value { transfer, what, ours, theirs });
+            }
+        }
+        if one_saw {
+            let (ours, theirs) = endings;
+            found.remarks.push(Remark::Ending { transfer, ours, theirs });
+        }
+        if one.link != other.link {
+            let (ours, theirs) = (one.link.to_string(), other.link.to_string());
+            found.remarks.push(Remark::Link { transfer, ours, theirs });
         }
     }
+
+    /// Pairs of sessions that both signed for, and what is left of the sessions of each end.
+    #[expect(clippy::type_complexity, reason = "pairs, and two lists that are the rest of them")]
+    fn receipts(
+        &self,
+        found: &mut Reconciled,
+    ) -> (Vec<(&Session, &Session)>, (Vec<&Session>, Vec<&Session>)) {
+        let (transfer, mut pairs) = (self.transfer, Vec::new());
+        let (mut mine, mut other): (Vec<_>, Vec<_>) = (
+            self.ours.sessions.iter().map(Some).collect(),
+            self.theirs.sessions.iter().map(Some).collect(),
+        );
+        for (lacks, has, lacking) in
+            [(End::Theirs, self.ours, self.theirs), (End::Ours, self.theirs, self.ours)]
+        {
+            for receipt in &has.receipts {
+                let both = lacking.receipts.contains(receipt);
+                let another = lacking.receipts.iter().any(|it| it.same_session(receipt));
+                let parties = [&receipt.body.from, &receipt.body.to];
+                let session = |log: LogId, facts: &Facts| {
+                    let party = parties.into_iter().find(|party| party.log == log)?;
+                    facts.stopped_by(party.seq)
+                };
+                let at = (session(self.ids.0, self.ours), session(self.ids.1, self.theirs));
+                let (Some(at), Some(peer)) = at else {
+                    found.differences.push(Difference::ReceiptMissing { transfer, end: lacks });
+                    continue;
+                };
+                if !both && another {
+                    found.differences.push(Difference::ReceiptMissing { transfer, end: lacks });
+                } else if !both {
+                    found.remarks.push(Remark::ReceiptMissing { transfer, end: lacks });
+                }
+                if let (Some(mine), Some(other)) = (mine[at].take(), other[peer].take()) {
+                    pairs.push((mine, other));
+                }
+            }
+        }
+        (pairs, (mine.into_iter().flatten().collect(), other.into_iter().flatten().collect()))
+    }
+
+    /// Sessions that nobody signed for: what left is compared with what arrived.
+    fn unsigned(&self, mine: &Lump, other: &Lump, outward: bool, found: &mut Reconciled) {
+        let (sent, received) = if outward { (mine, other) } else { (other, mine) };
+        let (left, arrived) =
+            (sent.left.without(&received.left), received.left.without(&sent.left));
+        let more_arrived = received.bytes > sent.bytes || !arrived.is_empty();
+        let more_left = sent.bytes > received.bytes || !left.is_empty();
+        let explained = (!more_arrived || sent.died) && (!more_left || sent.cut || received.cut);
+        if !explained {
+            self.amounts(mine, other, found);
+        } else if more_arrived || more_left {
+            found.remarks.push(Remark::Unsettled {
+                transfer: self.transfer,
+                left_only: left.bytes().max(sent.bytes.saturating_sub(received.bytes)),
+                arrived_only: arrived.bytes().max(received.bytes.saturating_sub(sent.bytes)),
+            });
+        }
+    }
+
+    fn amounts(&self, mine: &Lump, other: &Lump, found: &mut Reconciled) {
+        let transfer = self.transfer;
+        if mine.bytes != other.bytes {
+            let (ours, theirs) = (mine.bytes.to_string(), other.bytes.to_string());
+            let what = "the number of bytes";
+            found.differences.push(Difference::Value { transfer, what, ours, theirs });
+        }
+        if mine.left != other.left {
+            let (ours, theirs) = (mine.left.without(&other.left), other.left.without(&mine.left));
+            found.differences.push(Difference::Extents { transfer, ours, theirs });
+        }
+    }
+}
+
+fn root(session: &Session) -> Option<Digest> {
+    session.stop.as_ref().and_then(|stop| stop.root)
 }

@@ -5,6 +5,7 @@ use super::extents::ExtentSet;
 use super::names::{Ending, LogId, Place, Word};
 use super::receipt::Receipt;
 use crate::base::{Class, Digest, FileTime, RelPath, TransferId};
+use crate::cost::Tariff;
 use crate::identity::{Attestation, AuditPublicKey};
 use crate::policy::{Action, PolicyVersion, Principal, Reason, Transport, Verdict};
 
@@ -36,8 +37,12 @@ pub enum Record {
     Progress(Progress),
     /// A transfer, or the part of it that one session is, ended.
     Stop(Stop),
-    /// What both ends say of a transfer that ended.
+    /// What both ends say of a session that ended.
     Receipt(Box<Receipt>),
+    /// The ends do not say the same of a session that ended, so there is no receipt.
+    Dispute(Dispute),
+    /// What a session took of the wire since the record before, and what that costs.
+    Meter(Meter),
 }
 
 /// Whose log it is, and the key that seals it.
@@ -130,6 +135,31 @@ pub struct Stop {
     pub left: ExtentSet,
 }
 
+/// The other end's word on a session is another one than ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dispute {
+    /// The transfer.
+    pub crossing: Crossing,
+    /// Number of the stop record here that it is about.
+    pub stop: u64,
+    /// What differs, in words.
+    pub reason: Reason,
+}
+
+/// What a session took of the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meter {
+    /// The transfer.
+    pub crossing: Crossing,
+    /// Bytes of IP packets that this node sent since the record before of this session: content as it
+    /// was encoded, headers, control messages, and what was sent again.
+    pub sent: u64,
+    /// The same of what it received.
+    pub received: u64,
+    /// What this node paid for what it sent; none where its configuration has no price for the link.
+    pub tariff: Option<Tariff>,
+}
+
 impl Record {
     /// The transfer that the record is about; none for those about logs.
     pub fn transfer(&self) -> Option<TransferId> {
@@ -146,6 +176,8 @@ impl Record {
             Self::Start(crossing) => Some(crossing),
             Self::Progress(progress) => Some(&progress.crossing),
             Self::Stop(stop) => Some(&stop.crossing),
+            Self::Dispute(dispute) => Some(&dispute.crossing),
+            Self::Meter(meter) => Some(&meter.crossing),
             Self::Key(_) | Self::Seal(_) | Self::Witness(_) | Self::Receipt(_) => None,
         }
     }
@@ -161,6 +193,8 @@ impl Record {
             Self::Progress(_) => "progress",
             Self::Stop(_) => "stop",
             Self::Receipt(_) => "receipt",
+            Self::Dispute(_) => "dispute",
+            Self::Meter(_) => "meter",
         }
     }
 }

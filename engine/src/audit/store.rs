@@ -14,13 +14,14 @@ use super::folder::LogFolder;
 use super::frame::{self, FRAME_BYTES, SEGMENT_HEAD_BYTES, segment_head, segment_name};
 use super::frames::{self, Frames, heads};
 use super::head::{self, HEAD_FILE_BYTES, Head, Heads, head_name};
+use super::kill;
 use super::log::{Pending, Setup, What};
 use super::merkle::Frontier;
 use super::names::LogId;
 use super::receipt::ReceiptBody;
-use super::record::Record;
+use super::record::{KeyRecord, Record};
 use crate::base::{Digest, FileTime};
-use crate::identity::AuditSignature;
+use crate::identity::{Attestation, AuditPublicKey, AuditSignature};
 use crate::storage::{File, mkdir_all};
 
 /// Bytes from which on a segment is followed by another one.
@@ -102,9 +103,24 @@ impl Store {
         self.head.checkpoint
     }
 
+    /// What the log says of its key now.
+    pub(super) fn key_record(&self) -> KeyRecord {
+        self.setup.record(self.log())
+    }
+
+    /// From now on the log says this of its key.
+    pub(super) fn set_attestation(&mut self, attestation: Attestation) {
+        self.setup.attestation = attestation;
+    }
+
     /// Signs a receipt with the log's key.
     pub(super) fn sign_receipt(&self, body: &ReceiptBody) -> AuditSignature {
         body.sign(&self.setup.key)
+    }
+
+    /// The key that seals the log.
+    pub(super) fn key(&self) -> AuditPublicKey {
+        self.setup.key.public()
     }
 
     pub(super) fn log(&self) -> LogId {
@@ -269,16 +285,19 @@ impl Store {
         let file = if roll { self.new_segment(first)? } else { self.last_segment()? };
         let written = file.write_at(&bytes, position);
         written.map_err(StopCause::io("written"))?;
+        kill::step("append-written");
         let synced = file
             .sync()
             .and_then(|()| if roll { self.folder.tree.sync_dir(&self.folder.dir) } else { Ok(()) });
         synced.map_err(StopCause::io("synced"))?;
+        kill::step("append-synced");
         let key = &self.setup.key;
         let checkpoint = Checkpoint::sign(key, self.log(), tree.size(), tree.root(), at);
         let position = position + bytes.len() as u64;
         let key = key.public();
         self.tree = tree;
         self.write_head(Head { segment, position, chain, key, checkpoint, ..self.head.clone() })?;
+        kill::step("append-acknowledged");
         let at = (self.head.generation % 2) as usize * head::SLOT_BYTES;
         let slot = self.head.slot(&self.tree);
         self.head_bytes[at..at + head::SLOT_BYTES].copy_from_slice(&slot);

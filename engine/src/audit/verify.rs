@@ -137,7 +137,12 @@ impl<'a> Verifier<'a> {
                     return Err(VerifyError::Witness { seq });
                 }
             }
-            Record::Decision(_) | Record::Start(_) | Record::Progress(_) | Record::Stop(_) => {}
+            Record::Decision(_)
+            | Record::Start(_)
+            | Record::Progress(_)
+            | Record::Stop(_)
+            | Record::Dispute(_)
+            | Record::Meter(_) => {}
         }
         if self.key.is_some() { Ok(()) } else { Err(VerifyError::Key { seq }) }
     }

@@ -1,6 +1,7 @@
 //! Units, identifiers, extents, paths and limits that every other module speaks in.
 
 mod digest;
+pub mod hex;
 pub mod human;
 mod ids;
 pub mod limits;

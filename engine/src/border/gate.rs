@@ -1,80 +1,27 @@
 //! The gate of a node: what decides, and the log that has to have it.
 
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::ask::{Ask, Denied};
+use super::purse::{Books, Purse};
+use super::session::Session;
+use super::stamps::{Stamps, relabelled_file, stamps, unless_moved};
 use super::way::Way;
-use crate::audit::{AuditLog, LogFolder, LogId, Place, Setup, Word};
-use crate::base::{Class, FileTime, RelPath, TransferId, human};
+use crate::audit::{AuditLog, Checkpoint, Ending, LogFolder, LogId, Place, Setup, Word};
+use crate::base::{Class, FileTime, NodeName, SiteName, TransferId, human};
 use crate::config::{self, Config, Home};
+use crate::cost::Tariff;
 use crate::identity::{AuditKey, Identity, SpiffeId};
-use crate::policy::{
-    Action, Decider, Decision, Principal, Relabel, Request, Side, Transport, Verdict,
-};
+use crate::policy::{Decider, Decision, Principal, Request, RolesMark, Verdict};
 
 /// How often is looked whether policy, roles or configuration have changed.
 const LOOK: Duration = Duration::from_millis(250);
-
-/// Why something may not be done.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
-    /// The policy, or a rule that no policy lifts.
-    #[error("{0}")]
-    Policy(String),
-    /// The audit log cannot take the record, so nothing may cross.
-    #[error("the audit log cannot be written, and without it nothing crosses: {0}")]
-    Audit(String),
-}
-
-/// What somebody wants to move, from where to where.
-#[derive(Debug, Clone)]
-pub struct Ask {
-    /// The transfer.
-    pub transfer: TransferId,
-    /// Who wants it.
-    pub who: SpiffeId,
-    /// Push or pull.
-    pub action: Action,
-    /// The dataset, below the root of the node that serves it.
-    pub path: RelPath,
-    /// Its class.
-    pub class: Class,
-    /// The node that the content comes from.
-    pub from: SpiffeId,
-    /// The node that it goes to.
-    pub to: SpiffeId,
-    /// The link between their sites.
-    pub link: Word,
-    /// What carries it.
-    pub transport: Transport,
-}
-
-impl Ask {
-    /// Whether content leaves a site.
-    pub(super) fn crosses(&self) -> bool {
-        self.from.site != self.to.site
-    }
-
-    pub(super) fn request(&self) -> Request {
-        let side = |id: &SpiffeId| Side { site: id.site.clone(), tier: id.tier };
-        Request {
-            who: Principal::from(&self.who),
-            action: self.action,
-            path: self.path.clone(),
-            class: self.class.clone(),
-            from: side(&self.from),
-            to: side(&self.to),
-            transport: self.transport,
-            relabel: None,
-        }
-    }
-
-    pub(super) fn places(&self) -> (Place, Place) {
-        (Place::from(&self.from), Place::from(&self.to))
-    }
-}
 
 /// The label of something, or that it has none.
 pub type Label = Option<Vec<u8>>;
@@ -82,46 +29,97 @@ pub type Label = Option<Vec<u8>>;
 /// What guards a node's side of the border.
 pub struct Border {
     home: Home,
-    identity: Identity,
-    decider: Decider,
-    looked: Mutex<Looked>,
+    pub(super) us: SpiffeId,
+    /// As it was renewed last.
+    pub(super) identity: RwLock<Identity>,
+    pub(super) decider: Decider,
+    pub(super) looked: Mutex<Looked>,
     /// Opened when something crosses first.
     log: Mutex<Option<Arc<AuditLog>>>,
+    /// Sessions between sites that are under way.
+    under_way: Mutex<HashMap<(TransferId, SpiffeId), Weak<Session>>>,
+    /// The last checkpoint of each peer's log that was kept.
+    pub(super) witnessed: Mutex<BTreeMap<LogId, Checkpoint>>,
+    stage: Option<Stage>,
+}
+
+/// What a simulation has in place of the clock and of the log's directory. Changes of files are seen at
+/// once then.
+pub(crate) struct Stage {
+    /// Seconds since 1970.
+    pub(crate) now_s: Arc<AtomicI64>,
+    /// Where the log lies.
+    pub(crate) log: Mutex<LogFolder>,
 }
 
 /// What was there when it was looked last.
-struct Looked {
+pub(super) struct Looked {
     at: Instant,
     config: Config,
     stamps: Stamps,
-    /// How often labels were changed.
-    relabelled: u64,
+    /// The roles, if the CA signed them.
+    pub(super) roles: Option<RolesMark>,
+    changes: Changes,
 }
 
-/// When each file changed that decisions come from, and its length.
-type Stamps = Vec<(PathBuf, Option<(SystemTime, u64)>)>;
+/// What changed since the border was opened, as far as was seen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Changes {
+    /// How often labels were changed.
+    pub(super) labels: u64,
+    /// How often the configuration was read anew.
+    pub(super) config: u64,
+}
 
 impl Border {
     /// The border of the node whose home this is. Whatever is wrong with its policy or roles denies.
     pub fn open(home: &Home, config: &Config, identity: Identity) -> Self {
-        let stamps = stamps(home, config);
+        let before = stamps(home, config);
+        // It may have changed since it was read, and no change of a stamp would tell.
+        let (config, failed) = match config.again(home) {
+            Ok(config) => (config, None),
+            Err(error) => (config.clone(), Some(error)),
+        };
+        let decider = config::decider(home, &config, &identity);
+        if let Some(error) = failed {
+            decider.fail(&error.to_string());
+        }
+        let stamps = unless_moved(before, home, &config);
+        let roles = config::roles_mark(home, &identity);
+        let (at, changes) = (Instant::now(), Changes::default());
         Self {
             home: home.clone(),
-            decider: config::decider(home, config, &identity),
-            identity,
-            looked: Mutex::new(Looked {
-                at: Instant::now(),
-                config: config.clone(),
-                stamps,
-                relabelled: 0,
-            }),
+            decider,
+            us: identity.id().clone(),
+            identity: RwLock::new(identity),
+            looked: Mutex::new(Looked { at, config, stamps, roles, changes }),
             log: Mutex::new(None),
+            under_way: Mutex::default(),
+            witnessed: Mutex::default(),
+            stage: None,
+        }
+    }
+
+    /// The border of a simulated node.
+    pub(crate) fn staged(home: &Home, config: &Config, identity: Identity, stage: Stage) -> Self {
+        Self { stage: Some(stage), ..Self::open(home, config, identity) }
+    }
+
+    /// A simulated node starts again, with its log there.
+    pub(crate) fn restart(&self, log: LogFolder) {
+        *self.log.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if let Some(stage) = &self.stage {
+            *stage.log.lock().unwrap_or_else(PoisonError::into_inner) = log;
         }
     }
 
     /// Who this node is.
     pub fn us(&self) -> &SpiffeId {
-        self.identity.id()
+        &self.us
+    }
+
+    pub(super) fn home(&self) -> &Home {
+        &self.home
     }
 
     /// The class of what has these labels, the highest of them; nothing without a label has the
@@ -162,12 +160,32 @@ impl Border {
         looked.config.classes.join(one, other).clone()
     }
 
+    /// The link that a session of this node takes with `node` of another site, which is at `remote`; as
+    /// `portway.toml` has it now.
+    pub fn link_taken(
+        &self,
+        site: &SiteName,
+        (node, remote): (&NodeName, Option<SocketAddr>),
+    ) -> Option<String> {
+        self.refresh();
+        let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = looked.config.link_taken((&self.us().site, site), (node, remote));
+        taken.map(|(name, _)| name.to_owned())
+    }
+
+    /// What this node pays for a byte that it sends over a link; none where that is not known.
+    pub(super) fn tariff(&self, link: &Word) -> Option<Tariff> {
+        let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let config = &looked.config;
+        config.links.get(link.as_str())?.tariff(config.settings.cost.currency)
+    }
+
     /// Whether a transfer would be let through; a denial of what would cross is recorded.
     ///
     /// # Errors
     /// It would not.
     pub fn would(&self, ask: &Ask) -> Result<(), Denied> {
-        let decision = self.decide(&ask.request());
+        let decision = self.judge(ask, &ask.request());
         if decision.verdict == Verdict::Granted {
             return Ok(());
         }
@@ -175,34 +193,7 @@ impl Border {
             let log = self.log()?;
             super::ledger::decided(&log, ask, &decision)?;
         }
-        Err(Denied::Policy(decision.reason.as_str().to_owned()))
-    }
-
-    /// Whether the class of a dataset here may be raised, `from` one `to` another; recorded either way.
-    ///
-    /// # Errors
-    /// It may not, or it cannot be recorded.
-    pub fn relabel(&self, path: &RelPath, from: &Class, to: &Class) -> Result<(), Denied> {
-        let us = self.us();
-        let ask = Ask {
-            transfer: TransferId(0),
-            who: us.clone(),
-            action: Action::Relabel,
-            path: path.clone(),
-            class: from.clone(),
-            from: us.clone(),
-            to: us.clone(),
-            link: Word::from(us.site.clone()),
-            transport: Transport::None,
-        };
-        let relabel = Some(Relabel { class: to.clone(), second: None });
-        let decision = self.decide(&Request { relabel, ..ask.request() });
-        let log = self.log()?;
-        super::ledger::decided(&log, &ask, &decision)?;
-        match decision.verdict {
-            Verdict::Granted => Ok(()),
-            Verdict::Denied => Err(Denied::Policy(decision.reason.as_str().to_owned())),
-        }
+        Err(Denied::of(&decision))
     }
 
     /// The way for one session of a transfer. What crosses is recorded first. Blocks for the disk.
@@ -213,15 +204,84 @@ impl Border {
         Way::open(Arc::clone(self), ask)
     }
 
+    /// Ends an older session of the same transfer with the same peer: what is recorded of a transfer is
+    /// one session after the other.
+    pub(super) fn take_over(&self, ask: &Ask) -> Result<(), Denied> {
+        let older = self.sessions().remove(&self.name(ask)).and_then(|older| older.upgrade());
+        let why = "a newer session of the same transfer took over";
+        older.map_or(Ok(()), |older| older.stop(Ending::Interrupted, why, None).map(drop))
+    }
+
+    /// A session began.
+    pub(super) fn entered(&self, ask: &Ask, session: &Arc<Session>) {
+        let mut sessions = self.sessions();
+        sessions.retain(|_, session| session.strong_count() > 0);
+        sessions.insert(self.name(ask), Arc::downgrade(session));
+    }
+
+    /// A session ended.
+    pub(super) fn left(&self, ask: &Ask, session: &Arc<Session>) {
+        let mut sessions = self.sessions();
+        let name = self.name(ask);
+        if sessions.get(&name).is_some_and(|known| known.ptr_eq(&Arc::downgrade(session))) {
+            sessions.remove(&name);
+        }
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, HashMap<(TransferId, SpiffeId), Weak<Session>>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn name(&self, ask: &Ask) -> (TransferId, SpiffeId) {
+        (ask.transfer, ask.other_end(self.us()).1.clone())
+    }
+
     /// Decides by policy and roles as they are now.
     pub(super) fn decide(&self, request: &Request) -> Arc<Decision> {
         self.refresh();
-        self.decider.decide(request, now().secs)
+        let staged = self.stage.as_ref().map(|stage| stage.now_s.load(Relaxed));
+        self.decider.decide(request, staged.unwrap_or_else(|| now().secs))
     }
 
-    /// How often labels were changed here, as far as was seen.
-    pub(super) fn relabelled(&self) -> u64 {
-        self.looked.lock().unwrap_or_else(PoisonError::into_inner).relabelled
+    /// What changed here, as far as was seen.
+    pub(super) fn changes(&self) -> Changes {
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner).changes
+    }
+
+    /// What bounds the cost of a session now; `None` where nothing does. Blocks.
+    ///
+    /// # Errors
+    /// Nothing is left to spend, or its link is closed.
+    pub(super) fn purse(&self, ask: &Ask) -> Result<Option<Purse>, Denied> {
+        if !ask.crosses() {
+            return Ok(None);
+        }
+        self.books(|books| books.purse(ask))
+    }
+
+    /// Why something may be moved or may not, in the policy's words.
+    pub fn reason(&self, ask: &Ask) -> String {
+        self.decide(&ask.request()).reason.as_str().to_owned()
+    }
+
+    /// How many bytes of the wire a pull may still take; `None` for any number. Blocks.
+    ///
+    /// # Errors
+    /// None at all, or nobody knows what they cost.
+    pub fn wire_left(&self, ask: &Ask) -> Result<Option<u64>, Denied> {
+        if !ask.crosses() {
+            return Ok(None);
+        }
+        self.books(|books| books.wire_left(ask))
+    }
+
+    fn books<T>(&self, read: impl FnOnce(&Books<'_>) -> T) -> T {
+        // The books are looked into without the lock: they may be long.
+        let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let config = looked.config.clone();
+        drop(looked);
+        let us = Place::from(self.us());
+        read(&Books { home: &self.home, config: &config, us: &us, at: now().secs })
     }
 
     /// Has every transfer of this home look at its labels again.
@@ -235,10 +295,19 @@ impl Border {
         note.write_all(b".")
     }
 
+    /// Takes up at once what changed.
+    pub fn look_again(&self) {
+        self.refresh_after(Duration::ZERO);
+    }
+
     /// Takes up changes of the files that decisions come from.
-    fn refresh(&self) {
+    pub(super) fn refresh(&self) {
+        self.refresh_after(LOOK);
+    }
+
+    fn refresh_after(&self, pause: Duration) {
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        if looked.at.elapsed() < LOOK {
+        if self.stage.is_none() && looked.at.elapsed() < pause {
             return;
         }
         looked.at = Instant::now();
@@ -249,16 +318,20 @@ impl Border {
         // The last one says when `portway label` changed something.
         let others = fresh.len().saturating_sub(1);
         let grounds_same = fresh[..others] == looked.stamps[..others];
-        looked.relabelled += u64::from(fresh.last() != looked.stamps.last());
+        looked.changes.labels += u64::from(fresh.last() != looked.stamps.last());
         looked.stamps = fresh;
         if grounds_same {
             return;
         }
         match looked.config.again(&self.home) {
             Ok(config) => {
-                looked.stamps = stamps(&self.home, &config);
+                looked.stamps =
+                    unless_moved(std::mem::take(&mut looked.stamps), &self.home, &config);
                 looked.config = config;
-                config::refresh(&self.decider, &self.home, &looked.config, &self.identity);
+                looked.changes.config += 1;
+                let identity = self.identity();
+                config::refresh(&self.decider, &self.home, &looked.config, &identity);
+                looked.roles = config::roles_mark(&self.home, &identity);
                 tracing::info!(version = ?self.decider.version(), "policy and roles are taken up");
             }
             Err(error) => {
@@ -269,7 +342,7 @@ impl Border {
     }
 
     /// The audit log, opened at the first call.
-    pub(super) fn log(&self) -> Result<Arc<AuditLog>, Denied> {
+    pub(crate) fn log(&self) -> Result<Arc<AuditLog>, Denied> {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(log) = &*log {
             return Ok(Arc::clone(log));
@@ -284,11 +357,14 @@ impl Border {
         let key = AuditKey::load_or_create(&self.home.identity_dir()).map_err(|e| text(&e))?;
         let setup = Setup {
             node: Principal::from(self.us()),
-            attestation: self.identity.attest(key.public()).map_err(|e| text(&e))?,
+            attestation: self.identity().attest(key.public()).map_err(|e| text(&e))?,
             key,
             new_log: LogId::random().ok_or("the system gave no random bytes")?,
         };
-        let folder = LogFolder::open(&self.home.audit_dir()).map_err(|e| text(&e))?;
+        let folder = match &self.stage {
+            Some(stage) => stage.log.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            None => LogFolder::open(&self.home.audit_dir()).map_err(|e| text(&e))?,
+        };
         AuditLog::open(folder, setup, now()).map_err(|e| format!("{e} (hint: {})", e.hint()))
     }
 }
@@ -300,25 +376,4 @@ pub(super) fn now() -> FileTime {
         secs: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
         nanos: since.subsec_nanos(),
     }
-}
-
-/// Grows by a byte whenever labels are changed.
-fn relabelled_file(home: &Home) -> PathBuf {
-    home.state_dir().join("relabelled")
-}
-
-fn stamps(home: &Home, config: &Config) -> Stamps {
-    let policy = config.settings.border.policy.clone().unwrap_or_else(|| home.policy_file());
-    [home.config_file(), policy, home.roles_file(), relabelled_file(home)]
-        .into_iter()
-        .map(|path| {
-            let stamp = stamp(&path);
-            (path, stamp)
-        })
-        .collect()
-}
-
-fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
-    let meta = std::fs::metadata(path).ok()?;
-    Some((meta.modified().ok()?, meta.len()))
 }

@@ -8,13 +8,32 @@
 //! before each batch of content, so a policy, a role or a class that changes stops a transfer that is
 //! under way. Inside a site the policy is asked all the same, and nothing is recorded.
 
+mod ask;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod gate;
 mod ledger;
+mod lowering;
+mod meter;
+mod purse;
+mod receipts;
+mod session;
+mod sight;
+mod spend;
+mod stamps;
+mod standing;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod way;
 
-pub use gate::{Ask, Border, Denied, Label};
+pub use ask::{Ask, DENIALS, Denied};
+pub(crate) use gate::Stage;
+pub use gate::{Border, Label};
+pub use lowering::{PROPOSAL_TTL_S, PROPOSALS_MAX, Proposal, ProposalError};
+pub use receipts::{Offered, Signed, Unsigned};
+pub use session::Closed;
+pub use sight::Sight;
+pub use standing::{Follow, Party};
 pub use way::{SendError, Way};

@@ -4,11 +4,15 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use super::{Ask, Border, Way};
+use super::{Ask, Border, Party, Way};
 use crate::base::{Tier, TransferId};
 use crate::config::{Config, Home};
-use crate::identity::{Identity, SpiffeId, UnixTime};
-use crate::policy::{Action, Transport};
+use crate::identity::{Enrolment, Identity, Invites, SpiffeId, UnixTime};
+use crate::policy::{Action, Kind, Transport};
+
+fn clock() -> UnixTime {
+    UnixTime::since_unix_epoch(std::time::Duration::from_secs(super::gate::now().secs as u64))
+}
 
 /// The border of a node `onprem` of the private site `dc`, in a home of its own.
 pub(crate) fn border() -> (TempDir, Home, Arc<Border>) {
@@ -17,10 +21,27 @@ pub(crate) fn border() -> (TempDir, Home, Arc<Border>) {
     home.create().expect("made");
     let parse = |text: &str| text.parse().expect("a name");
     let site = "dc".parse().expect("a name");
-    let now =
-        UnixTime::since_unix_epoch(std::time::Duration::from_secs(super::gate::now().secs as u64));
+    let now = clock();
     let identity = Identity::init(home.config_dir(), parse("onprem"), site, Tier::Private, now);
     let border = reopened(&home, identity.expect("an identity"));
+    (dir, home, border)
+}
+
+/// The border of another node of the same trust domain, of the public site `eu`.
+pub(super) fn invited(ca: &Home, name: &str) -> (TempDir, Home, Arc<Border>) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let home = Home::at(dir.path());
+    home.create().expect("made");
+    let invites = Invites::open(ca.config_dir()).expect("a CA");
+    let (node, site) = (name.parse().expect("a name"), "eu".parse().expect("a name"));
+    let addresses = ["127.0.0.1:1".to_owned()];
+    let (who, place) = ((node, Kind::Node), (site, Tier::Public));
+    let token = invites.create(who, place, 60, &addresses, clock()).expect("a token");
+    let key = token.public_key().expect("a key");
+    let enrolment = Enrolment::begin(home.config_dir(), token).expect("begun");
+    let chain = invites.redeem(&key, enrolment.request(), clock()).expect("redeemed");
+    let identity = enrolment.finish(&chain, clock()).expect("an identity");
+    let border = reopened(&home, identity);
     (dir, home, border)
 }
 
@@ -32,12 +53,13 @@ pub(super) fn reopened(home: &Home, identity: Identity) -> Arc<Border> {
 
 /// A push from this node to a node of `site`.
 pub(super) fn push(border: &Border, site: &str, tier: Tier, class: &str) -> Ask {
-    let us = border.us().clone();
+    let us = border.ourselves();
     let (site, node) = (site.parse().expect("a name"), "peer".parse().expect("a name"));
-    let to = SpiffeId { domain: us.domain.clone(), tier, site, node };
+    let id = SpiffeId { tier, site, node, ..us.id.clone() };
+    let to = Party { id, valid_until_s: u64::MAX };
     Ask {
         transfer: TransferId(7),
-        who: us.clone(),
+        who: us.id.clone(),
         action: Action::Push,
         path: crate::base::RelPath::from_typed(b"runs/a").expect("a path"),
         class: class.parse().expect("a class"),
@@ -45,6 +67,8 @@ pub(super) fn push(border: &Border, site: &str, tier: Tier, class: &str) -> Ask 
         to,
         link: "wan".parse().expect("a word"),
         transport: Transport::Quic,
+        cost_max: None,
+        wire_max: None,
     }
 }
 

@@ -1,15 +1,18 @@
 //! Ways: what they let through, what they record, and what stops them.
 
+mod receipts;
+
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
 
 use super::testing::{border, push};
-use super::{Border, Denied, Way};
+use super::{Border, Denied, Follow, Way};
 use crate::audit::{Ending, Entries, ExtentSet, Known, LogFolder, Record, verify};
 use crate::base::{Extent, RelPath, Tier};
-use crate::config::Home;
-use crate::policy::Verdict;
+use crate::config::{Home, change_roles};
+use crate::identity::Identity;
+use crate::policy::{ChangeError, Principal, Roles, RolesMark, Verdict};
 
 /// Longer than a border takes to see that a file changed.
 const SEEN: Duration = Duration::from_millis(400);
@@ -75,7 +78,11 @@ async fn what_leaves_is_decided_and_recorded_to_the_extent() {
                 bytes += progress.bytes;
                 left.extend(&progress.left);
             }
-            Record::Stop(stop) => ends.push((stop.ending, stop.crossing.root)),
+            Record::Stop(stop) => {
+                bytes += stop.bytes;
+                left.extend(&stop.left);
+                ends.push((stop.ending, stop.crossing.root));
+            }
             _ => {}
         }
     }
@@ -158,4 +165,73 @@ fn classes_are_mixed_upwards() {
     assert_eq!(class(&[Some("public"), None]).as_deref(), Ok("internal"));
     assert_eq!(class(&[Some("restricted"), None, Some("public")]).as_deref(), Ok("restricted"));
     assert!(class(&[Some("secret")]).is_err());
+}
+
+fn change(home: &Home, change: impl FnOnce(&Roles) -> Result<Roles, ChangeError>) {
+    let identity = Identity::load(home.config_dir()).expect("an identity");
+    change_roles(home, &identity, change).expect("changed");
+    sleep(SEEN);
+}
+
+#[test]
+fn a_certificate_that_is_over_ends_a_way_within_a_site_too() {
+    let (_dir, home, border) = border();
+    let until = |site: &str, tier, secs: u64| {
+        let mut ask = push(&border, site, tier, "public");
+        ask.to.valid_until_s = super::gate::now().secs as u64 + secs;
+        ask
+    };
+    let mut over = until("dc", Tier::Private, 0);
+    over.to.valid_until_s -= 1;
+    assert!(matches!(border.enter(over), Err(Denied::Expired(_))));
+    for (site, tier) in [("dc", Tier::Private), ("eu", Tier::Public)] {
+        let way = border.enter(until(site, tier, 1)).expect("good for now");
+        way.check().expect("good for now");
+        sleep(Duration::from_millis(2100));
+        let denied = way.check();
+        assert!(
+            matches!(&denied, Err(Denied::Expired(why)) if why.contains("node/peer")),
+            "{denied:?}"
+        );
+        way.stop(Ending::Interrupted, "whatever", None).expect("recorded");
+    }
+    let Some(Record::Stop(stop)) = recorded(&home).pop() else { panic!("no stop") };
+    assert_eq!(stop.ending, Ending::Denied);
+    assert!(stop.reason.as_str().contains("expired-certificate"), "{:?}", stop.reason);
+}
+
+#[tokio::test]
+async fn who_is_revoked_ends_a_way_that_somebody_else_asked_for_though_nothing_moves() {
+    let (_dir, home, border) = border();
+    let ways = [("dc", Tier::Private), ("eu", Tier::Public)].map(|(site, tier)| {
+        let ask = push(&border, site, tier, "public");
+        let peer = Principal::from(&ask.to.id);
+        (Arc::new(border.enter(ask).expect("granted")), peer)
+    });
+    for (way, peer) in ways {
+        change(&home, |roles| roles.revoke_identity(&peer));
+        let falls = tokio::time::timeout(Duration::from_secs(10), way.falls()).await;
+        let denied = falls.expect("within seconds");
+        assert!(matches!(&denied, Denied::Revoked(why) if why.contains(peer.as_str())), "{denied}");
+    }
+}
+
+#[test]
+fn roles_of_others_are_followed_only_where_they_are_newer() {
+    let (_dir, home, border) = border();
+    let mark = |version, byte| RolesMark { version, digest: crate::base::Digest([byte; 32]) };
+    assert_eq!((border.roles(), border.follows(mark(1, 7))), (None, Follow::Take));
+    let somebody: Principal = "spiffe://d/tier/public/site/s/node/n".parse().expect("an id");
+    change(&home, |roles| roles.revoke_identity(&somebody));
+    let ours = border.roles().expect("the CA signed them");
+    assert_eq!(ours.version, 1);
+    assert_eq!(border.follows(ours), Follow::Same);
+    assert_eq!(border.follows(mark(1, 7)), Follow::Fork);
+    assert_eq!(border.follows(mark(0, 7)), Follow::Stay);
+    assert_eq!(border.follows(mark(2, 7)), Follow::Take);
+    // Without the CA, a node signs for itself alone, and tells nobody.
+    std::fs::remove_file(home.identity_dir().join("ca.key")).expect("removed");
+    change(&home, |roles| roles.readmit(&somebody));
+    assert_eq!(border.roles(), None);
+    assert_eq!(border.follows(ours), Follow::Hidden);
 }

@@ -2,16 +2,31 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
-use super::gate::{Ask, Border, Denied, Label};
-use super::ledger::Ledger;
-use crate::audit::Ending;
+use super::ask::{Ask, Denied};
+use super::gate::{Border, Label, now};
+use super::ledger::{Ledger, Total, append, decided};
+use super::meter::Wire;
+use super::purse::Paid;
+use super::session::{Closed, Flying, Session, State};
+use crate::audit::{Account, Ending, kill};
 use crate::base::{Class, Digest, Extent, RelPath};
-use crate::policy::{Request, Verdict};
-use crate::transport::{Link, LinkError};
+use crate::policy::{Decision, Reason, Verdict};
+use crate::transport::{Link, LinkError, WireMeter};
+
+/// How long another process that has the books is waited for, at a time.
+const HELD: Duration = Duration::from_micros(200);
+
+/// Longest that messages on their way are waited for when nothing more may go.
+const LANDING: Duration = Duration::from_secs(20);
+
+/// How often is looked whether a way still stands on which nothing moves.
+const STANDS_EVERY: Duration = Duration::from_secs(2);
 
 /// Why a message did not go.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -27,39 +42,52 @@ pub enum SendError {
 /// The way of the content of one session, in or out: there is one only for what was granted.
 pub struct Way {
     border: Arc<Border>,
-    state: Mutex<State>,
+    session: Arc<Session>,
 }
-
-struct State {
-    ask: Ask,
-    request: Request,
-    /// What crossed; none inside a site.
-    ledger: Option<Ledger>,
-    /// Why nothing more may move.
-    denied: Option<Denied>,
-    /// Reads the labels of what is moved, where it is here.
-    labels: Option<ReadLabels>,
-    /// Changes of labels that were taken up.
-    relabelled: u64,
-}
-
-/// Reads the labels of what is moved.
-type ReadLabels = Box<dyn Fn() -> io::Result<BTreeSet<Label>> + Send>;
 
 impl Way {
     pub(super) fn open(border: Arc<Border>, ask: Ask) -> Result<Self, Denied> {
         border.would(&ask)?;
         let request = ask.request();
-        let decision = border.decide(&request);
+        let decision = border.judge(&ask, &request);
+        if decision.verdict == Verdict::Denied {
+            // A certificate ended just now.
+            return Err(Denied::of(&decision));
+        }
+        let (denied, labels, seen) = (None, None, border.changes());
+        let purse = match border.purse(&ask) {
+            Err(why @ (Denied::Budget(_) | Denied::Closed(_))) => {
+                let reason = Reason::new(&why.to_string());
+                let denied = Decision { verdict: Verdict::Denied, reason, ..(*decision).clone() };
+                let log = border.log()?;
+                decided(&log, &ask, &denied)?;
+                return Err(why);
+            }
+            purse => purse?,
+        };
+        if ask.crosses() {
+            // The link of an older session may just not have noticed yet that it is dead.
+            border.take_over(&ask)?;
+        }
         let ledger =
             if ask.crosses() { Some(Ledger::open(border.log()?, &ask, &decision)?) } else { None };
-        let (denied, labels, relabelled) = (None, None, border.relabelled());
-        let state = State { ask, request, ledger, denied, labels, relabelled };
-        Ok(Self { border, state: Mutex::new(state) })
+        let crossing = ledger.as_ref().map(|_| ask.clone());
+        let state = State { ask, request, ledger, denied, labels, purse, seen };
+        let (state, writing, flying) = (Mutex::new(state), Mutex::default(), watch::channel(0).0);
+        let session = Arc::new(Session { state, writing, flying });
+        if let Some(ask) = crossing {
+            border.entered(&ask, &session);
+        }
+        Ok(Self { border, session })
+    }
+
+    /// The turn to write records, before the state is locked.
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.session.turn()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.session.lock()
     }
 
     /// Whether content leaves a site.
@@ -67,9 +95,28 @@ impl Way {
         self.lock().ledger.is_some()
     }
 
+    /// Whose way it is.
+    pub fn border(&self) -> &Arc<Border> {
+        &self.border
+    }
+
+    /// What was asked for.
+    pub(super) fn asked(&self) -> Ask {
+        self.lock().ask.clone()
+    }
+
     /// The class that counts for what moves.
     pub fn class(&self) -> Class {
         self.lock().ask.class.clone()
+    }
+
+    /// From now on what this session takes of the wire is recorded. `read` tells what was sent and
+    /// received since the session began, and is held until the way ends.
+    pub fn measure(&self, read: impl Fn() -> WireMeter + Send + 'static) {
+        let mut state = self.lock();
+        let State { ask, ledger: Some(ledger), .. } = &mut *state else { return };
+        let tariff = self.border.tariff(&ask.link);
+        ledger.wire = Some(Wire::new(Box::new(read), tariff));
     }
 
     /// From now on the labels that `read` finds are looked at whenever labels are changed here.
@@ -83,17 +130,33 @@ impl Way {
     /// # Errors
     /// It may not, from now on.
     pub fn check(&self) -> Result<(), Denied> {
+        let _turn = self.turn();
         let mut state = self.lock();
-        let State { ask, request, ledger, denied, labels, relabelled } = &mut *state;
+        let State { ask, request, ledger, denied, labels, purse, seen } = &mut *state;
         if let Some(denied) = denied {
             return Err(denied.clone());
         }
-        let decision = self.border.decide(request);
-        let changes = self.border.relabelled();
-        let decision = if changes == *relabelled {
+        let decision = self.border.judge(ask, request);
+        let changes = self.border.changes();
+        if changes.config != seen.config || purse.as_ref().is_some_and(|it| it.until <= now().secs)
+        {
+            seen.config = changes.config;
+            match self.border.purse(ask) {
+                Ok(fresh) => {
+                    let crossed = || ledger.as_ref().map_or(0, |ledger| ledger.crossed().0);
+                    let level = purse.take().map_or_else(crossed, |purse| purse.level());
+                    *purse = fresh.map(|purse| purse.begin(level));
+                }
+                Err(why) => {
+                    *denied = Some(why.clone());
+                    return Err(why);
+                }
+            }
+        }
+        let decision = if changes.labels == seen.labels {
             decision
         } else {
-            *relabelled = changes;
+            seen.labels = changes.labels;
             let class = labels.as_ref().map(|read| {
                 let found = read();
                 let found =
@@ -109,7 +172,7 @@ impl Way {
                 None => {}
             }
             *request = ask.request();
-            self.border.decide(request)
+            self.border.judge(ask, request)
         };
         let granted = decision.verdict == Verdict::Granted;
         let mut result = Ok(());
@@ -119,7 +182,7 @@ impl Way {
             result = ledger.again(ask, &decision);
         }
         if !granted {
-            result = Err(Denied::Policy(decision.reason.as_str().to_owned()));
+            result = Err(Denied::of(&decision));
         }
         *denied = result.clone().err();
         result
@@ -155,12 +218,19 @@ impl Way {
         (header, content): (Bytes, Vec<Bytes>),
         extents: &[(RelPath, Extent)],
     ) -> Result<(), SendError> {
-        if !self.stands() {
-            self.blocking(Self::check).await?;
+        let bytes = header.len() + content.iter().map(Bytes::len).sum::<usize>();
+        if let Err(why) = self.may_send(bytes as u64).await {
+            if matches!(why, Denied::Budget(_) | Denied::Closed(_)) {
+                self.landed().await;
+            }
+            return Err(why.into());
         }
+        let _flying = Flying::new(&self.session.flying);
         // What was handed over may have left, whatever becomes of the link.
         let due = self.note(extents);
+        kill::step("send-before");
         let sent = link.send_data(header, content).await;
+        kill::step("send-after");
         if due {
             self.blocking(Self::record).await?;
         }
@@ -174,6 +244,9 @@ impl Way {
     /// It may not, or could not be recorded.
     pub fn leaves(&self, object: &RelPath, extent: Extent) -> Result<(), Denied> {
         self.check()?;
+        while self.pay_now(extent.len)? == Paid::Later {
+            std::thread::sleep(HELD);
+        }
         if self.note(&[(object.clone(), extent)]) { self.record() } else { Ok(()) }
     }
 
@@ -186,7 +259,54 @@ impl Way {
         if !self.stands() {
             self.blocking(Self::check).await?;
         }
+        self.pay(0).await?;
         if due { self.blocking(Self::record).await } else { Ok(()) }
+    }
+
+    /// Waits until content may go on no longer, and says why; it is looked at every few seconds,
+    /// whether or not anything moves.
+    pub async fn falls(self: &Arc<Self>) -> Denied {
+        loop {
+            tokio::time::sleep(STANDS_EVERY).await;
+            if !self.stands()
+                && let Err(denied) = self.blocking(Self::check).await
+            {
+                return denied;
+            }
+        }
+    }
+
+    async fn may_send(self: &Arc<Self>, bytes: u64) -> Result<(), Denied> {
+        if !self.stands() {
+            self.blocking(Self::check).await?;
+        }
+        self.pay(bytes).await
+    }
+
+    /// Waits until the link took what is paid for: it need not be paid for again.
+    async fn landed(&self) {
+        let mut flying = self.session.flying.subscribe();
+        let _ = tokio::time::timeout(LANDING, flying.wait_for(|count| *count == 0)).await;
+    }
+
+    /// Pays for `bytes` that are about to be sent, and for what else crossed.
+    async fn pay(&self, bytes: u64) -> Result<(), Denied> {
+        while self.pay_now(bytes)? == Paid::Later {
+            tokio::time::sleep(HELD).await;
+        }
+        Ok(())
+    }
+
+    fn pay_now(&self, bytes: u64) -> Result<Paid, Denied> {
+        let mut state = self.lock();
+        let State { purse: Some(purse), ledger: Some(ledger), denied, .. } = &mut *state else {
+            return Ok(Paid::Done);
+        };
+        let paid = purse.pay(bytes, ledger.crossed(), now().secs);
+        if let Err(why) = &paid {
+            *denied = Some(why.clone());
+        }
+        paid
     }
 
     async fn blocking(
@@ -201,10 +321,11 @@ impl Way {
     /// Whether the last decision still counts, and grants.
     fn stands(&self) -> bool {
         let state = self.lock();
-        let decision = self.border.decide(&state.request);
+        let decision = self.border.judge(&state.ask, &state.request);
         let covers = |ledger: &Ledger| ledger.covers(&state.ask, &decision);
         state.denied.is_none()
-            && state.relabelled == self.border.relabelled()
+            && state.seen == self.border.changes()
+            && state.purse.as_ref().is_none_or(|purse| now().secs < purse.until)
             && decision.verdict == Verdict::Granted
             && state.ledger.as_ref().is_none_or(covers)
     }
@@ -216,28 +337,44 @@ impl Way {
         extents.iter().fold(false, |due, (object, extent)| due | ledger.note(object, *extent))
     }
 
+    /// Objects of the dataset up to `last`, in its order, are settled: no more of them crosses.
+    pub fn settled(&self, last: &RelPath) {
+        if let Some(ledger) = &mut self.lock().ledger {
+            ledger.settled(last.clone());
+        }
+    }
+
     fn record(&self) -> Result<(), Denied> {
-        let mut state = self.lock();
-        let recorded = state.ledger.as_mut().map_or(Ok(()), Ledger::record);
+        let _turn = self.turn();
+        let taken = self.lock().ledger.as_mut().map(|ledger| (ledger.log(), ledger.take()));
+        let Some((log, records)) = taken else { return Ok(()) };
+        kill::step("progress-before");
+        let recorded = append(&log, records).map(drop);
+        kill::step("progress-after");
         if let Err(denied) = &recorded {
-            state.denied = Some(denied.clone());
+            self.lock().denied = Some(denied.clone());
         }
         recorded
     }
 
-    /// Records how it ended; `root` is what was published. Nothing moves on it any more. Blocks for
-    /// the disk.
+    /// Records how it ended; `root` is what was published. Nothing moves on it any more. Gives what
+    /// there is to sign a receipt for, none inside a site. Blocks for the disk.
     ///
     /// # Errors
     /// It could not be recorded.
-    pub fn stop(&self, ending: Ending, reason: &str, root: Option<Digest>) -> Result<(), Denied> {
-        let mut state = self.lock();
-        let over = Denied::Policy("this session is over".to_owned());
-        // A denial is what ended it, whatever the caller saw of that.
-        let (ending, reason) = match state.denied.replace(over) {
-            Some(Denied::Policy(why)) => (Ending::Denied, why),
-            _ => (ending, reason.to_owned()),
+    pub fn stop(
+        &self,
+        ending: Ending,
+        reason: &str,
+        root: Option<Digest>,
+    ) -> Result<Option<Closed>, Denied> {
+        let Some((ask, ending, total)) = self.session.stop(ending, reason, root)? else {
+            return Ok(None);
         };
-        state.ledger.take().map_or(Ok(()), |ledger| ledger.stop(ending, &reason, root))
+        self.border.left(&ask, &self.session);
+        let (outward, peer) = ask.other_end(self.border.us());
+        let Total { crossing, seq, bytes, left, .. } = total;
+        let account = left.map(|left| Account { crossing, seq, bytes, left });
+        Ok(Some(Closed { ending, peer: peer.clone(), outward, account }))
     }
 }

@@ -16,6 +16,7 @@ use crate::base::Digest;
 use crate::identity::{AuditKey, BundleError, Identity, Voucher};
 use crate::policy::{
     BUILTIN, BUNDLE_BYTES_MAX, Bundle, ChangeError, Decider, POLICY_BYTES_MAX, Policy, Roles,
+    RolesMark,
 };
 
 /// Largest note of what was seen, in bytes.
@@ -44,6 +45,11 @@ impl Home {
     /// The bundle of roles.
     pub fn roles_file(&self) -> PathBuf {
         self.policy_dir().join("roles.bundle")
+    }
+
+    /// The directory of proposals to lower a class.
+    pub fn lowering_dir(&self) -> PathBuf {
+        self.policy_dir().join("lowering")
     }
 
     fn seen_file(&self) -> PathBuf {
@@ -153,6 +159,13 @@ pub fn read_roles(home: &Home, identity: &Identity) -> Result<Roles, BorderError
         return Err(BorderError::Older { path, found, seen });
     }
     Ok(roles)
+}
+
+/// Which roles these are, if the CA signed them: what other nodes may be told.
+pub fn roles_mark(home: &Home, identity: &Identity) -> Option<RolesMark> {
+    let bytes = read(&home.roles_file(), BUNDLE_BYTES_MAX as u64).ok()??;
+    let bundle = Bundle::decode(&bytes).ok()?;
+    identity.judge_roles(&bundle, None).ok().map(|_| bundle.mark())
 }
 
 fn judge(home: &Home, identity: &Identity, bundle: &Bundle) -> Result<Voucher, BundleError> {

@@ -1,4 +1,4 @@
-//! The tables with an entry per name: nodes, sites and links.
+//! The tables with an entry per name: nodes and sites here, links and budgets in `links`.
 
 use std::collections::BTreeMap;
 
@@ -7,9 +7,9 @@ use toml_edit::{Item, TableLike, Value};
 use super::endpoint::Endpoint;
 use super::fields::{ENTRY_FIELDS, Field};
 use super::load::Loader;
-use super::setting::{Raw, Rule, Setting, Wrong};
+use super::setting::{Rule, Wrong};
 use super::similar;
-use crate::base::{Jurisdiction, NodeName, Rate, SiteName, Tier};
+use crate::base::{Jurisdiction, NodeName, SiteName, Tier};
 
 /// Most addresses of one node.
 const ADDRESSES_MAX: usize = 16;
@@ -32,32 +32,8 @@ pub struct Site {
     pub jurisdiction: Option<Jurisdiction>,
 }
 
-/// A way between two sites.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
-    /// The sites that it joins.
-    pub sites: [SiteName; 2],
-    /// Its rate in megabits per second.
-    pub rate_mbps: u64,
-    /// The most that this node sends over it, in megabits per second.
-    pub limit_mbps: Option<u64>,
-}
-
-impl Link {
-    /// The most that this node sends over it.
-    pub fn limit(&self) -> Option<Rate> {
-        self.limit_mbps.and_then(Rate::from_mbps)
-    }
-
-    /// What can be had of it.
-    pub fn rate(&self) -> Option<Rate> {
-        let rate = Rate::from_mbps(self.rate_mbps)?;
-        Some(self.limit().map_or(rate, |limit| limit.min(rate)))
-    }
-}
-
 impl Loader<'_> {
-    /// Reads the entries of `[nodes]`, `[sites]` or `[links]`.
+    /// Reads the entries of `[nodes]`, `[sites]`, `[links]` or `[budgets]`.
     pub(super) fn entries(&mut self, section: &str, table: &dyn TableLike) {
         for (name, item) in table.iter() {
             let field = format!("{section}.{name}");
@@ -73,7 +49,8 @@ impl Loader<'_> {
             match section {
                 "nodes" => self.node(name, &field, item, &entry),
                 "sites" => self.site(name, &field, item, &entry),
-                _ => self.link(name, &field, item, &entry),
+                "links" => self.link(name, &field, item, &entry),
+                _ => self.budget(name, &field, item, &entry),
             }
         }
     }
@@ -105,44 +82,20 @@ impl Loader<'_> {
 
     fn node(&mut self, name: &str, field: &str, item: &Item, entry: &Values<'_>) {
         let addresses = self.required(field, item, entry, "address", endpoints);
-        let site = entry.get("site").and_then(|value| {
-            let read = site_name(value).ok_or_else(|| self.raw(value).wrong(Rule::Site));
-            self.checked(value.span(), &format!("{field}.site"), read)
-        });
+        let site = self.optional(field, entry, "site", site_name);
         let (Some(addresses), Ok(name)) = (addresses, name.parse()) else { return };
         self.config.nodes.insert(name, Node { addresses, site });
     }
 
     fn site(&mut self, name: &str, field: &str, item: &Item, entry: &Values<'_>) {
         let tier = self.required(field, item, entry, "tier", |value| value.as_str()?.parse().ok());
-        let jurisdiction = entry.get("jurisdiction").and_then(|value| {
-            let read = value.as_str().and_then(|text| text.parse().ok());
-            let read = read.ok_or_else(|| self.raw(value).wrong(Rule::Jurisdiction));
-            self.checked(value.span(), &format!("{field}.jurisdiction"), read)
-        });
+        let law = |value: &Value| value.as_str()?.parse().ok();
+        let jurisdiction = self.optional(field, entry, "jurisdiction", law);
         let (Some(tier), Ok(name)) = (tier, name.parse()) else { return };
         self.config.sites.insert(name, Site { tier, jurisdiction });
     }
 
-    fn link(&mut self, name: &str, field: &str, item: &Item, entry: &Values<'_>) {
-        let sites = self.required(field, item, entry, "sites", |value| {
-            let sites: Option<Vec<_>> = value.as_array()?.iter().map(site_name).collect();
-            <[SiteName; 2]>::try_from(sites?).ok()
-        });
-        let rule = rule_of("links.NAME", "rate_mbps");
-        let mbps = |value: &Value| {
-            u64::read(&Raw::Toml { value, dir: std::path::Path::new("") }, rule).ok()
-        };
-        let rate = self.required(field, item, entry, "rate_mbps", mbps);
-        let limit_mbps = entry.get("limit_mbps").and_then(|value| {
-            let read = mbps(value).ok_or_else(|| self.raw(value).wrong(rule));
-            self.checked(value.span(), &format!("{field}.limit_mbps"), read)
-        });
-        let (Some(sites), Some(rate_mbps)) = (sites, rate) else { return };
-        self.config.links.insert(name.to_owned(), Link { sites, rate_mbps, limit_mbps });
-    }
-
-    fn required<T>(
+    pub(super) fn required<T>(
         &mut self,
         field: &str,
         item: &Item,
@@ -164,6 +117,20 @@ impl Loader<'_> {
                 self.checked(value.span(), &full, read)
             }
         }
+    }
+
+    /// A field that may be left out.
+    pub(super) fn optional<T>(
+        &mut self,
+        field: &str,
+        entry: &Values<'_>,
+        name: &'static str,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Option<T> {
+        let value = entry.get(name)?;
+        let rule = rule_of(field.split('.').next().unwrap_or_default(), name);
+        let read = read(value).ok_or_else(|| self.raw(value).wrong(rule));
+        self.checked(value.span(), &format!("{field}.{name}"), read)
     }
 
     /// Every site that is named must be there.
@@ -189,9 +156,9 @@ impl Loader<'_> {
     }
 }
 
-type Values<'t> = BTreeMap<&'static str, &'t Value>;
+pub(super) type Values<'t> = BTreeMap<&'static str, &'t Value>;
 
-fn rule_of(section: &str, name: &str) -> Rule {
+pub(super) fn rule_of(section: &str, name: &str) -> Rule {
     let section = section.split('.').next();
     ENTRY_FIELDS
         .iter()
@@ -199,7 +166,7 @@ fn rule_of(section: &str, name: &str) -> Rule {
         .map_or(Rule::Bool, |field| field.rule)
 }
 
-fn site_name(value: &Value) -> Option<SiteName> {
+pub(super) fn site_name(value: &Value) -> Option<SiteName> {
     value.as_str()?.parse().ok()
 }
 

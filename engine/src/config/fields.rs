@@ -7,6 +7,8 @@ use super::ports::PortName;
 use super::setting::{Backend, Compress, Congestion, Raw, Rule, Setting, Wrong};
 use super::similar;
 use crate::base::Class;
+use crate::cost::Currency;
+use crate::identity::NODE_VALIDITY_S;
 use crate::policy::Classes;
 
 /// The port that a node listens on unless told otherwise.
@@ -76,6 +78,68 @@ pub const ENTRY_FIELDS: &[Field] = &[
         doc: "The most that this node sends over it, all transfers together. Transfers that run take \
               it up within a second; `portway limit` sets it.",
         rule: Rule::Range { min: 1, max: 10_000_000, unit: "Mb/s" },
+    },
+    Field {
+        section: "links.NAME",
+        name: "billing",
+        doc: "What its provider bills: `volume`, bytes that were sent; `flat`, the link; `p95`, the rate \
+              that is exceeded in a twentieth of the month. Not set, `volume`.",
+        rule: Rule::Choice(&["volume", "flat", "p95"]),
+    },
+    Field {
+        section: "links.NAME",
+        name: "price_per_gb",
+        doc: "What 10^9 bytes cost that this node sends over it, on the wire, in `cost.currency`.",
+        rule: Rule::Amount,
+    },
+    Field {
+        section: "links.NAME",
+        name: "commit_mbps",
+        doc: "The rate that is paid for whatever is sent, with billing `p95`.",
+        rule: Rule::Range { min: 1, max: 10_000_000, unit: "Mb/s" },
+    },
+    Field {
+        section: "links.NAME",
+        name: "hours",
+        doc: "When it may be used, UTC. Content that is under way when they end stops, resumably.",
+        rule: Rule::Hours,
+    },
+    Field {
+        section: "links.NAME",
+        name: "address",
+        doc: "Where nodes at the other end are reached over this link. Of several links with an address \
+              of a node, the cheapest is taken that is open, or that meets `--deadline`.",
+        rule: Rule::Addresses,
+    },
+    Field {
+        section: "budgets.NAME",
+        name: "amount",
+        doc: "The most that may be spent, in `cost.currency`, on what this node sends to other sites.",
+        rule: Rule::Amount,
+    },
+    Field {
+        section: "budgets.NAME",
+        name: "per",
+        doc: "In which time, UTC; or for each transfer.",
+        rule: Rule::Choice(&["month", "day", "transfer"]),
+    },
+    Field {
+        section: "budgets.NAME",
+        name: "identity",
+        doc: "Only transfers that this identity asked for count.",
+        rule: Rule::Identity,
+    },
+    Field {
+        section: "budgets.NAME",
+        name: "dataset",
+        doc: "Only this path of the serving node, with what is below it, counts.",
+        rule: Rule::Dataset,
+    },
+    Field {
+        section: "budgets.NAME",
+        name: "link",
+        doc: "Only what takes this link counts.",
+        rule: Rule::Link,
     },
 ];
 
@@ -153,7 +217,7 @@ macro_rules! sections {
 /// Names of all sections, those with an entry per name last.
 pub(super) fn section_names() -> Vec<&'static str> {
     let mut names: Vec<_> = FIELDS.iter().map(|field| field.section).collect();
-    names.extend(["nodes", "sites", "links"]);
+    names.extend(["nodes", "sites", "links", "budgets"]);
     names.dedup();
     names
 }
@@ -264,6 +328,18 @@ sections! {
         rdma_classes: Option<Vec<Class>> = None, Rule::Classes;
         /// The policy, in Cedar. If it is not set, `policy/policy.cedar` beside this file, and without one the ready policy.
         policy: Option<PathBuf> = None, Rule::Path;
+    }
+    /// Certificates and roles of the trust domain.
+    identity: IdentitySection {
+        /// How long the certificates are valid that the CA of this node signs (90 days). Each node renews its own when half of that has passed.
+        lifetime_s: u64 = NODE_VALIDITY_S, seconds(10, 31_536_000);
+        /// How often this node looks whether its certificate is due, and asks the nodes that it knows for newer roles.
+        look_every_s: u64 = 20, seconds(1, 30);
+    }
+    /// Prices of links, and budgets.
+    cost: CostSection {
+        /// What `price_per_gb` of links and `amount` of budgets are in.
+        currency: Currency = Currency::default(), Rule::Currency;
     }
     /// When a peer is away.
     retry: RetrySection {

@@ -169,6 +169,17 @@ impl ServeRecord {
     }
 }
 
+/// Writes a file for its owner alone, in a directory of the home that is made if need be.
+///
+/// # Errors
+/// The system's.
+pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    if let Some(dir) = path.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    }
+    write_atomic(path, content)
+}
+
 /// Replaces a file as a whole: whoever reads it sees the old or the new content, also after a crash.
 /// The new file is for its owner alone unless the old one was not.
 pub(super) fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {

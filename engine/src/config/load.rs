@@ -8,8 +8,9 @@ use std::path::Path;
 
 use toml_edit::{Document, Item, Value};
 
-use super::entries::{Link, Node, Site};
+use super::entries::{Node, Site};
 use super::fields::{FIELDS, Field, Settings, section_names, unknown_section};
+use super::links::{Budget, Link};
 use super::mistake::{ConfigError, FILE_BYTES_MAX, Mistake, Place};
 use super::setting::{Raw, Wrong};
 use super::{Home, similar};
@@ -32,6 +33,8 @@ pub struct Config {
     pub sites: BTreeMap<SiteName, Site>,
     /// The links between sites, by name.
     pub links: BTreeMap<String, Link>,
+    /// What may be spent, by name.
+    pub budgets: BTreeMap<String, Budget>,
     /// The order of classes, of the section `border`.
     pub classes: Classes,
     origins: BTreeMap<(&'static str, &'static str), Origin>,
@@ -131,6 +134,7 @@ impl Config {
         loader.check_relations();
         loader.check_classes();
         loader.check_sites();
+        loader.check_budgets();
         variables.retain(|(name, _)| name.to_str().is_some_and(|it| it.starts_with("PORTWAY_")));
         loader.config.given = Given { variables, flags: flags.to_vec() };
         if loader.mistakes.is_empty() {
@@ -143,16 +147,6 @@ impl Config {
     /// Where the value of `field` comes from.
     pub fn origin(&self, field: &Field) -> Origin {
         self.origins.get(&(field.section, field.name)).copied().unwrap_or_default()
-    }
-
-    /// The fastest link between two sites, with its name.
-    pub fn link_between(&self, one: &SiteName, other: &SiteName) -> Option<(&str, &Link)> {
-        let joins = |link: &Link| {
-            let [here, there] = &link.sites;
-            (here, there) == (one, other) || (here, there) == (other, one)
-        };
-        let links = self.links.iter().filter(|(_, link)| joins(link));
-        links.max_by_key(|(_, link)| link.rate_mbps).map(|(name, link)| (name.as_str(), link))
     }
 }
 
@@ -201,7 +195,7 @@ impl Loader<'_> {
                 self.mistake(item, section, Wrong::Shape { wanted: "section" });
                 continue;
             };
-            if matches!(section, "nodes" | "sites" | "links") {
+            if matches!(section, "nodes" | "sites" | "links" | "budgets") {
                 self.entries(section, table);
                 continue;
             }

@@ -44,6 +44,20 @@ pub enum Rule {
     Classes,
     /// The name of a jurisdiction.
     Jurisdiction,
+    /// An amount of money.
+    Amount,
+    /// A currency.
+    Currency,
+    /// Hours of the day.
+    Hours,
+    /// An address for each of some nodes.
+    Addresses,
+    /// An identity.
+    Identity,
+    /// A path below the root.
+    Dataset,
+    /// A name of the section `[links]`.
+    Link,
 }
 
 /// The rule in words: `16 to 65536 MiB`.
@@ -64,6 +78,13 @@ impl fmt::Display for Rule {
             Self::Class => f.write_str("one of border.classes"),
             Self::Classes => f.write_str("a list of classes"),
             Self::Jurisdiction => f.write_str("a name such as de or us-ca"),
+            Self::Amount => f.write_str("an amount such as 0.09"),
+            Self::Currency => f.write_str("three letters such as USD"),
+            Self::Hours => f.write_str("hours of the day in UTC such as 22:00-06:00"),
+            Self::Addresses => f.write_str("a table such as { cloud = \"10.0.0.2:7717\" }"),
+            Self::Identity => f.write_str("a SPIFFE id"),
+            Self::Dataset => f.write_str("a path below the root of this node"),
+            Self::Link => f.write_str("a name of [links]"),
         }
     }
 }
@@ -100,6 +121,20 @@ pub enum Wrong {
         site: String,
         /// Known ones that look like it.
         similar: Vec<String>,
+    },
+    /// A link that `[links]` does not have.
+    #[error("[links] has no {link:?}{}", did_you_mean(similar))]
+    UnknownLink {
+        /// The name.
+        link: String,
+        /// Known ones that look like it.
+        similar: Vec<String>,
+    },
+    /// A field of links that are billed in another way.
+    #[error("is for links with billing = {:?} only", needs.as_str())]
+    Billing {
+        /// The way.
+        needs: crate::cost::Billing,
     },
     /// A name that is not a name.
     #[error(transparent)]

@@ -16,7 +16,7 @@ mod records;
 mod tests;
 pub(crate) mod wire;
 
-use crate::{api, audit, encode, identity, index, policy, transport};
+use crate::{api, audit, border, encode, identity, index, policy, transport};
 
 /// One decoder, or a few that belong together.
 pub struct Target {
@@ -93,6 +93,8 @@ targets! {
     POLICY: "policy", policy::fuzz::text, policy::fuzz::text_seeds, 16384;
     /// Bundles of roles, as nodes take them from each other.
     ROLES: "roles", policy::fuzz::bundle, policy::fuzz::bundle_seeds, 64;
+    /// Proposals to lower a class.
+    PROPOSAL: "proposal", border::fuzz::proposal, border::fuzz::proposal_seeds, 64;
     /// Frames of the control channel.
     FRAME: "frame", wire::frame, wire::frame_seeds, 1024;
     /// Headers of data messages.
@@ -137,6 +139,8 @@ targets! {
     AUDIT_HEAD: "audit_head", audit::fuzz::head, audit::fuzz::head_seeds, 64;
     /// Checkpoints and receipts, as peers send them.
     AUDIT_SIGNED: "audit_signed", audit::fuzz::signed, audit::fuzz::signed_seeds, 64;
+    /// The part of an audit log that a peer tells, in parts.
+    AUDIT_EXTRACT: "audit_extract", audit::fuzz::extracted, audit::fuzz::extracted_seeds, 64;
     /// A whole audit log, verified, read and exported; a megabyte is read at a time.
     AUDIT_LOG: "audit_log", audit::fuzz::log, audit::fuzz::log_seeds, 8192;
     /// `portway.toml`, environment and flags.

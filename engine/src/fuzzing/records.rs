@@ -6,36 +6,32 @@ use prost::Message;
 
 use crate::base::{Digest, FileTime, RelPath, Stamp, TransferId};
 use crate::journal::{Head, Inode, Journal, JournalError, Record, done_records};
+use crate::manifest::fuzz::{Framed, Payloads, framed};
 use crate::manifest::record::{self, Parsed, RECORD_BYTES_MAX, RECORD_HEAD_BYTES};
 use crate::manifest::{
-    ChunkRef, Entry, EntryKind, EntryMsg, LIST_CHUNKS_MAX, ListHasher, ManifestRecord, Object,
-    RootHasher, decode_list, encode_list,
+    ChunkRef, Entry, EntryKind, EntryMsg, LIST_CHUNKS_MAX, ListHasher, ManifestHead,
+    ManifestRecord, Object, RootHasher, decode_list, encode_list,
 };
 use crate::runtime::manifest_file::{Listed, ManifestEnd, ManifestReader, ManifestWriter};
 use crate::storage::{File, MemoryTree, Tree};
 
-/// One record, its sum as it comes or, after a byte that is odd, as it should be.
+/// One record, its sum as it comes or as it should be.
 pub(super) fn record(data: &[u8]) -> bool {
-    let Some((mode, rest)) = data.split_first() else { return false };
-    if mode % 2 == 1 {
+    let pushed = |payload: &[u8]| {
         let mut bytes = Vec::new();
-        record::push(&mut bytes, rest);
-        assert_eq!(record::parse(&bytes), Parsed::Record(rest, bytes.len()));
-        return true;
-    }
-    match record::parse(rest) {
-        Parsed::Record(payload, bytes) => {
-            let mut again = Vec::new();
-            record::push(&mut again, payload);
-            assert_eq!(again, rest[..bytes]);
-            true
-        }
-        Parsed::Short(want) => {
-            assert!(want > rest.len() && want <= RECORD_HEAD_BYTES + RECORD_BYTES_MAX);
-            false
-        }
-        Parsed::Damaged => false,
-    }
+        record::push(&mut bytes, payload);
+        bytes
+    };
+    framed(
+        data,
+        pushed,
+        |bytes| match record::parse(bytes) {
+            Parsed::Record(payload, _) => Framed::Whole(pushed(payload)),
+            Parsed::Short(want) => Framed::Short(want),
+            Parsed::Damaged => Framed::Damaged,
+        },
+        RECORD_HEAD_BYTES + RECORD_BYTES_MAX,
+    )
 }
 
 pub(super) fn record_seeds() -> Vec<Vec<u8>> {
@@ -89,21 +85,8 @@ pub(super) fn journal_seeds() -> Vec<Vec<u8>> {
     journal_records().iter().map(Record::encode).collect()
 }
 
-/// A file of records. Its first byte says what follows: the file's bytes (0), or payloads, each
-/// after its length u16 LE, of which the file is made with sums that are right (1).
-struct Payloads<'a>(&'a [u8]);
-
-impl<'a> Iterator for Payloads<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let (len, rest) = self.0.split_first_chunk()?;
-        let (payload, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
-        self.0 = rest;
-        Some(payload)
-    }
-}
-
+/// A file of records. Its first byte says what follows: the file's bytes (0), or payloads, each after its
+/// length u16 LE, of which the file is made with sums that are right (1).
 fn packed<'a>(payloads: impl IntoIterator<Item = &'a Vec<u8>>) -> Vec<u8> {
     let mut out = vec![1];
     for payload in payloads {
@@ -308,8 +291,11 @@ fn done_of(entry: &Entry) -> Vec<Record> {
 }
 
 fn manifest_records() -> Vec<ManifestRecord> {
-    let mut records =
-        vec![ManifestRecord::Head { source: "onprem".to_owned(), target: place("models/m") }];
+    let mut records = vec![ManifestRecord::Head(ManifestHead {
+        source: "onprem".to_owned(),
+        target: place("models/m"),
+        class: "restricted".parse().ok(),
+    })];
     for entry in entries() {
         let (object, chunks) = content_of(&entry);
         let lists = u32::from(!chunks.is_empty());

@@ -6,6 +6,7 @@ use crate::base::limits::{
 use crate::base::{Digest, FileTime, Rate, RelPath, Stamp, TransferId};
 use crate::encode::{CONTENT_BYTES_MAX, Compress, Encoding, Layout, Width};
 use crate::manifest::{Entry, EntryKind, Object};
+use crate::policy::RolesMark;
 use crate::wire::{
     Accept, Bitmap, Coded, DataHeader, End, Frame, Hello, Known, NO_RAILS_BYTES_MAX, Numbers, Open,
     Operation, PORTS_MAX, Piece, Port, Published, Verdict,
@@ -75,6 +76,7 @@ pub(crate) fn frames() -> Vec<Frame> {
             clock_ms: 9,
             rails: vec![port("mlx5_0", 1), port("rxe0", 2)],
             no_rails: text.clone(),
+            roles: Some(RolesMark { version: 7, digest: Digest([7; 32]) }),
         }),
         Frame::Open(Open {
             operation: Operation::Plan,
@@ -85,6 +87,7 @@ pub(crate) fn frames() -> Vec<Frame> {
             compress: Compress::Auto,
             limit: Rate::from_mbps(3),
             class: "internal".parse().ok(),
+            wire_max: Some(10_000_000),
         }),
         Frame::Accept(Accept {
             transfer_id: TransferId(5),
@@ -117,9 +120,13 @@ pub(crate) fn frames() -> Vec<Frame> {
         Frame::Failed { seq: 1, code: text.clone(), detail: text.clone() },
         Frame::Settled { below: 3, numbers },
         Frame::Root { root: Digest::of(b"r") },
+        Frame::Class("restricted".parse().expect("a class")),
         Frame::Published(Published { root: Digest::of(b"r"), numbers }),
         Frame::Call { method: text, body: bytes::Bytes::from_static(b"{}") },
         Frame::Reply { body: bytes::Bytes::from_static(b"[]"), last: true },
+        Frame::Statement(bytes::Bytes::from_static(b"a")),
+        Frame::Receipt(bytes::Bytes::from_static(b"b")),
+        Frame::Countersign(bytes::Bytes::from_static(b"c")),
     ]
 }
 

@@ -14,12 +14,14 @@ use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, UnixTime};
 
 use super::files::{self, FileError};
 use super::spiffe::{SpiffeId, TrustDomain};
+use crate::policy::Kind;
 
 /// How long a CA certificate is valid, in seconds: ten years.
 pub const CA_VALIDITY_S: u64 = 10 * 365 * 86_400;
-/// How long a node's certificate is valid, in seconds: one year.
-pub const NODE_VALIDITY_S: u64 = 365 * 86_400;
-/// How far before its making a certificate becomes valid, in seconds: clocks differ.
+/// How long a certificate is valid unless another time is set, in seconds: 90 days.
+pub const NODE_VALIDITY_S: u64 = 90 * 86_400;
+/// How far before its making a certificate becomes valid, in seconds: clocks differ. A short-lived one
+/// becomes valid a tenth of its life before.
 const CLOCK_SKEW_S: u64 = 5 * 60;
 /// A clock before 2025 was never set; certificates made then would be expired everywhere else.
 const CLOCK_MIN_S: u64 = 1_735_689_600;
@@ -84,6 +86,7 @@ pub struct Ca {
     pub(super) key: KeyPair,
     domain: TrustDomain,
     not_after_s: u64,
+    lifetime_s: u64,
 }
 
 /// A node's certificate, just made.
@@ -107,7 +110,8 @@ impl Ca {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let cert = params.self_signed(&key).map_err(CaError::Make)?.der().clone();
-        Ok(Self { cert, key, domain: domain.clone(), not_after_s })
+        let (domain, lifetime_s) = (domain.clone(), NODE_VALIDITY_S);
+        Ok(Self { cert, key, domain, not_after_s, lifetime_s })
     }
 
     /// Reads the CA of `domain` from `ca.pem` and `ca.key` in `folder`.
@@ -127,7 +131,13 @@ impl Ca {
             return Err(broken());
         }
         let not_after_s = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
-        Ok(Self { cert, key, domain, not_after_s })
+        Ok(Self { cert, key, domain, not_after_s, lifetime_s: NODE_VALIDITY_S })
+    }
+
+    /// The same, for certificates that are valid for so many seconds.
+    #[must_use]
+    pub fn lifetime_s(self, lifetime_s: u64) -> Self {
+        Self { lifetime_s, ..self }
     }
 
     /// The CA's certificate.
@@ -143,7 +153,7 @@ impl Ca {
     /// Signs a certificate for the key in `csr` (PKCS #10, DER) under the name `id`. What names
     /// and uses the request itself asks for counts for nothing.
     ///
-    /// The certificate is valid for [`NODE_VALIDITY_S`], and never longer than the CA's.
+    /// The certificate is valid for [`NODE_VALIDITY_S`] or what was set, never longer than the CA's.
     ///
     /// # Errors
     /// The request is malformed, not signed by its own key or for another kind of key than P-256;
@@ -172,7 +182,7 @@ impl Ca {
         if now.as_secs() >= self.not_after_s {
             return Err(CaError::Expired);
         }
-        let not_after_s = (checked(now)? + NODE_VALIDITY_S).min(self.not_after_s);
+        let not_after_s = (checked(now)? + self.lifetime_s).min(self.not_after_s);
         let params = node_params(id, now, not_after_s)?;
         let cert = params.signed_by(key, &self.issuer()?).map_err(CaError::Make)?;
         let chain_pem = files::pem(cert.der()) + &files::pem(&self.cert);
@@ -205,8 +215,11 @@ pub(super) fn node_params(
         vec![SanType::URI(id.to_string().try_into().map_err(CaError::Make)?)];
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages =
-        vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    // A workload opens sessions and never accepts one.
+    if id.kind == Kind::Node {
+        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+    }
     params.use_authority_key_identifier_extension = true;
     Ok(params)
 }
@@ -219,7 +232,9 @@ fn params(name: &str, now: UnixTime, not_after_s: u64) -> Result<CertificatePara
     let epoch = date_time_ymd(1970, 1, 1);
     let mut params = CertificateParams::default();
     params.serial_number = Some(SerialNumber::from_slice(&serial));
-    params.not_before = epoch + Duration::from_secs(checked(now)? - CLOCK_SKEW_S);
+    let now_s = checked(now)?;
+    let back_s = CLOCK_SKEW_S.min(not_after_s.saturating_sub(now_s) / 10);
+    params.not_before = epoch + Duration::from_secs(now_s - back_s);
     params.not_after = epoch + Duration::from_secs(not_after_s);
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);

@@ -9,10 +9,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTi
 
 use super::files::{self, FileError, MODE_PRIVATE, MODE_PUBLIC};
 use super::node::{self, Identity, IdentityError};
+use super::renew::{self, CHAIN_BYTES_MAX, RenewError};
+use super::spiffe::SpiffeId;
 use super::token::Token;
 
-/// Most bytes of the PEM text that the inviting node sends.
-const CHAIN_BYTES_MAX: usize = 64 << 10;
 /// What stands before the 32 bytes of an Ed25519 seed in PKCS #8 (RFC 8410, section 7).
 pub(super) const ED25519_PKCS8_HEAD: [u8; 16] =
     [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
@@ -32,6 +32,17 @@ pub enum EnrolError {
         /// The file.
         path: PathBuf,
     },
+    /// The fresh key for a certificate that is over cannot be made.
+    #[error(transparent)]
+    Again(RenewError),
+    /// The invitation is for somebody else than is here.
+    #[error("the token is for {found}, and this home is {expected}")]
+    Other {
+        /// For whom it is.
+        found: Box<SpiffeId>,
+        /// Who is here.
+        expected: Box<SpiffeId>,
+    },
     /// The key or the request cannot be made.
     #[error("a certificate request cannot be made")]
     Make(#[source] rcgen::Error),
@@ -50,6 +61,8 @@ pub struct Enrolment {
     token: Token,
     key: KeyPair,
     request: Vec<u8>,
+    /// Who it has to be, where a certificate that is over is replaced.
+    again: Option<SpiffeId>,
 }
 
 impl Enrolment {
@@ -81,10 +94,23 @@ impl Enrolment {
                 key.ok_or(EnrolError::Key { path })?
             }
         };
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        let request = params.serialize_request(&key).map_err(EnrolError::Make)?.der().to_vec();
-        Ok(Self { folder, token, key, request })
+        let request = renew::request(&key).map_err(EnrolError::Make)?;
+        Ok(Self { folder, token, key, request, again: None })
+    }
+
+    /// Begins to enrol again who is there, with a certificate that is over: too late to renew it.
+    ///
+    /// # Errors
+    /// The certificate here is not over, or is of the node that has the CA; or as [`Enrolment::begin`].
+    pub fn again(home: &Path, token: Token, now: UnixTime) -> Result<Self, EnrolError> {
+        let folder = Identity::folder(home);
+        let current = Identity::load(home)?;
+        let over = now > current.expires_at() && !files::exists(&folder.join("ca.key"))?;
+        if !over || current.ca_fingerprint() != *token.ca_fingerprint() {
+            return Err(IdentityError::Exists { folder }.into());
+        }
+        let (key, request) = renew::fresh_key(&folder).map_err(EnrolError::Again)?;
+        Ok(Self { folder, token, key, request, again: Some(current.id().clone()) })
     }
 
     /// The request for a certificate (PKCS #10, DER). It names nobody: the invitation does.
@@ -115,6 +141,14 @@ impl Enrolment {
         let identity =
             Identity::assemble(std::slice::from_ref(&ca), chain, PrivateKeyDer::from(key))?;
         identity.check(now)?;
+        if let Some(id) = &self.again {
+            if identity.id() != id {
+                let (found, expected) = (identity.id().clone().into(), id.clone().into());
+                return Err(EnrolError::Other { found, expected });
+            }
+            renew::put(&self.folder, &identity)?;
+            return Ok(identity);
+        }
         let texts = identity.chain().iter().map(|cert| files::pem(cert));
         let text: String = texts.collect();
         files::write(&self.folder.join("ca.pem"), files::pem(&ca).as_bytes(), MODE_PUBLIC)?;

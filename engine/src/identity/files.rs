@@ -152,6 +152,24 @@ pub(super) fn lock(path: &Path) -> Result<File, FileError> {
     Ok(file)
 }
 
+/// The same without waiting: `None` while somebody else holds it.
+pub(super) fn try_lock(path: &Path) -> Result<Option<File>, FileError> {
+    let options =
+        OpenOptions::new().write(true).create(true).truncate(false).mode(MODE_PRIVATE).open(path);
+    let file = options.map_err(failed("opened", path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(error)) => Err(failed("locked", path)(error)),
+    }
+}
+
+/// Puts a file in the place of another one in the same folder, durable on return.
+pub(super) fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
+    fs::rename(from, to).map_err(failed("put in place", to))?;
+    sync_folder_of(to)
+}
+
 /// PEM text (RFC 7468) of a certificate.
 pub(super) fn pem(cert: &[u8]) -> String {
     let mut text = base64url::encode(cert).replace('-', "+").replace('_', "/");

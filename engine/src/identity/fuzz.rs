@@ -80,9 +80,14 @@ pub(crate) fn spiffe(data: &[u8]) -> bool {
 }
 
 pub(crate) fn spiffe_seeds() -> Vec<Vec<u8>> {
-    [id_text("gpu-7").as_str(), "spiffe://d/tier/public/site/s/node/n", DOMAIN]
-        .map(|text| text.as_bytes().to_vec())
-        .into()
+    [
+        id_text("gpu-7").as_str(),
+        "spiffe://d/tier/public/site/s/node/n",
+        "spiffe://d/tier/public/site/s/workload/train-7",
+        DOMAIN,
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .into()
 }
 
 fn id_text(node: &str) -> String {
@@ -221,5 +226,6 @@ pub(crate) fn invites_seeds() -> Vec<Vec<u8>> {
     };
     let issued = r#","issued":{"key_sha256":"Zm9v","chain_pem":"-----BEGIN CERTIFICATE-----\n"}"#;
     let book = |entries: &str| format!(r#"{{"format":1,"invites":[{entries}]}}"#).into_bytes();
-    vec![book(""), book(&[entry("gpu-7", ""), entry("gpu-8", issued)].join(","))]
+    let workload = entry("train-7", r#","workload":true"#);
+    vec![book(""), book(&[entry("gpu-7", ""), workload, entry("gpu-8", issued)].join(","))]
 }

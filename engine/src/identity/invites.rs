@@ -15,6 +15,7 @@ use super::node::{Identity, IdentityError};
 use super::spiffe::SpiffeId;
 use super::token::{Token, TokenError};
 use crate::base::{NodeName, SiteName, Tier};
+use crate::policy::Kind;
 
 /// How long an invitation holds unless another time is asked for, in seconds: one hour.
 pub const INVITE_TTL_S: u64 = 3600;
@@ -27,11 +28,13 @@ const KEEP_EXPIRED_S: u64 = 7 * 86_400;
 /// The version of the file's format.
 const FORMAT: u32 = 1;
 
-/// What an invited node will be.
+/// What an invited node or workload will be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invitation {
-    /// The node's name.
+    /// Its name.
     pub name: NodeName,
+    /// Which of the two it is.
+    pub kind: Kind,
     /// Its site.
     pub site: SiteName,
     /// The site's tier.
@@ -144,6 +147,8 @@ struct Entry {
     name: NodeName,
     site: SiteName,
     tier: Tier,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    workload: bool,
     expires_s: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     issued: Option<Record>,
@@ -173,26 +178,40 @@ impl Invites {
         Ok(Self { identity, ca, path, lock })
     }
 
-    /// Invites a node: whoever shows the token within `ttl_s` seconds gets a certificate for
+    /// The same, for certificates that are valid for so many seconds.
+    #[must_use]
+    pub fn lifetime_s(self, lifetime_s: u64) -> Self {
+        Self { ca: self.ca.lifetime_s(lifetime_s), ..self }
+    }
+
+    /// Signs another certificate for somebody who showed that it is `id`, for the key in `csr`
+    /// (PKCS #10, DER); returns it with the CA's as PEM text.
+    ///
+    /// # Errors
+    /// As for [`Ca::issue`].
+    pub fn renew(&self, id: &SpiffeId, csr: &[u8], now: UnixTime) -> Result<String, InviteError> {
+        Ok(self.ca.issue(csr, id, now)?.chain_pem)
+    }
+
+    /// Invites a node or a workload: whoever shows the token within `ttl_s` seconds gets a certificate for
     /// `name`. `addresses` are where this node listens, as `host:port`, at most
     /// [`super::ADDRESSES_MAX`].
     ///
-    /// A name may be invited again, so that a lost node can be replaced under its name; the lost
-    /// node's certificate stays valid until it expires.
+    /// A name may be invited again, so that a lost node can be replaced under its name; whoever has
+    /// the lost node's key keeps a certificate, and can renew it, until the identity is revoked.
     ///
     /// # Errors
     /// The name is this node's own, an address or the time is out of bounds, too many invitations
     /// are open, or the file cannot be written.
     pub fn create(
         &self,
-        name: NodeName,
-        site: SiteName,
-        tier: Tier,
+        (name, kind): (NodeName, Kind),
+        (site, tier): (SiteName, Tier),
         ttl_s: u64,
         addresses: &[String],
         now: UnixTime,
     ) -> Result<Token, InviteError> {
-        if name == self.identity.id().node {
+        if kind == Kind::Node && name == self.identity.id().node {
             return Err(InviteError::OwnName { name });
         }
         if !(1..=INVITE_TTL_S_MAX).contains(&ttl_s) {
@@ -211,7 +230,8 @@ impl Invites {
             return Err(InviteError::Full);
         }
         let (key, expires_s) = (base64url::encode(&key), now_s.saturating_add(ttl_s));
-        book.invites.push(Entry { key, name, site, tier, expires_s, issued: None });
+        let workload = kind == Kind::Workload;
+        book.invites.push(Entry { key, name, site, tier, workload, expires_s, issued: None });
         self.write(&book)?;
         Ok(token)
     }
@@ -281,6 +301,7 @@ impl Invites {
             domain: self.ca.domain().clone(),
             tier: entry.tier,
             site: entry.site.clone(),
+            kind: entry.kind(),
             node: entry.name.clone(),
         };
         let chain_pem = self.ca.sign(&node_key, &id, now)?.chain_pem;
@@ -335,9 +356,14 @@ impl Book {
 }
 
 impl Entry {
+    fn kind(&self) -> Kind {
+        if self.workload { Kind::Workload } else { Kind::Node }
+    }
+
     fn invitation(&self) -> Invitation {
         Invitation {
             name: self.name.clone(),
+            kind: self.kind(),
             site: self.site.clone(),
             tier: self.tier,
             expires_at: UnixTime::since_unix_epoch(std::time::Duration::from_secs(self.expires_s)),

@@ -1,7 +1,7 @@
 //! Who a node is: its certificate, the built-in CA, enrolment by one-time tokens, and TLS.
 //!
 //! A node is an X.509 certificate whose only URI is a SPIFFE id that names its trust domain,
-//! tier, site and name ([`SpiffeId`]). Both ends of every session show one and check the other's
+//! tier, site and name ([`SpiffeId`]); a workload has one of its own. Both ends of every session show one and check the other's
 //! ([`server_config`], [`client_config`]); everything else fails inside TLS.
 //!
 //! The first node makes the trust domain and its CA ([`Identity::init`]). It invites others
@@ -16,6 +16,8 @@
 //! identity/ca.key         the CA's private key, only where the trust domain began
 //! identity/node.pem       this node's certificate, then the CA's; the last file to appear
 //! identity/node.key       this node's private key
+//! identity/node.key.next  the next one, while a certificate is renewed
+//! identity/renew.lock     held by who renews
 //! identity/invites.json   invitations, only beside ca.key
 //! identity/invites.lock   held while invites.json changes
 //! identity/audit.key      the private key that seals this node's audit log, and roles that count
@@ -23,7 +25,8 @@
 //! identity/audit.lock     held while audit.key is made
 //! ```
 //!
-//! There is no revocation list of certificates: one is good until it expires. An identity is revoked
+//! A certificate is renewed when half of its life is over ([`Renewal`]): the CA's node signs for
+//! whoever asks with a certificate that is still valid. There is no revocation list of certificates: one is good until it expires. An identity is revoked
 //! in the roles of its trust domain, which the CA's key signs.
 
 mod audit_key;
@@ -34,7 +37,9 @@ mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod invites;
+mod live;
 mod node;
+mod renew;
 mod roles;
 mod spiffe;
 #[cfg(test)]
@@ -50,13 +55,15 @@ pub use ca::{CA_VALIDITY_S, Ca, CaError, Issued, NODE_VALIDITY_S};
 pub use enrol::{EnrolError, Enrolment};
 pub use files::FileError;
 pub use invites::{INVITE_TTL_S, INVITES_MAX, Invitation, InviteError, Invites, PendingError};
+pub use live::Live;
 pub use node::{Identity, IdentityError};
+pub use renew::{RenewError, Renewal};
 pub use roles::{BundleError, SealError, Voucher};
 pub use rustls_pki_types::{CertificateDer, UnixTime};
 pub use spiffe::{ParseSpiffeError, SpiffeId, TrustDomain};
 pub use tls::{
-    ALPN, Alert, Expect, SERVER_NAME, client_config, join_config, joiner_key, peer_of, refusal,
-    refusal_text, server_config,
+    ALPN, Alert, Expect, SERVER_NAME, client_config, join_config, joiner_key, live_server_config,
+    peer_of, refusal, refusal_text, server_config,
 };
 pub use token::{ADDRESSES_MAX, Token, TokenError};
 pub use verify::{PeerError, Usage, Who};

@@ -10,15 +10,20 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
-use super::ca::{Ca, CaError};
+use super::ca::{Ca, CaError, NODE_VALIDITY_S};
 use super::files::{self, FileError, MODE_PRIVATE, MODE_PUBLIC};
+use super::renew::NEXT_KEY;
 use super::spiffe::{SpiffeId, TrustDomain};
 use super::tls;
 use super::verify::{Leaf, PeerError, Trust, Usage};
 use crate::base::{NodeName, SiteName, Tier};
+use crate::policy::Kind;
 
 /// Most certificates in a file.
 pub(super) const CERTS_MAX: usize = 16;
+
+/// How often an identity is read again that is replaced while it is read.
+const RENEWED_MEANWHILE_MAX: usize = 3;
 
 /// Why this node has no usable identity.
 #[derive(Debug, thiserror::Error)]
@@ -117,14 +122,28 @@ impl Identity {
         tier: Tier,
         now: UnixTime,
     ) -> Result<Self, IdentityError> {
+        Self::init_for(home, (name, site, tier), NODE_VALIDITY_S, now)
+    }
+
+    /// The same with a certificate that is valid for so many seconds.
+    ///
+    /// # Errors
+    /// As for [`Identity::init`].
+    pub fn init_for(
+        home: &Path,
+        (name, site, tier): (NodeName, SiteName, Tier),
+        lifetime_s: u64,
+        now: UnixTime,
+    ) -> Result<Self, IdentityError> {
         let folder = Self::folder(home);
         if std::fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some()) {
             return Err(IdentityError::Exists { folder });
         }
         let domain = TrustDomain::random().ok_or(CaError::Random)?;
-        let ca = Ca::create(&domain, now)?;
+        let ca = Ca::create(&domain, now)?.lifetime_s(lifetime_s);
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(CaError::Make)?;
-        let issued = ca.sign(&key, &SpiffeId { domain, tier, site, node: name }, now)?;
+        let id = SpiffeId { domain, tier, site, kind: Kind::Node, node: name };
+        let issued = ca.sign(&key, &id, now)?;
         let files = [
             ("ca.key", ca.key.serialize_pem(), MODE_PRIVATE),
             ("ca.pem", files::pem(ca.cert()), MODE_PUBLIC),
@@ -153,7 +172,24 @@ impl Identity {
                 IdentityError::Missing { folder }
             });
         }
-        Self::read(&folder.join("ca.pem"), &cert, &folder.join("node.key"), 0o077)
+        let with = |key: &str| Self::load_with(&folder, key);
+        for _ in 0..RENEWED_MEANWHILE_MAX {
+            match with("node.key") {
+                Err(IdentityError::Key(_)) => {}
+                read => return read,
+            }
+            // It was renewed, and the key is not in its place yet; or both are, meanwhile.
+            if let Ok(identity) = with(NEXT_KEY) {
+                return Ok(identity);
+            }
+        }
+        with("node.key")
+    }
+
+    /// Reads the identity in `folder` with the key in the file `key` of it.
+    pub(super) fn load_with(folder: &Path, key: &str) -> Result<Self, IdentityError> {
+        let file = |name: &str| folder.join(name);
+        Self::read(&file("ca.pem"), &file("node.pem"), &file(key), 0o077)
     }
 
     /// Reads an identity of an existing PKI from PEM files: the CA certificates to trust, this
@@ -186,6 +222,12 @@ impl Identity {
     /// When this node's certificate expires.
     pub fn expires_at(&self) -> UnixTime {
         self.valid_until
+    }
+
+    /// From when on it is to be renewed: half of its life is over.
+    pub fn renews_at(&self) -> UnixTime {
+        let (from, until) = (self.valid_from.as_secs(), self.valid_until.as_secs());
+        UnixTime::since_unix_epoch(Duration::from_secs(from + until.saturating_sub(from) / 2))
     }
 
     /// A secret that is this node's alone as long as it has this private key, for stateless resets.
@@ -238,7 +280,11 @@ impl Identity {
         let trust = Trust::new(cas, Some(id.domain.clone())).ok_or(IdentityError::NotCa)?;
         let unix = |secs| UnixTime::since_unix_epoch(Duration::from_secs(secs));
         let (valid_from, valid_until) = (unix(leaf.not_before_s), unix(leaf.not_after_s));
-        for usage in [Usage::Client, Usage::Server] {
+        let usages: &[Usage] = match id.kind {
+            Kind::Node => &[Usage::Client, Usage::Server],
+            Kind::Workload => &[Usage::Client],
+        };
+        for &usage in usages {
             match trust.judge(&leaf, &chain[1..], usage, valid_from) {
                 // The time of an intermediate certificate is not this check's matter either.
                 Ok(_) | Err(PeerError::Expired { .. } | PeerError::NotYetValid { .. }) => {}

@@ -1,4 +1,5 @@
-//! The SPIFFE id of a node: `spiffe://<trust domain>/tier/<tier>/site/<site>/node/<name>`.
+//! The SPIFFE id of a node: `spiffe://<trust domain>/tier/<tier>/site/<site>/node/<name>`; that of a
+//! workload has `workload` for `node`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,6 +7,7 @@ use std::str::FromStr;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::base::{NodeName, ParseNameError, SiteName, Tier};
+use crate::policy::Kind;
 
 /// Longest SPIFFE id, in bytes (SPIFFE-ID 2.3).
 const SPIFFE_BYTES_MAX: usize = 2048;
@@ -49,27 +51,30 @@ impl FromStr for TrustDomain {
     }
 }
 
-/// Who a node is, as the only URI of its certificate says.
+/// Who a node or a workload is, as the only URI of its certificate says.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SpiffeId {
     /// The trust domain that vouches for it.
     pub domain: TrustDomain,
     /// The site's tier.
     pub tier: Tier,
-    /// The node's site.
+    /// Its site.
     pub site: SiteName,
-    /// The node's name.
+    /// Whether it is a node or a workload.
+    pub kind: Kind,
+    /// The name of the node or the workload.
     pub node: NodeName,
 }
 
 impl fmt::Display for SpiffeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { domain, tier, site, node } = self;
-        write!(f, "spiffe://{domain}/tier/{tier}/site/{site}/node/{node}")
+        let Self { domain, tier, site, kind, node } = self;
+        let kind = kind.as_str();
+        write!(f, "spiffe://{domain}/tier/{tier}/site/{site}/{kind}/{node}")
     }
 }
 
-/// Why a text is not the SPIFFE id of a node.
+/// Why a text is not the SPIFFE id of a node or a workload.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseSpiffeError {
     /// It is longer than a SPIFFE id may be.
@@ -84,8 +89,8 @@ pub enum ParseSpiffeError {
     /// The trust domain is empty, too long or has other characters.
     #[error("a trust domain is 1 to {DOMAIN_BYTES_MAX} of a-z, 0-9, '.', '-' and '_'")]
     TrustDomain,
-    /// The path is not that of a node.
-    #[error("the path of a node's SPIFFE id is /tier/TIER/site/SITE/node/NAME")]
+    /// The path is not that of a node or a workload.
+    #[error("the path of a SPIFFE id is /tier/TIER/site/SITE/node/NAME, or workload for node")]
     Shape,
     /// The tier is neither of the two.
     #[error("a tier is 'private' or 'public'")]
@@ -106,11 +111,13 @@ impl FromStr for SpiffeId {
         let (domain, path) = rest.split_once('/').unwrap_or((rest, ""));
         let domain = domain.parse()?;
         let parts: Vec<&str> = path.split('/').collect();
-        let ["tier", tier, "site", site, "node", node] = parts[..] else {
+        let ["tier", tier, "site", site, kind, node] = parts[..] else {
             return Err(ParseSpiffeError::Shape);
         };
+        let kind = [Kind::Node, Kind::Workload].into_iter().find(|it| it.as_str() == kind);
+        let kind = kind.ok_or(ParseSpiffeError::Shape)?;
         let tier = tier.parse().map_err(|_| ParseSpiffeError::Tier)?;
-        Ok(Self { domain, tier, site: site.parse()?, node: node.parse()? })
+        Ok(Self { domain, tier, site: site.parse()?, kind, node: node.parse()? })
     }
 }
 

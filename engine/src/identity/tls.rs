@@ -16,10 +16,13 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use super::ca::CaError;
 use super::enrol;
 use super::invites::Invites;
+use super::live::Live;
 use super::node::{self, Identity, IdentityError};
+use super::spiffe::SpiffeId;
 use super::token::Token;
 use super::verify::{Leaf, PeerError, Trust, Usage};
 use crate::base::NodeName;
+use crate::policy::Kind;
 use crate::transport::Peer;
 
 /// The application protocol that both ends must name (ALPN).
@@ -48,12 +51,23 @@ pub fn server_config(
     identity: &Identity,
     invites: Option<Arc<Invites>>,
 ) -> Result<Arc<ServerConfig>, IdentityError> {
-    let verifier = Arc::new(JudgeClients { trust: identity.trust.clone(), invites });
+    live_server_config(&Arc::new(Live::new(identity.clone())), invites)
+}
+
+/// The same with an identity that is renewed meanwhile: each handshake shows the newest certificate.
+///
+/// # Errors
+/// TLS cannot be set up.
+pub fn live_server_config(
+    live: &Arc<Live>,
+    invites: Option<Arc<Invites>>,
+) -> Result<Arc<ServerConfig>, IdentityError> {
+    let verifier = Arc::new(JudgeClients { live: Arc::clone(live), invites });
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(IdentityError::Tls)?
         .with_client_cert_verifier(verifier)
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified.clone())));
+        .with_cert_resolver(Arc::clone(live) as _);
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -102,10 +116,13 @@ pub fn peer_of(
         let invites = invites.ok_or(PeerError::NotInviting)?;
         let invited = invites.pending(key, now).map_err(PeerError::Invitation)?;
         let (node, site, tier) = (invited.name, invited.site, invited.tier);
-        return Ok(Peer { node, site, tier, enrolling: Some(*key) });
+        let (kind, enrolling) = (invited.kind, Some(*key));
+        let valid_until_s = invited.expires_at.as_secs();
+        return Ok(Peer { node, kind, site, tier, valid_until_s, enrolling });
     }
-    let id = leaf.spiffe_id()?;
-    Ok(Peer { node: id.node, site: id.site, tier: id.tier, enrolling: None })
+    let SpiffeId { node, kind, site, tier, .. } = leaf.spiffe_id()?;
+    let valid_until_s = leaf.not_after_s;
+    Ok(Peer { node, kind, site, tier, valid_until_s, enrolling: None })
 }
 
 /// The one-time public key of a joiner, from the certificates it showed: what
@@ -215,7 +232,7 @@ fn refuse(error: PeerError) -> Error {
 /// Judges who opens a session.
 #[derive(Debug)]
 pub(super) struct JudgeClients {
-    trust: Arc<Trust>,
+    live: Arc<Live>,
     invites: Option<Arc<Invites>>,
 }
 
@@ -228,7 +245,7 @@ impl JudgeClients {
     ) -> Result<(), PeerError> {
         let leaf = Leaf::read(end_entity)?;
         let Some(key) = leaf.bootstrap_key() else {
-            return self.trust.judge(&leaf, others, Usage::Client, now).map(drop);
+            return self.live.identity().trust.judge(&leaf, others, Usage::Client, now).map(drop);
         };
         // That the joiner holds the secret key is proved by its handshake signature.
         let invites = self.invites.as_ref().ok_or(PeerError::NotInviting)?;
@@ -252,6 +269,9 @@ impl JudgeServers {
     ) -> Result<(), PeerError> {
         let leaf = Leaf::read(end_entity)?;
         let id = self.trust.judge(&leaf, others, Usage::Server, now)?;
+        if id.kind == Kind::Workload {
+            return Err(PeerError::Workload { name: id.node });
+        }
         match &self.expect {
             Expect::Node(expected) if *expected != id.node => {
                 Err(PeerError::WrongNode { found: id.node, expected: expected.clone() })

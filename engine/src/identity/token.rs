@@ -113,7 +113,7 @@ impl Token {
     }
 
     /// The public half of the one-time key: all that the inviting node keeps.
-    pub(super) fn public_key(&self) -> Option<[u8; 32]> {
+    pub(crate) fn public_key(&self) -> Option<[u8; 32]> {
         let pair = Ed25519KeyPair::from_seed_unchecked(&self.secret).ok()?;
         pair.public_key().as_ref().try_into().ok()
     }

@@ -123,6 +123,12 @@ pub enum PeerError {
         /// Who was asked for.
         expected: NodeName,
     },
+    /// A workload answers where a node should: it accepts no sessions.
+    #[error("{name} is a workload, not a node")]
+    Workload {
+        /// Its name.
+        name: NodeName,
+    },
     /// The inviting node's CA is not the one in the token.
     #[error("the peer does not have the CA that the token names")]
     WrongCa,
@@ -158,7 +164,7 @@ impl PeerError {
             Self::NoUri | Self::ManyUris { .. } | Self::BadUri { .. } => {
                 "give the node a certificate with one URI: spiffe://DOMAIN/tier/TIER/site/SITE/node/NAME"
             }
-            Self::WrongNode { .. } => "check the node's name and address",
+            Self::WrongNode { .. } | Self::Workload { .. } => "check the node's name and address",
             Self::WrongCa => "check the token's address, or ask for a new token",
             Self::Invitation(_) => "ask for a new token",
             Self::NotInviting => "join at the node where the trust domain began",

@@ -4,7 +4,7 @@ use prost::Message;
 
 use super::{ChunkRef, Entry, EntryKind, Object};
 use crate::base::limits::{CHUNK_BYTES_MAX, LINK_BYTES_MAX, OBJECT_BYTES_MAX};
-use crate::base::{Digest, FileTime, PathError, RelPath, Stamp};
+use crate::base::{Class, Digest, FileTime, PathError, RelPath, Stamp};
 
 /// Bytes of one chunk in an encoded list: offset u64 LE, length u32 LE, digest.
 pub const CHUNK_REF_BYTES: usize = 44;
@@ -173,16 +173,22 @@ pub fn decode_list(bytes: &[u8]) -> Result<Vec<ChunkRef>, DecodeError> {
     bytes.chunks_exact(CHUNK_REF_BYTES).map(decode).collect()
 }
 
+/// What a manifest says before its entries.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ManifestHead {
+    /// Name of the source node: which stamps therefore mean something.
+    pub source: String,
+    /// Where it is published, below the root.
+    pub target: RelPath,
+    /// The class of the snapshot; `None` for the default of the node.
+    pub class: Option<Class>,
+}
+
 /// One record of a manifest file.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ManifestRecord {
-    /// First: who pushed it, which stamps therefore mean something.
-    Head {
-        /// Name of the source node.
-        source: String,
-        /// Where it is published, below the root.
-        target: RelPath,
-    },
+    /// First.
+    Head(ManifestHead),
     /// An entry; a file has its object, and `lists` list records follow.
     Entry {
         /// The entry.
@@ -223,6 +229,8 @@ struct RecordMsg {
     entries: u64,
     #[prost(bytes = "vec", tag = "9")]
     target: Vec<u8>,
+    #[prost(string, tag = "10")]
+    class: String,
 }
 
 impl ManifestRecord {
@@ -230,9 +238,10 @@ impl ManifestRecord {
     pub fn encode(&self) -> Vec<u8> {
         let mut msg = RecordMsg::default();
         match self {
-            Self::Head { source, target } => {
+            Self::Head(ManifestHead { source, target, class }) => {
                 msg.source.clone_from(source);
                 msg.target = target.as_bytes().to_vec();
+                msg.class = class.as_ref().map(Class::to_string).unwrap_or_default();
             }
             Self::Entry { entry, object, lists } => {
                 msg.entry = Some(entry.into());
@@ -271,7 +280,11 @@ impl ManifestRecord {
             let root = root.ok_or(DecodeError::Field { field: "root" })?;
             Ok(Self::End { root, entries: msg.entries })
         } else {
-            Ok(Self::Head { source: msg.source, target: RelPath::from_bytes(&msg.target)? })
+            let class = Some(msg.class).filter(|class| !class.is_empty());
+            let class = class.map(|class| class.parse()).transpose();
+            let class = class.map_err(|_| DecodeError::Field { field: "class" })?;
+            let target = RelPath::from_bytes(&msg.target)?;
+            Ok(Self::Head(ManifestHead { source: msg.source, target, class }))
         }
     }
 }

@@ -5,10 +5,12 @@
 
 mod codec;
 mod entry;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub mod record;
 
 pub use codec::{
-    CHUNK_REF_BYTES, DecodeError, EntryMsg, LIST_CHUNKS_MAX, ManifestRecord, decode_list,
-    encode_list,
+    CHUNK_REF_BYTES, DecodeError, EntryMsg, LIST_CHUNKS_MAX, ManifestHead, ManifestRecord,
+    decode_list, encode_list,
 };
 pub use entry::{ChunkRef, Entry, EntryKind, ListHasher, Object, RootHasher, stamp_of};

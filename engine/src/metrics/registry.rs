@@ -36,6 +36,15 @@ pub struct NodeStatus {
     pub leases_out: (u64, u64),
     /// Free bytes on the root's file system.
     pub disk_free_bytes: u64,
+    /// The last second of the node's certificate, since 1970; 0 if it does not say.
+    #[serde(default)]
+    pub valid_until_s: u64,
+    /// The version of its roles; 0 where nothing was ever granted.
+    #[serde(default)]
+    pub roles: u64,
+    /// What is wrong with its certificate or its roles, in words.
+    #[serde(default)]
+    pub problems: Vec<String>,
 }
 
 impl NodeStatus {
@@ -284,6 +293,9 @@ mod tests {
             index_chunks: 0,
             leases_out: (0, 0),
             disk_free_bytes: 0,
+            valid_until_s: 0,
+            roles: 0,
+            problems: Vec::new(),
         };
         status.bound();
         assert_eq!(status.running[0].rails.len(), 16);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::fields::{Reader, Writer, bounded, wrong};
 use super::request::PATH_BYTES_MAX;
 use super::roles::{GRANTS_MAX, Grant, REVOKED_MAX, Role, Roles};
+use crate::base::Digest;
 use crate::manifest::DecodeError;
 
 /// Largest bundle, in bytes, and so the most that roles may take.
@@ -36,7 +37,22 @@ pub struct Bundle {
     pub signature: Vec<u8>,
 }
 
+/// Which roles somebody has: what nodes tell each other of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RolesMark {
+    /// The version of the roles.
+    pub version: u64,
+    /// BLAKE3 of what the CA signed.
+    pub digest: Digest,
+}
+
 impl Bundle {
+    /// Which roles these are, whatever the signature.
+    pub fn mark(&self) -> RolesMark {
+        let digest = Digest::of(&Self::message(&self.domain, &self.roles));
+        RolesMark { version: self.roles.version, digest }
+    }
+
     /// What is signed for these roles of a trust domain.
     pub fn message(domain: &str, roles: &Roles) -> Vec<u8> {
         [CONTEXT, &body(domain, roles)].concat()

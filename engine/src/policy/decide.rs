@@ -55,6 +55,15 @@ impl Outcome {
     }
 }
 
+impl Decision {
+    /// The same, denied by a rule that stands beside all policies.
+    pub fn denied_by(&self, rule: &str, reason: &str) -> Self {
+        let Outcome { verdict, reason, by } =
+            Outcome::denied(format!("rule {rule}: {reason}"), vec![rule.to_owned()]);
+        Self { verdict, reason: Reason::new(&reason), by, ..self.clone() }
+    }
+}
+
 impl Policy {
     /// Decides. `now` is in seconds since 1970.
     pub fn decide(&self, request: &Request, roles: &Roles, now: i64) -> Decision {

@@ -7,7 +7,7 @@ use super::decide::Decision;
 use super::load::Policy;
 use super::request::Request;
 use super::roles::Roles;
-use super::words::{PolicyVersion, Reason, Verdict};
+use super::words::{PolicyVersion, Principal, Reason, Verdict};
 
 /// Most decisions that are remembered; beyond it all are forgotten.
 pub const DECISIONS_MAX: usize = 4096;
@@ -74,6 +74,19 @@ impl Decider {
         let state = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let ground = state.ground.as_ref().as_ref().ok()?;
         Some((ground.policy.version(), ground.roles.version()))
+    }
+
+    /// The first of some identities that is revoked; they are made only where somebody is.
+    pub fn revoked(&self, who: impl Iterator<Item = Principal>) -> Option<Principal> {
+        let ground = {
+            let state = self.0.read().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(&state.ground)
+        };
+        let roles = &ground.as_ref().as_ref().ok()?.roles;
+        if roles.revoked.is_empty() {
+            return None;
+        }
+        who.into_iter().find(|who| roles.revoked.contains(who))
     }
 
     /// Decides. `now` is in seconds since 1970. To be asked again for each batch of chunks: an

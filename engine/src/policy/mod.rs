@@ -31,7 +31,7 @@ mod rules;
 mod tests;
 mod words;
 
-pub use bundle::{BUNDLE_BYTES_MAX, Bundle};
+pub use bundle::{BUNDLE_BYTES_MAX, Bundle, RolesMark};
 pub use cases::{CASES_BYTES_MAX, CaseResult, Cases, CasesError};
 pub use classes::{CLASSES_MAX, Classes, ClassesError};
 pub use decide::{Decision, Explanation};
@@ -42,6 +42,7 @@ pub use load::{
 };
 pub use request::{Kind, PATH_BYTES_MAX, Relabel, Request, RequestError, Side, Subject};
 pub use roles::{ChangeError, GRANTS_MAX, Grant, REVOKED_MAX, Role, Roles, SucceedError};
+pub use rules::{REVOKED_RULE, TWO_IDENTITIES_RULE};
 pub use words::{
     Action, ParsePrincipalError, PolicyVersion, Principal, REASON_BYTES_MAX, Reason, Transport,
     Verdict, WHO_BYTES_MAX,

@@ -26,12 +26,17 @@ const PLAINTEXT_CLASS: Rule = Rule {
 };
 /// Lowering a class takes two.
 const TWO_IDENTITIES: Rule = Rule {
-    id: "two-lower-a-class",
+    id: TWO_IDENTITIES_RULE,
     reason: "a class is lowered by two identities, and there is no second one",
 };
 
+/// The id of the rule that asks for a second identity.
+pub const TWO_IDENTITIES_RULE: &str = "two-lower-a-class";
+
 /// Somebody was shut out.
-pub(super) const REVOKED: Rule = Rule { id: "revoked-identity", reason: "the identity is revoked" };
+pub(super) const REVOKED: Rule = Rule { id: REVOKED_RULE, reason: "the identity is revoked" };
+/// The id of the rule that denies everything to an identity that is revoked.
+pub const REVOKED_RULE: &str = "revoked-identity";
 
 /// Whether the request makes sense at all.
 pub(super) fn check(request: &Request, classes: &Classes) -> Result<Subject, RequestError> {

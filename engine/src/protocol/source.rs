@@ -125,6 +125,8 @@ pub enum SourceAction {
     },
     /// Send these pieces of a held run, then forget it.
     SendData(DataHeader),
+    /// These pieces of a held run would be sent, were this no plan; it is forgotten next.
+    Probe(DataHeader),
     /// Forget a held run.
     Forget(u64),
     /// This reading of the object needs no reader any more.
@@ -166,6 +168,7 @@ struct Slot {
 pub struct Source {
     dry_run: bool,
     whole: bool,
+    pack_files_max: usize,
     runs_max: usize,
     window: Window<Slot>,
     scan_asked: bool,
@@ -200,6 +203,7 @@ impl Source {
         let mut source = Self {
             dry_run,
             whole: false,
+            pack_files_max: PACK_FILES_MAX,
             runs_max: runs_max.max(1),
             window: Window::default(),
             scan_asked: false,
@@ -229,6 +233,13 @@ impl Source {
     /// The same, but all or nothing: the first object that fails ends the transfer.
     pub fn publish_whole(mut self) -> Self {
         self.whole = true;
+        self
+    }
+
+    /// The same with at most `files` in a run, for tests with few files and many runs.
+    #[doc(hidden)]
+    pub fn packing(mut self, files: usize) -> Self {
+        self.pack_files_max = files.clamp(1, PACK_FILES_MAX);
         self
     }
 
@@ -348,12 +359,16 @@ impl Source {
     }
 
     fn send_or_forget(&mut self, header: DataHeader) {
-        if header.ranges.is_empty() || self.dry_run {
-            self.out.push_back(SourceAction::Forget(header.run));
-            self.forget(header.run);
-        } else {
+        if !header.ranges.is_empty() && !self.dry_run {
             self.out.push_back(SourceAction::SendData(header));
+            return;
         }
+        let run = header.run;
+        if !header.ranges.is_empty() {
+            self.out.push_back(SourceAction::Probe(header));
+        }
+        self.out.push_back(SourceAction::Forget(run));
+        self.forget(run);
     }
 
     fn forget(&mut self, run: u64) {
@@ -587,7 +602,7 @@ impl Source {
                 continue;
             };
             bytes += slot.entry.len();
-            if files.len() >= PACK_FILES_MAX || bytes > LEASE_BYTES as u64 {
+            if files.len() >= self.pack_files_max || bytes > LEASE_BYTES as u64 {
                 break;
             }
             slot.state = State::Reading;

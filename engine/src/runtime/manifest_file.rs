@@ -4,10 +4,11 @@ use std::io;
 use std::sync::Arc;
 
 use crate::base::limits::OBJECTS_MAX;
-use crate::base::{Digest, RelPath};
+use crate::base::{Class, Digest, RelPath};
 use crate::manifest::record::{self, MAGIC_BYTES};
 use crate::manifest::{
-    ChunkRef, Entry, EntryKind, LIST_CHUNKS_MAX, ListHasher, ManifestRecord, Object, RootHasher,
+    ChunkRef, Entry, EntryKind, LIST_CHUNKS_MAX, ListHasher, ManifestHead, ManifestRecord, Object,
+    RootHasher,
 };
 use crate::storage::records::RecordReader;
 use crate::storage::{File, Tree};
@@ -15,12 +16,16 @@ use crate::storage::{File, Tree};
 const MAGIC: &[u8; MAGIC_BYTES] = b"PWMANIF1";
 /// Bytes that are written, and read, at a time.
 const BUFFER_BYTES: usize = 256 << 10;
+/// Bytes that are read at first where the head alone is wanted.
+const HEAD_BYTES: usize = 4 << 10;
 
 /// Writes a manifest.
 pub struct ManifestWriter {
     file: Arc<dyn File>,
     at: u64,
     buffer: Vec<u8>,
+    /// Until the first entry.
+    head: Option<ManifestHead>,
 }
 
 impl ManifestWriter {
@@ -36,10 +41,16 @@ impl ManifestWriter {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut writer = Self { file: tree.create(path)?, at: 0, buffer: MAGIC.to_vec() };
-        let (source, target) = (source.to_owned(), target.clone());
-        writer.record(&ManifestRecord::Head { source, target })?;
-        Ok(writer)
+        let head = ManifestHead { source: source.to_owned(), target: target.clone(), class: None };
+        let (at, buffer, head) = (0, MAGIC.to_vec(), Some(head));
+        Ok(Self { file: tree.create(path)?, at, buffer, head })
+    }
+
+    /// The snapshot is of this class; false, and nothing, after the first entry.
+    pub fn class(&mut self, class: Class) -> bool {
+        let Some(head) = &mut self.head else { return false };
+        head.class = Some(class);
+        true
     }
 
     /// Appends an entry, and a file's chunk list.
@@ -65,6 +76,9 @@ impl ManifestWriter {
     }
 
     fn record(&mut self, record: &ManifestRecord) -> io::Result<()> {
+        if let Some(head) = self.head.take() {
+            record::push(&mut self.buffer, &ManifestRecord::Head(head).encode());
+        }
         record::push(&mut self.buffer, &record.encode());
         if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
     }
@@ -101,8 +115,7 @@ pub struct ManifestEnd {
 pub struct ManifestReader {
     file: Arc<dyn File>,
     reader: RecordReader,
-    source: String,
-    target: RelPath,
+    head: ManifestHead,
     last: Option<RelPath>,
     root: RootHasher,
     end: Option<ManifestEnd>,
@@ -115,29 +128,38 @@ fn damaged() -> io::Error {
 impl ManifestReader {
     /// Opens the manifest at `path`; `None` if there is none.
     pub fn open(tree: &dyn Tree, path: &RelPath) -> io::Result<Option<Self>> {
+        Self::open_with(tree, path, BUFFER_BYTES)
+    }
+
+    fn open_with(tree: &dyn Tree, path: &RelPath, buffer: usize) -> io::Result<Option<Self>> {
         let file = match tree.open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
-        let mut reader = RecordReader::new(Arc::clone(&file), 0, BUFFER_BYTES);
+        let mut reader = RecordReader::new(Arc::clone(&file), 0, buffer);
         if !reader.magic(MAGIC)? {
             return Err(damaged());
         }
-        let Some(ManifestRecord::Head { source, target }) = record_of(&mut reader)? else {
+        let Some(ManifestRecord::Head(head)) = record_of(&mut reader)? else {
             return Err(damaged());
         };
         let root = RootHasher::default();
-        Ok(Some(Self { file, reader, source, target, last: None, root, end: None }))
+        Ok(Some(Self { file, reader, head, last: None, root, end: None }))
     }
 
     /// The node that the snapshot came from.
     pub fn source(&self) -> &str {
-        &self.source
+        &self.head.source
     }
 
     /// Where the snapshot is published, below the root.
     pub fn target(&self) -> &RelPath {
-        &self.target
+        &self.head.target
+    }
+
+    /// The class of the snapshot, if it is not the node's default.
+    pub fn class(&self) -> Option<&Class> {
+        self.head.class.as_ref()
     }
 
     /// The manifest's own file.
@@ -185,6 +207,11 @@ impl ManifestReader {
     pub fn end(&self) -> Option<ManifestEnd> {
         self.end
     }
+}
+
+/// What the manifest at `path` says first; `None` if there is none.
+pub fn read_head(tree: &dyn Tree, path: &RelPath) -> io::Result<Option<ManifestHead>> {
+    Ok(ManifestReader::open_with(tree, path, HEAD_BYTES)?.map(|reader| reader.head))
 }
 
 /// Whether the chunks rise without overlap and have the object's digest.

@@ -7,7 +7,9 @@ pub mod codecs;
 pub mod drive;
 mod effort;
 mod idle;
+pub(crate) mod labels;
 pub mod manifest_file;
+mod noted;
 pub mod readers;
 pub mod root;
 pub mod scan;
@@ -20,7 +22,7 @@ use std::io;
 use rustix::io::Errno;
 
 use crate::base::RelPath;
-use crate::border::Denied;
+use crate::border::{DENIALS, Denied};
 use crate::protocol::Failure;
 
 /// Directory of Portway's own files at the top of a node's root.
@@ -60,11 +62,14 @@ pub(crate) fn lacks_descriptors(error: &io::Error) -> bool {
 
 /// What a denial is for a machine: the end of the transfer, at both ends.
 pub(crate) fn denial(denied: &Denied) -> Failure {
-    let code = match denied {
-        Denied::Policy(_) => "denied",
-        Denied::Audit(_) => "no-audit",
-    };
-    Failure::new(code, denied.to_string())
+    Failure::new(denied.code(), denied.to_string())
+}
+
+/// Whether a failure is that the border says no: one object that may not move is enough, all is of
+/// its class.
+pub(crate) fn is_denial(failure: &Failure) -> bool {
+    let code = &*failure.code;
+    DENIALS.contains(&code) || matches!(code, "no-audit" | "budget" | "link-closed")
 }
 
 /// The same error, whatever it hits.

@@ -71,17 +71,21 @@ impl Keep {
     }
 }
 
-/// The newest complete snapshot of `dir` that ranks above `after`.
+/// The newest complete snapshot of `dir` that ranks above `after`, of those that `may` be told of.
 pub fn newest(
     tree: &dyn Tree,
     dir: &RelPath,
     after: Option<&[u8]>,
+    may: impl Fn(&RelPath) -> bool,
 ) -> Result<Option<Complete>, Failure> {
     let names = names(tree, dir)?.into_iter();
     let mut names: Vec<_> = names.filter(|n| after.is_none_or(|a| rank(n) > rank(a))).collect();
     names.sort_unstable_by(|a, b| rank(b).cmp(&rank(a)));
     for name in names {
         let Ok(path) = dir.join(&name) else { continue };
+        if !may(&path) {
+            continue;
+        }
         if let Some((root, files, bytes)) = whole_manifest(tree, &Layout::of(&path).published) {
             return Ok(Some(Complete { step: step_of(&name), name, root, files, bytes }));
         }

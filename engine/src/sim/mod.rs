@@ -6,6 +6,7 @@
 //! that fail, own files with flipped bits, files that change while they are read. The machines, the files of both sides,
 //! journal, index and manifests are the real ones. The same seed always does the same.
 
+pub mod crossing;
 mod oracle;
 pub(crate) mod process;
 pub(crate) mod rng;

@@ -205,6 +205,14 @@ impl Tree for ProcessTree {
         self.enter(Op::SetMeta)?.set_meta(path, mode, mtime)
     }
 
+    fn label(&self, path: &RelPath) -> io::Result<Option<Vec<u8>>> {
+        self.enter(Op::Meta)?.label(path)
+    }
+
+    fn set_label(&self, path: &RelPath, label: &[u8]) -> io::Result<()> {
+        self.enter(Op::SetMeta)?.set_label(path, label)
+    }
+
     fn sync_dir(&self, path: &RelPath) -> io::Result<()> {
         self.enter(Op::SyncDir)?.sync_dir(path)
     }
@@ -249,6 +257,14 @@ impl File for ProcessFile {
 
     fn set_meta(&self, mode: u32, mtime: FileTime) -> io::Result<()> {
         self.enter(Op::SetMeta)?.set_meta(mode, mtime)
+    }
+
+    fn label(&self) -> io::Result<Option<Vec<u8>>> {
+        self.enter(Op::Meta)?.label()
+    }
+
+    fn set_label(&self, label: &[u8]) -> io::Result<()> {
+        self.enter(Op::SetMeta)?.set_label(label)
     }
 
     fn sync(&self) -> io::Result<()> {

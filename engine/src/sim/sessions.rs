@@ -11,7 +11,7 @@ use super::world::{Check, Event, MS, Outcome, Process, Session, World};
 use crate::base::TransferId;
 use crate::index::Index;
 use crate::protocol::{Failure, Source, Stop, Target, Task};
-use crate::runtime::source::{SourceFiles, SourceRoot};
+use crate::runtime::source::{Around, SourceFiles, SourceRoot};
 use crate::runtime::target::{Layout, StoreOptions, TargetStore, index_path, recover_all};
 use crate::storage::Tree;
 use crate::storage::memory::{Fault, Op};
@@ -110,6 +110,7 @@ impl World {
             tree: Arc::clone(&tree),
             path: path.clone(),
             place: place.clone(),
+            around: Around::default(),
         });
         let files = SourceFiles::new(roots.collect());
         let mut target = Target::new(Task::Receive, self.credit);

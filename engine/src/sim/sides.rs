@@ -136,6 +136,8 @@ impl World {
                 self.source_work(SourceJob::ReadAgain(run, pieces, entry));
             }
             SourceAction::SendData(header) => return self.send_data(&header),
+            // Nothing is planned here.
+            SourceAction::Probe(_) => {}
             SourceAction::Forget(run) => {
                 if let Some(session) = &mut self.session {
                     session.source.held.remove(&run);

@@ -71,6 +71,11 @@ impl MemoryTree {
         self.state().capacity_pages = bytes.map(|bytes| bytes / PAGE_BYTES);
     }
 
+    /// From now on files and directories cannot get labels, as on a file system without attributes.
+    pub fn refuse_labels(&self) {
+        self.state().labels = false;
+    }
+
     /// Bytes of content that were read from the file that is now at `path`, by all handles.
     ///
     /// # Errors
@@ -120,6 +125,26 @@ impl MemoryTree {
         let ino = state.make(path, new_dir(), 0o700)?;
         state.inode_mut(ino)?.dev = DEV + ino;
         Ok(())
+    }
+
+    /// Gives the file at `from` another name, `to`.
+    ///
+    /// # Errors
+    /// Those of looking the two up; `PermissionDenied` for a directory, `AlreadyExists` for a name that is
+    /// there.
+    pub fn link(&self, from: &RelPath, to: &RelPath) -> io::Result<()> {
+        let mut state = self.state();
+        let ino = state.find(from)?;
+        if state.inode(ino)?.kind() == Kind::Dir {
+            return Err(Errno::PERM.into());
+        }
+        let (key, under) = state.place(to, Errno::EXIST)?;
+        if state.named(&key).is_ok() {
+            return Err(Errno::EXIST.into());
+        }
+        state.inode_mut(ino)?.more_names += 1;
+        let (remove, ends, moves_dir) = (None, None, false);
+        Ok(state.change(NameOp { remove, add: Some(key), ino, ends, moves_dir, under })?)
     }
 
     fn open_file(&self, path: &RelPath, writable: bool) -> io::Result<Arc<dyn File>> {
@@ -230,6 +255,17 @@ impl Tree for MemoryTree {
         let mut state = self.enter(Op::SetMeta)?;
         let ino = state.find(path)?;
         Ok(state.set_meta(ino, mode, mtime)?)
+    }
+
+    fn label(&self, path: &RelPath) -> io::Result<Option<Vec<u8>>> {
+        let state = self.state();
+        Ok(state.inode(state.find(path)?)?.attr.label.clone())
+    }
+
+    fn set_label(&self, path: &RelPath, label: &[u8]) -> io::Result<()> {
+        let mut state = self.state();
+        let ino = state.find(path)?;
+        Ok(state.set_label(ino, label)?)
     }
 
     /// If a fault is due, the names stay as they are, not durable.

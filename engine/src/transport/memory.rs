@@ -264,6 +264,8 @@ impl Link for MemoryLink {
         WireMeter {
             sent: sent[self.0.side],
             received: sent[1 - self.0.side],
+            ip_sent: sent[self.0.side],
+            ip_received: sent[1 - self.0.side],
             ..WireMeter::default()
         }
     }
@@ -311,12 +313,8 @@ mod tests {
     use crate::base::Tier;
 
     fn pair(config: MemoryConfig) -> (MemoryLink, MemoryLink) {
-        let peer = Peer {
-            node: "n".parse().expect("a name"),
-            site: "s".parse().expect("a name"),
-            tier: Tier::Private,
-            enrolling: None,
-        };
+        let (node, site) = ("n".parse().expect("a name"), "s".parse().expect("a name"));
+        let peer = Peer::lasting(node, site, Tier::Private);
         memory_pair(peer.clone(), peer, config)
     }
 

@@ -10,6 +10,7 @@ pub mod quic;
 pub mod rdma;
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use bytes::Bytes;
 use crate::base::{NodeName, SiteName, Tier};
 use crate::buf::Lease;
 use crate::metrics::RailStatus;
+use crate::policy::Kind;
 
 pub use memory::{MemoryConfig, MemoryIncoming, MemoryLink, memory_pair};
 pub use pace::{Pace, Paces};
@@ -24,15 +26,41 @@ pub use pace::{Pace, Paces};
 /// Who is at the other end, as its certificate says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// The node's name.
+    /// The name of the node or the workload.
     pub node: NodeName,
+    /// Which of the two it is.
+    pub kind: Kind,
     /// Its site.
     pub site: SiteName,
     /// The site's tier.
     pub tier: Tier,
+    /// The last second of its certificate, since 1970.
+    pub valid_until_s: u64,
     /// The peer proved a one-time key of an invitation and has no certificate: it may enrol and
     /// nothing else.
     pub enrolling: Option<[u8; 32]>,
+}
+
+impl Peer {
+    /// A node whose certificate never ends, for tests and measurements.
+    pub fn lasting(node: NodeName, site: SiteName, tier: Tier) -> Self {
+        let (kind, valid_until_s, enrolling) = (Kind::Node, u64::MAX, None);
+        Self { node, kind, site, tier, valid_until_s, enrolling }
+    }
+
+    /// Whether both are the same identity, whatever certificates they showed.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let who = |it: &Self| (it.node.clone(), it.kind, it.site.clone(), it.tier, it.enrolling);
+        who(self) == who(other)
+    }
+
+    /// What files and messages call it: the name of a node, `workload/NAME` for a workload.
+    pub fn called(&self) -> String {
+        match self.kind {
+            Kind::Node => self.node.to_string(),
+            Kind::Workload => format!("{}/{}", self.kind.as_str(), self.node),
+        }
+    }
 }
 
 /// Why a session ended or could not begin.
@@ -86,6 +114,10 @@ pub struct WireMeter {
     pub sent: u64,
     /// UDP payload bytes received.
     pub received: u64,
+    /// Bytes of IP packets sent: the payload and its headers.
+    pub ip_sent: u64,
+    /// Bytes of IP packets received.
+    pub ip_received: u64,
     /// Packets declared lost.
     pub lost_packets: u64,
     /// Smoothed round trip, in microseconds.
@@ -122,6 +154,10 @@ pub trait Link: Clone + Send + Sync + 'static {
 
     /// Who is at the other end.
     fn peer(&self) -> &Peer;
+    /// Where the peer's packets come from, if it has an address.
+    fn remote(&self) -> Option<SocketAddr> {
+        None
+    }
     /// The transport's name: `quic` or `memory`.
     fn name(&self) -> &'static str;
     /// Sends one frame on the control channel, in order; waits while the peer does not read.

@@ -12,13 +12,14 @@ use super::frame::{
 use super::messages::{
     AcceptMsg, Body, CallMsg, ENTRIES_TAG, ENTRY_TAG, EntriesEndMsg, EntriesMsg, FailedMsg,
     HELLO_TAG, HelloMsg, Msg, NumbersMsg, OfferMsg, OpenMsg, PORT_TAG, PublishedMsg, RefuseMsg,
-    ReplyMsg, RestartMsg, SettledMsg, WantMsg,
+    ReplyMsg, RestartMsg, SettledMsg, WantMsg, WordsMsg,
 };
 use super::port::{NO_RAILS_BYTES_MAX, PORTS_MAX, Port};
 use crate::base::limits::{CHUNK_BYTES_MAX, ENTRIES_PER_FRAME_MAX, OBJECT_BYTES_MAX};
 use crate::base::{Class, Digest, Rate, RelPath, TransferId};
 use crate::encode::Compress;
 use crate::manifest::{Entry, Object};
+use crate::policy::RolesMark;
 
 /// Bytes of a packed piece: seq, round, offset, length (all LE) and digest.
 const PIECE_BYTES: usize = 4 + 4 + 8 + 4 + 32;
@@ -141,9 +142,11 @@ fn put_verdict(verdict: &Verdict, out: &mut Vec<u8>) {
 
 pub(super) fn encode(frame: &Frame) -> Bytes {
     let body = match frame.clone() {
-        Frame::Hello(Hello { versions: (oldest, newest), program, clock_ms, rails, no_rails }) => {
-            let rails = rails.into_iter().map(Into::into).collect();
-            Body::Hello(HelloMsg { oldest, newest, program, clock_ms, rails, no_rails })
+        Frame::Hello(hello) => {
+            let Hello { versions: (oldest, newest), program, clock_ms, .. } = hello;
+            let (rails, no_rails) = (hello.rails.into_iter().map(Into::into), hello.no_rails);
+            let (rails, roles) = (rails.collect(), hello.roles.map(Into::into));
+            Body::Hello(HelloMsg { oldest, newest, program, clock_ms, rails, no_rails, roles })
         }
         Frame::Open(open) => Body::Open(OpenMsg {
             operation: open.operation as u32,
@@ -154,6 +157,7 @@ pub(super) fn encode(frame: &Frame) -> Bytes {
             compress: compress_number(open.compress),
             limit: open.limit.map_or(0, Rate::bytes_per_s),
             class: class_text(open.class),
+            wire_max: open.wire_max,
         }),
         Frame::Accept(accept) => Body::Accept(AcceptMsg {
             transfer_id: accept.transfer_id.0.to_be_bytes().to_vec().into(),
@@ -187,12 +191,16 @@ pub(super) fn encode(frame: &Frame) -> Bytes {
             Body::Settled(SettledMsg { below, numbers: Some(numbers.into()) })
         }
         Frame::Root { root } => Body::Root(root.0.to_vec().into()),
+        Frame::Class(class) => Body::Class(class.to_string()),
         Frame::Published(Published { root, numbers }) => Body::Published(PublishedMsg {
             root: root.0.to_vec().into(),
             numbers: Some(numbers.into()),
         }),
         Frame::Call { method, body } => Body::Call(CallMsg { method, body }),
         Frame::Reply { body, last } => Body::Reply(ReplyMsg { body, last }),
+        Frame::Statement(words) => Body::Statement(WordsMsg { words }),
+        Frame::Receipt(words) => Body::Receipt(WordsMsg { words }),
+        Frame::Countersign(words) => Body::Countersign(WordsMsg { words }),
     };
     Msg { body: Some(body) }.encode_to_vec().into()
 }
@@ -219,6 +227,7 @@ fn hello(msg: HelloMsg) -> Result<Hello, DecodeError> {
         clock_ms: msg.clock_ms,
         rails: msg.rails.into_iter().map(Port::try_from).collect::<Result<_, _>>()?,
         no_rails: msg.no_rails,
+        roles: msg.roles.map(RolesMark::try_from).transpose()?,
     })
 }
 
@@ -238,6 +247,7 @@ fn open(msg: &OpenMsg) -> Result<Open, DecodeError> {
         compress: compress(msg.compress)?,
         limit: Rate::from_bytes_per_s(msg.limit),
         class: class(&msg.class)?,
+        wire_max: msg.wire_max,
     })
 }
 
@@ -373,11 +383,17 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Frame, DecodeError> {
         },
         Body::Settled(m) => Frame::Settled { below: m.below, numbers: m.numbers.into() },
         Body::Root(raw) => Frame::Root { root: digest("root", &raw)? },
+        Body::Class(name) => {
+            Frame::Class(class(&name)?.ok_or(DecodeError::Field { field: "class" })?)
+        }
         Body::Published(m) => Frame::Published(Published {
             root: digest("root", &m.root)?,
             numbers: m.numbers.into(),
         }),
         Body::Call(m) => Frame::Call { method: text("method", m.method)?, body: m.body },
         Body::Reply(m) => Frame::Reply { body: m.body, last: m.last },
+        Body::Statement(m) => Frame::Statement(m.words),
+        Body::Receipt(m) => Frame::Receipt(m.words),
+        Body::Countersign(m) => Frame::Countersign(m.words),
     })
 }

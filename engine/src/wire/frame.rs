@@ -7,6 +7,7 @@ use crate::base::limits::RUN_PIECES_MAX;
 use crate::base::{Class, Digest, Rate, RelPath, Seq, TransferId};
 use crate::encode::Compress;
 use crate::manifest::{Entry, Object};
+use crate::policy::RolesMark;
 
 /// First frame of either side.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct Hello {
     pub rails: Vec<Port>,
     /// Why there are none, at most 200 bytes as they came; empty if it does not say.
     pub no_rails: String,
+    /// The roles that the sender has and that the CA signed.
+    pub roles: Option<RolesMark>,
 }
 
 /// What a session is for.
@@ -54,6 +57,8 @@ pub struct Open {
     pub limit: Option<Rate>,
     /// The class of what an opener who is the source has.
     pub class: Option<Class>,
+    /// The most that an opener who is the target pays for, in bytes on the wire in this session.
+    pub wire_max: Option<u64>,
 }
 
 /// The peer agrees.
@@ -244,6 +249,8 @@ pub enum Frame {
         /// The root digest.
         root: Digest,
     },
+    /// Source: what moves is of this class, higher than was told when the session began.
+    Class(Class),
     /// Target: done.
     Published(Published),
     /// Opener: a small question, such as `list` or `status`; the body is JSON.
@@ -260,6 +267,13 @@ pub enum Frame {
         /// Whether it is the last one.
         last: bool,
     },
+    /// Target, between sites, after `Published`: what it says of what arrived; the words are those of
+    /// the audit log.
+    Statement(Bytes),
+    /// Source: the receipt, signed by it.
+    Receipt(Bytes),
+    /// Target: its signature on the receipt.
+    Countersign(Bytes),
 }
 
 impl Frame {
@@ -290,9 +304,13 @@ impl Frame {
             Self::Failed { .. } => "failed",
             Self::Settled { .. } => "settled",
             Self::Root { .. } => "root",
+            Self::Class(_) => "class",
             Self::Published(_) => "published",
             Self::Call { .. } => "call",
             Self::Reply { .. } => "reply",
+            Self::Statement(_) => "statement",
+            Self::Receipt(_) => "receipt",
+            Self::Countersign(_) => "countersign",
         }
     }
 }

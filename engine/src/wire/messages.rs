@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use prost::{Message, Oneof};
 
+use super::DecodeError;
+use crate::base::Digest;
 use crate::manifest::EntryMsg;
+use crate::policy::RolesMark;
 
 /// The tag of [`HelloMsg`] in [`Msg`].
 pub(super) const HELLO_TAG: u32 = 1;
@@ -16,7 +19,7 @@ pub(super) const ENTRY_TAG: u32 = 2;
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Msg {
-    #[prost(oneof = "Body", tags = "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17")]
+    #[prost(oneof = "Body", tags = "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21")]
     pub(super) body: Option<Body>,
 }
 
@@ -56,6 +59,14 @@ pub(super) enum Body {
     Call(CallMsg),
     #[prost(message, tag = "17")]
     Reply(ReplyMsg),
+    #[prost(message, tag = "18")]
+    Statement(WordsMsg),
+    #[prost(message, tag = "19")]
+    Receipt(WordsMsg),
+    #[prost(message, tag = "20")]
+    Countersign(WordsMsg),
+    #[prost(string, tag = "21")]
+    Class(String),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -72,6 +83,32 @@ pub(super) struct HelloMsg {
     pub(super) rails: Vec<PortMsg>,
     #[prost(string, tag = "6")]
     pub(super) no_rails: String,
+    #[prost(message, optional, tag = "8")]
+    pub(super) roles: Option<RolesMsg>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct RolesMsg {
+    #[prost(uint64, tag = "1")]
+    pub(super) version: u64,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) digest: Bytes,
+}
+
+impl From<RolesMark> for RolesMsg {
+    fn from(mark: RolesMark) -> Self {
+        Self { version: mark.version, digest: mark.digest.0.to_vec().into() }
+    }
+}
+
+impl TryFrom<RolesMsg> for RolesMark {
+    type Error = DecodeError;
+
+    fn try_from(msg: RolesMsg) -> Result<Self, DecodeError> {
+        let digest = Digest::from_slice(&msg.digest);
+        let digest = digest.ok_or(DecodeError::Field { field: "roles" })?;
+        Ok(Self { version: msg.version, digest })
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -112,6 +149,8 @@ pub(super) struct OpenMsg {
     pub(super) limit: u64,
     #[prost(string, tag = "8")]
     pub(super) class: String,
+    #[prost(uint64, optional, tag = "9")]
+    pub(super) wire_max: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -234,4 +273,10 @@ pub(super) struct ReplyMsg {
     pub(super) body: Bytes,
     #[prost(bool, tag = "2")]
     pub(super) last: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct WordsMsg {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(super) words: Bytes,
 }

@@ -64,6 +64,7 @@ fn greeting(rails: Vec<Port>, no_rails: &str) -> Frame {
         clock_ms: 1,
         rails,
         no_rails: no_rails.to_owned(),
+        roles: None,
     })
 }
 
@@ -141,7 +142,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_frames_never_panic(which in 0usize..17, at in any::<u16>(), flip in 1u8..) {
+    fn damaged_frames_never_panic(which in 0usize..20, at in any::<u16>(), flip in 1u8..) {
         let mut bytes = frames()[which].encode().to_vec();
         let at = usize::from(at) % bytes.len();
         bytes[at] ^= flip;

@@ -74,6 +74,7 @@ pub fn hello() -> Frame {
         clock_ms: 0,
         rails: Vec::new(),
         no_rails: String::new(),
+        roles: None,
     })
 }
 
@@ -87,6 +88,7 @@ pub fn open(path: &str) -> Frame {
         compress: Compress::Never,
         limit: None,
         class: None,
+        wire_max: None,
     })
 }
 

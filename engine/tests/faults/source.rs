@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use portway::api::Exit;
 use portway::base::RelPath;
 use portway::protocol::ReadJob;
-use portway::runtime::source::{SourceFiles, SourceRoot};
+use portway::runtime::source::{Around, SourceFiles, SourceRoot};
 use portway::storage::{OsTree, Tree};
 
 use crate::common::{Pair, engine, fingerprint, noise, remote, write};
@@ -82,7 +82,12 @@ fn f11_a_change_right_after_the_file_was_made_is_noticed_too() {
         // Made, scanned, half read, changed in place: within one tick of the kernel's clock.
         fs::write(&path, vec![1; 4 << 20]).unwrap();
         let tree: Arc<dyn Tree> = Arc::new(OsTree::open(dir.path()).unwrap());
-        let root = SourceRoot { tree, path: RelPath::root(), place: RelPath::root() };
+        let root = SourceRoot {
+            tree,
+            path: RelPath::root(),
+            place: RelPath::root(),
+            around: Around::default(),
+        };
         let files = SourceFiles::new(vec![root]);
         let entry = files.scan(10).unwrap().entries.pop().unwrap();
         let mut lease = vec![0; 2 << 20];

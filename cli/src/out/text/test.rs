@@ -45,6 +45,7 @@ pub(crate) fn outcome() -> Outcome {
         skipped: Vec::new(),
         skipped_total: 0,
         removed: Vec::new(),
+        unsigned: None,
     }
 }
 

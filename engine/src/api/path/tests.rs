@@ -49,12 +49,9 @@ fn good() -> Case {
 
 impl Case {
     fn with<R>(&self, run: impl FnOnce(&Own<'_>, &Peer) -> R) -> R {
-        let peer = Peer {
-            node: "gpu-2".parse().expect("a name"),
-            site: self.peer_site.parse().expect("a name"),
-            tier: self.peer_tier,
-            enrolling: None,
-        };
+        let name = "gpu-2".parse().expect("a name");
+        let site = self.peer_site.parse().expect("a name");
+        let peer = Peer::lasting(name, site, self.peer_tier);
         let site = "dc1".parse().expect("a name");
         let own = Own {
             built: self.built,

@@ -93,7 +93,7 @@ fn the_lines_of_each_kind_are_a_contract() {
     );
     assert_eq!(decision, expected);
     assert_eq!(
-        digest, "2c0980f4a0f28439c7d4aa0ade7a09b2650855e6231ef9569d6ca334824e96ea",
+        digest, "19c7b2c7c0e65cc42210b00d288cd199d4e6b52c9bdba2dd39f85f264ecdc567",
         "a change here is a change of the format:\n{text}"
     );
 }

@@ -50,6 +50,17 @@ proptest! {
         };
         prop_assert!(extents.windows(2).all(apart));
         prop_assert_eq!(a.extents(), extents.len());
+        // What was taken out and what is left are all of it, apart.
+        for n in 0..3 {
+            let mut rest = a.clone();
+            let taken = rest.take_through(&object(n));
+            prop_assert_eq!(rest.extents(), rest.iter().count());
+            prop_assert_eq!(taken.extents(), taken.iter().count());
+            prop_assert!(taken.iter().all(|(path, _)| *path <= object(n)));
+            prop_assert!(rest.first().is_none_or(|first| *first > object(n)));
+            rest.extend(&taken);
+            prop_assert_eq!(&rest, &a);
+        }
         // What is in one and not in the other.
         let rest = a.without(&b);
         let expected: BTreeSet<_> = bytes.difference(&other_bytes).copied().collect();

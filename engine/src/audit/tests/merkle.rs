@@ -139,3 +139,25 @@ fn a_proof_needs_all_leaves_of_its_tree() {
     let proof = finish(Prover::inclusion(2, 5), &leaves(5)).unwrap();
     assert_eq!(finish(Prover::inclusion(2, 5), &leaves(9)), Some(proof));
 }
+
+#[test]
+fn subtrees_are_added_whole_where_they_begin() {
+    let all = leaves(40);
+    for first in 0..20 {
+        for level in 0..5 {
+            let mut tree = Frontier::default();
+            all[..first as usize].iter().for_each(|leaf| tree.push(*leaf));
+            let count = 1 << level;
+            let root = root(&all[first as usize..(first + count) as usize]);
+            let before = tree.clone();
+            if first % count == 0 {
+                assert!(tree.push_subtree(level, root));
+                assert_eq!(tree.root(), super::merkle::root(&all[..(first + count) as usize]));
+            } else {
+                assert!(!tree.push_subtree(level, root));
+                assert_eq!(tree, before);
+            }
+            assert!(!tree.push_subtree(64, root) && !tree.push_subtree(255, root));
+        }
+    }
+}

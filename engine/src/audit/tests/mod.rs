@@ -4,6 +4,7 @@ mod codec;
 mod crash;
 mod export;
 mod extents;
+mod extract;
 mod log;
 mod merkle;
 mod reconcile;

@@ -58,17 +58,23 @@ fn log(end: u8) -> Vec<Entry> {
 }
 
 fn differences(ours: Vec<Entry>, theirs: Vec<Entry>) -> Vec<Difference> {
-    let found = super::reconcile(ours.into_iter().map(Ok), theirs.into_iter().map(Ok)).unwrap();
-    for difference in &found.differences {
-        assert!(difference.to_string().starts_with("transfer 0000"), "{difference}");
+    compared(ours, theirs).differences
+}
+
+fn compared(ours: Vec<Entry>, theirs: Vec<Entry>) -> Reconciled {
+    let read = |log: Vec<Entry>| log.into_iter().map(Ok::<_, ReadError>);
+    let found = super::reconcile(read(ours), read(theirs)).unwrap();
+    let told = found.differences.iter().map(ToString::to_string);
+    for text in told.chain(found.remarks.iter().map(ToString::to_string)) {
+        assert!(text.starts_with("transfer 0000"), "{text}");
     }
-    found.differences
+    found
 }
 
 #[test]
 fn both_ends_of_a_transfer_agree() {
-    let found = super::reconcile(log(1).into_iter().map(Ok), log(2).into_iter().map(Ok)).unwrap();
-    assert_eq!(found.differences, []);
+    let found = compared(log(1), log(2));
+    assert_eq!((found.differences, found.remarks, found.signed), (Vec::new(), Vec::new(), 1));
     assert_eq!((found.transfers, found.bytes), (2, 300));
 }
 
@@ -111,11 +117,10 @@ fn a_byte_more_or_less_is_a_difference() {
 #[test]
 fn every_field_is_compared() {
     type Edit = fn(&mut Crossing);
-    let edits: [(&str, Edit); 8] = [
+    let edits: [(&str, Edit); 7] = [
         ("the identity", |it| it.who = principal("public", "cloud", "gpu-9")),
         ("the dataset", |it| it.path = RelPath::root()),
         ("the class", |it| it.class = fuzz::class("public")),
-        ("the link", |it| it.link = fuzz::word("other")),
         ("the transport", |it| it.transport = Transport::Rdma),
         ("the root digest", |it| it.root = it.root.map(|_| Digest::of(b"other"))),
         ("the source", |it| it.from = fuzz::place("onprem", "gpu-2")),
@@ -142,11 +147,6 @@ fn every_field_is_compared() {
 fn what_one_log_lacks_is_a_difference() {
     let missing = after(|log| log.truncate(1));
     assert_eq!(missing, ["our log knows nothing of it"]);
-    let missing = after(|log| drop(log.pop()));
-    assert_eq!(missing, ["our log lacks a receipt that the other one has"]);
-    let found = differences(log(1), log(2)[..6].to_vec());
-    assert_eq!(found.len(), 1);
-    assert!(matches!(found[0], Difference::ReceiptMissing { end: End::Theirs, .. }));
     let ungranted = after(|log| drop(log.remove(1)));
     assert!(
         ungranted[0].contains("without a grant before it (our log, record 3)"),
@@ -183,7 +183,7 @@ fn a_receipt_that_says_something_else_than_the_log_is_a_difference() {
     ] {
         let found = with(body);
         assert!(found[0].contains(words), "{words}: {found:?}");
-        assert_eq!(found.len(), 3, "and neither log has the other's receipt: {found:?}");
+        assert!(found[1].contains("lacks what a receipt"), "there are two receipts: {found:?}");
     }
     let found = after(|log| {
         edit(log, |record| {
@@ -221,4 +221,157 @@ fn logs_on_disk_are_reconciled_as_they_are_read() {
     let doubts = |it: &Difference| matches!(it, Difference::NotGranted { .. });
     assert!(found.differences.iter().all(doubts));
     assert_eq!(found.differences.len(), 6);
+}
+
+/// What is remarked, by its text after the transfer, where nothing differs.
+fn remarked(ours: Vec<Entry>, theirs: Vec<Entry>) -> Vec<String> {
+    let found = compared(ours, theirs);
+    assert_eq!(found.differences, []);
+    found.remarks.iter().map(|it| it.to_string().split_once(": ").unwrap().1.to_owned()).collect()
+}
+
+fn without_receipt(end: u8) -> Vec<Entry> {
+    let mut log = log(end);
+    log.pop();
+    log
+}
+
+fn cut(end: u8, ending: Ending) -> Vec<Entry> {
+    let mut log = without_receipt(end);
+    edit(&mut log, |record| {
+        if let Record::Stop(stop) = record {
+            stop.ending = ending;
+            stop.crossing.root = None;
+        }
+    });
+    log
+}
+
+fn dead(end: u8) -> Vec<Entry> {
+    let mut log = without_receipt(end);
+    log.pop();
+    log
+}
+
+/// As much more at the end of what crossed.
+fn more(log: &mut [Entry]) {
+    edit(log, |record| {
+        if let Record::Progress(progress) = record {
+            progress.bytes += 10;
+            let object = RelPath::from_typed(b"z").unwrap();
+            assert!(progress.left.insert(&object, Extent { offset: 0, len: 10 }));
+        }
+    });
+}
+
+#[test]
+fn a_receipt_that_one_end_did_not_come_to_keep_is_remarked() {
+    let lacks = |end| vec![format!("{end} was cut short before it had the receipt")];
+    assert_eq!(remarked(without_receipt(1), log(2)), lacks("our log"));
+    assert_eq!(remarked(log(1), without_receipt(2)), lacks("their log"));
+    let none = remarked(without_receipt(1), without_receipt(2));
+    assert_eq!(none, ["it was cut short before a receipt was signed"]);
+    // One that is about a session which the other log does not have is none of these.
+    let mut theirs = cut(2, Ending::Interrupted);
+    theirs.retain(|entry| !matches!(entry.record, Record::Stop(_)));
+    let found = compared(log(1), theirs);
+    assert!(
+        matches!(found.differences[0], Difference::ReceiptMissing { end: End::Theirs, .. }),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn what_was_cut_short_may_have_left_without_arriving_and_not_the_other_way_round() {
+    let interrupted = |end| cut(end, Ending::Interrupted);
+    assert!(remarked(interrupted(1), interrupted(2)).is_empty());
+    let mut ours = interrupted(1);
+    more(&mut ours);
+    let found = remarked(ours.clone(), interrupted(2));
+    assert!(found[0].contains("10 bytes left and are not known to have arrived, 0"), "{found:?}");
+    let found = remarked(interrupted(2), ours);
+    assert!(found[0].contains("10 bytes left and are not known"), "the other way: {found:?}");
+    let mut theirs = interrupted(2);
+    more(&mut theirs);
+    let found = differences(interrupted(1), theirs.clone());
+    assert!(
+        matches!(found[..], [Difference::Value { .. }, Difference::Extents { .. }]),
+        "{found:?}"
+    );
+    // A sender that died may not have come to record it.
+    let found = remarked(dead(1), theirs);
+    assert!(found.iter().any(|it| it.contains("10 arrived and were not recorded")), "{found:?}");
+    // What completed at both ends is no matter of luck.
+    let mut ours = without_receipt(1);
+    more(&mut ours);
+    assert_eq!(differences(ours, without_receipt(2)).len(), 2);
+}
+
+#[test]
+fn one_end_may_see_an_end_that_the_other_does_not() {
+    let found = remarked(dead(1), without_receipt(2));
+    assert!(
+        found.iter().any(|it| it == "its end is not recorded in our log and complete in their log")
+    );
+    let found = remarked(cut(1, Ending::Interrupted), without_receipt(2));
+    assert!(
+        found.iter().any(|it| it == "its end is interrupted in our log and complete in their log")
+    );
+    let found = differences(cut(1, Ending::Denied), without_receipt(2));
+    assert!(found.iter().any(|it| it.to_string().contains("the ending is denied")), "{found:?}");
+    // One that had decided and no more knows of nothing that moved.
+    let mut ours = log(1);
+    ours.truncate(3);
+    assert_eq!(remarked(ours, log(2)[..1].to_vec()), ["only our log has it, and nothing moved"]);
+}
+
+#[test]
+fn a_session_is_signed_for_alone() {
+    // Before it, one was cut short, of which more left than arrived.
+    let with_before = |end: u8, lost: bool| {
+        let mut before = cut(end, Ending::Interrupted);
+        if lost {
+            more(&mut before);
+        }
+        let mut after = log(end).split_off(1);
+        let stop = before.len() as u64 + after.len() as u64 - 2;
+        edit(&mut after, |record| {
+            if let Record::Receipt(receipt) = record {
+                let mut body = receipt_body();
+                (body.from.seq, body.to.seq) = (8, 10);
+                receipt.from_signature = body.sign(&key(1));
+                receipt.to_signature = body.sign(&key(2));
+                receipt.body = body;
+            }
+        });
+        assert_eq!(stop, if end == 1 { 8 } else { 10 });
+        let records = before.into_iter().chain(after).map(|entry| entry.record);
+        (0..).zip(records).map(|(seq, record)| Entry { seq, at: TIME, record }).collect::<Vec<_>>()
+    };
+    let found = remarked(with_before(1, true), with_before(2, false));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("10 bytes left and are not known"), "{found:?}");
+    assert_eq!(compared(with_before(1, false), with_before(2, false)).signed, 1);
+    let found = differences(with_before(1, false), with_before(2, true));
+    assert!(!found.is_empty(), "more arrived than left");
+}
+
+#[test]
+fn a_dispute_is_a_difference_and_another_name_of_a_link_is_none() {
+    let mut ours = without_receipt(1);
+    let dispute = Dispute { crossing: crossing(7), stop: 4, reason: Reason::new("other\nextents") };
+    ours.push(Entry { seq: 5, at: TIME, record: Record::Dispute(dispute) });
+    let found = differences(ours, without_receipt(2));
+    assert!(
+        matches!(&found[..], [Difference::Disputed { end: End::Ours, seq: 5, .. }]),
+        "{found:?}"
+    );
+    let mut ours = log(1);
+    edit(&mut ours, |record| {
+        if let Record::Stop(stop) = record {
+            stop.crossing.link = fuzz::word("other");
+        }
+    });
+    let found = remarked(ours, log(2));
+    assert_eq!(found, ["the link is called other in our log and onprem-cloud in their log"]);
 }

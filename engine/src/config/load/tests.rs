@@ -328,3 +328,74 @@ fn classes_are_an_order_and_a_site_may_have_a_jurisdiction() {
         "/h/portway.toml:3: sites.dc1.jurisdiction: \"D E\" is not a name such as de or us-ca";
     assert_eq!(load(law, &[], &[]), Err(told.to_owned()));
 }
+
+#[test]
+fn links_have_prices_and_what_may_be_spent_has_bounds() {
+    let text = "[sites.a]\ntier = \"private\"\n[sites.b]\ntier = \"public\"\n\
+                [cost]\ncurrency = \"EUR\"\n\
+                [links.paid]\nsites = [\"a\", \"b\"]\nrate_mbps = 1000\nprice_per_gb = 0.09\n\
+                hours = \"22:00-06:00\"\naddress = { cloud = \"10.0.0.2:7717\" }\n\
+                [links.leased]\nsites = [\"a\", \"b\"]\nrate_mbps = 100\nbilling = \"p95\"\n\
+                commit_mbps = 50\n\
+                [links.unknown]\nsites = [\"a\", \"b\"]\nrate_mbps = 10\n\
+                [budgets.all]\namount = 25\nper = \"month\"\n\
+                [budgets.part]\namount = \"0.50\"\nper = \"day\"\ndataset = \"runs/a\"\n\
+                identity = \"spiffe://domain/x\"\nlink = \"paid\"\n";
+    let config = load(text, &[], &[]).expect("valid");
+    let currency = config.settings.cost.currency;
+    let price = |link: &str| {
+        let tariff = config.links[link].tariff(currency);
+        tariff.map(|it| format!("{} {}", it.price.0, it.currency))
+    };
+    assert_eq!(price("paid").as_deref(), Some("0.09 EUR"));
+    assert_eq!(price("leased").as_deref(), Some("0.00 EUR"), "no byte adds to the bill");
+    assert_eq!(price("unknown"), None, "what it costs is not known");
+    assert_eq!(config.links["leased"].commit_mbps, Some(50));
+    let (node, hours) = ("cloud".parse().expect("a name"), config.links["paid"].hours);
+    assert_eq!(config.links["paid"].addresses[&node].to_string(), "10.0.0.2:7717");
+    assert_eq!(hours.map(|it| it.to_string()).as_deref(), Some("22:00-06:00"));
+    let (a, b) = ("a".parse().expect("a name"), "b".parse().expect("a name"));
+    let between = config.link_between(&a, &b).map(|(name, _)| name);
+    assert_eq!(between, Some("leased"), "the other one is for nodes that it has an address of");
+    let taken = |at: &str| {
+        let at = at.parse().expect("an address");
+        config.link_taken((&a, &b), (&node, Some(at))).map(|(name, _)| name)
+    };
+    assert_eq!(taken("10.0.0.2:7717"), Some("paid"));
+    assert_eq!(taken("10.0.0.2:40000"), Some("paid"), "whoever dials has another port");
+    assert_eq!(taken("10.0.0.3:7717"), Some("leased"));
+    let amounts: Vec<_> = config.budgets.values().map(|it| it.amount.to_string()).collect();
+    assert_eq!(amounts, ["25.00", "0.50"]);
+
+    let wrong = text
+        .replace("0.09", "-0.09")
+        .replace("EUR", "euro")
+        .replace("22:00", "22")
+        .replace("10.0.0.2:7717", "10.0.0.2")
+        .replace("\"p95\"", "\"flat\"")
+        .replace("\"day\"", "\"week\"")
+        .replace("link = \"paid\"", "link = \"payed\"")
+        .replace("spiffe://domain/x", "me")
+        .replace("runs/a", "../a")
+        .replace("amount = 25\n", "");
+    let told = load(&wrong, &[], &[]).expect_err("mistakes");
+    for mistake in [
+        "cost.currency: \"euro\" is not three letters such as USD",
+        "links.paid.price_per_gb: -0.09 is not an amount such as 0.09",
+        "links.paid.hours: \"22-06:00\" is not hours of the day in UTC such as 22:00-06:00",
+        "links.paid.address: { cloud = \"10.0.0.2\" } is not a table such as { cloud = \"10.0.0.2:7717\" }",
+        "links.leased.commit_mbps: is for links with billing = \"p95\" only",
+        "budgets.all.amount: is missing; every entry needs it",
+        "budgets.part.per: \"week\" is not month or day or transfer",
+        "budgets.part.dataset: \"../a\" is not a path below the root of this node",
+        "budgets.part.identity: \"me\" is not a SPIFFE id",
+    ] {
+        assert!(told.contains(mistake), "{mistake}\n{told}");
+    }
+    let wrong = text.replace("link = \"paid\"", "link = \"payed\"");
+    let told = load(&wrong, &[], &[]).expect_err("a mistake");
+    assert!(
+        told.contains("budgets.part.link: [links] has no \"payed\" (did you mean paid?)"),
+        "{told}"
+    );
+}

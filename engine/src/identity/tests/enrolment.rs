@@ -25,6 +25,7 @@ fn an_invited_node_enrols_and_is_a_node_from_then_on() {
         domain: lab.ca.domain().clone(),
         tier: Tier::Public,
         site: "cloud".parse().unwrap(),
+        kind: Kind::Node,
         node: "gpu-7".parse().unwrap(),
     };
     assert_eq!(identity.id(), &expected);
@@ -164,7 +165,8 @@ fn invitations_have_bounds() {
     let address = ["10.0.0.1:7411".to_owned()];
     let create = |name: &str, ttl_s, secs| {
         let (node, site) = (name.parse().unwrap(), "cloud".parse().unwrap());
-        invites.create(node, site, Tier::Public, ttl_s, &address, at(secs)).map(drop)
+        let (who, place) = ((node, Kind::Node), (site, Tier::Public));
+        invites.create(who, place, ttl_s, &address, at(secs)).map(drop)
     };
     assert!(matches!(create("gpu-1", 60, NOW_S), Err(InviteError::OwnName { .. })));
     assert!(matches!(create("gpu-7", 0, NOW_S), Err(InviteError::Ttl { ttl_s: 0 })));

@@ -3,6 +3,8 @@
 mod enrolment;
 mod files;
 mod handshake;
+mod matrix;
+mod renewal;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -20,6 +22,7 @@ use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::*;
 use crate::base::Tier;
+use crate::policy::Kind;
 
 /// 2026-06-01, in seconds since 1970.
 const NOW_S: u64 = 1_780_272_000;
@@ -182,7 +185,9 @@ fn refused_both_ways(lab: &Lab, wrong: &Identity, time: UnixTime) -> PeerError {
 fn invite(lab: &Lab, name: &str) -> Token {
     let address = ["10.0.0.1:7411".to_owned()];
     let (node, site) = (name.parse().unwrap(), "cloud".parse().unwrap());
-    invites(lab).create(node, site, Tier::Public, INVITE_TTL_S, &address, now()).unwrap()
+    invites(lab)
+        .create((node, Kind::Node), (site, Tier::Public), INVITE_TTL_S, &address, now())
+        .unwrap()
 }
 
 fn invites(lab: &Lab) -> Arc<Invites> {

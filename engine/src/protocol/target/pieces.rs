@@ -1,5 +1,7 @@
 //! Pieces: from the offer to the written bytes.
 
+use std::collections::BTreeSet;
+
 use super::runs::{ANSWERED_RUNS_MAX, OPEN_RUNS_MAX, OWN_RUN, PieceState, Run};
 use super::{Failure, Finding, PlacePiece, PlaceResult, State, Stop, Target, TargetAction};
 use crate::base::Seq;
@@ -29,7 +31,10 @@ impl Target {
         }
         if !pieces.is_empty() {
             let queued = look.is_empty();
-            self.runs.open.insert(run, Run { pieces, states, queued, answered: false });
+            self.runs.open.insert(
+                run,
+                Run { pieces, states, queued, answered: false, planned: BTreeSet::new() },
+            );
             if queued {
                 self.runs.queue.push_back(run);
             } else {
@@ -88,6 +93,7 @@ impl Target {
     }
 
     pub(super) fn resolved(&mut self, run: u64, found: Vec<(usize, Result<Finding, Failure>)>) {
+        let plan = self.is_plan();
         for (index, finding) in found {
             let Some(open) = self.runs.open.get_mut(&run) else { break };
             if open.states[index] != PieceState::Resolving {
@@ -95,7 +101,8 @@ impl Target {
             }
             let piece = open.pieces[index];
             match finding {
-                Ok(Finding::Missing) if self.is_plan() => {
+                Ok(Finding::Missing) if plan => {
+                    open.planned.insert(index);
                     self.have(run, index, &piece, Finding::Missing);
                 }
                 Ok(Finding::Missing) => self.missing(run, index, piece),
@@ -160,7 +167,8 @@ impl Target {
             }
             self.runs.queue.pop_front();
             self.runs.outstanding += bytes;
-            let wanted = Bitmap::of(open.states.iter().map(queued));
+            let shown = |(index, state)| queued(state) || open.planned.contains(&index);
+            let wanted = Bitmap::of(open.states.iter().enumerate().map(shown));
             open.states.iter_mut().filter(|s| queued(s)).for_each(|s| *s = PieceState::Wanted);
             open.answered = true;
             let frame = if own {
@@ -190,7 +198,10 @@ impl Target {
             self.runs.under_way.entry(piece.digest).or_default();
         }
         let states = vec![PieceState::Queued; pieces.len()];
-        self.runs.open.insert(run, Run { pieces, states, queued: true, answered: false });
+        self.runs.open.insert(
+            run,
+            Run { pieces, states, queued: true, answered: false, planned: BTreeSet::new() },
+        );
         self.runs.queue.push_front(run);
     }
 

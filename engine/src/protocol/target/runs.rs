@@ -1,6 +1,6 @@
 //! Open runs: the state of every piece, and the credit that they take.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::base::limits::RUNS_MAX;
 use crate::base::{Digest, Seq};
@@ -32,6 +32,8 @@ pub(super) struct Run {
     pub(super) queued: bool,
     /// The source knows which pieces are wanted. It is told exactly once.
     pub(super) answered: bool,
+    /// In a plan: the pieces that are missing. They are shown as wanted, and are not waited for.
+    pub(super) planned: BTreeSet<usize>,
 }
 
 impl Run {

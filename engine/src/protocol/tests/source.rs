@@ -185,7 +185,11 @@ fn a_plan_sends_no_content() {
     let (run, _) = bench.reads().remove(0);
     bench.read(run, &[one], &[end(0, 0, 10, &[one])]).want(run, &[true]);
     assert!(!bench.actions.iter().any(|a| matches!(a, SourceAction::SendData(_))));
-    assert!(bench.actions.iter().any(|a| matches!(a, SourceAction::Forget(_))));
+    let [.., SourceAction::Probe(header), SourceAction::Forget(forgotten)] = &bench.actions[..]
+    else {
+        panic!("{:?}", bench.actions)
+    };
+    assert!(*forgotten == run && header.pieces().eq([0]), "what would be sent is looked at");
 }
 
 #[test]

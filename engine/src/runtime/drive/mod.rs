@@ -1,7 +1,11 @@
 //! Sessions: a machine, its files and a link, driven by tasks until the transfer ends.
 
 mod coding;
+mod estimate;
+mod expected;
+mod held;
 mod landing;
+mod ledger;
 mod source;
 mod target;
 
@@ -23,9 +27,10 @@ use crate::transport::{Link, LinkError};
 use crate::wire::{Frame, Numbers};
 
 use super::codecs::Codecs;
-use super::denial;
 use super::effort::{HostClock, now_ns};
+use super::{denial, is_denial};
 
+pub use estimate::Estimate;
 pub use source::run_source;
 pub use target::run_target;
 
@@ -37,6 +42,9 @@ const METER: Duration = Duration::from_millis(200);
 const ROOM_LOOKS: u32 = 5;
 /// Of so many looks at the meter one is at the machine too: that reads a file for each thread.
 const HOST_METERS: u32 = 5;
+/// Longest that content which nobody waits for any more may take to leave or to arrive, between
+/// sites, so that both ends count the same.
+const STRAGGLERS: Duration = Duration::from_secs(2);
 /// Longest that the last frames of a session may take to leave.
 const FLUSH: Duration = Duration::from_secs(2);
 
@@ -142,11 +150,13 @@ impl FrameSender {
     }
 }
 
-/// Receives frames and hands them on until the link ends, which it reports last.
+/// Receives frames and hands them on, until one that is the last for this role, or until the link
+/// ends, which it reports last. What comes after the last one is left to whoever comes next.
 fn spawn_receiver<L: Link, I: Send + 'static>(
     link: &L,
     inputs: mpsc::Sender<I>,
     tasks: &mut JoinSet<()>,
+    last: fn(&Frame) -> bool,
     wrap: impl Fn(Result<Frame, LinkError>) -> I + Send + 'static,
 ) {
     let link = link.clone();
@@ -155,12 +165,22 @@ fn spawn_receiver<L: Link, I: Send + 'static>(
             let frame = link.recv().await.and_then(|bytes| {
                 Frame::decode(&bytes).map_err(|e| LinkError::Protocol { detail: e.to_string() })
             });
-            let over = frame.is_err();
+            let over = frame.as_ref().map_or(true, last);
             if inputs.send(wrap(frame)).await.is_err() || over {
                 return;
             }
         }
     });
+}
+
+/// Ends the transfer when its way falls, though nothing moves.
+fn spawn_guard<L, I: Broken + Send + 'static>(
+    context: &Context<L>,
+    inputs: &mpsc::Sender<I>,
+    tasks: &mut JoinSet<()>,
+) {
+    let way = Arc::clone(&context.way);
+    spawn_input(tasks, inputs, async move { I::broken(denial(&way.falls().await)) });
 }
 
 /// Jobs that are done one after the other, on threads that may block.

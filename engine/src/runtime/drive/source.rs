@@ -1,6 +1,6 @@
 //! Driving a source: scan, read, offer and send, side by side.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,12 +9,14 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::coding::{Coding, FAR_US};
+use super::estimate::Estimate;
+use super::held::{Held, Paths};
 use super::{
-    Broken, Context, FrameSender, Lost, Ordered, Watch, cancelled, denial, look, panicked,
-    spawn_input, spawn_receiver, update_meter,
+    Broken, Context, FrameSender, Lost, Ordered, STRAGGLERS, Watch, cancelled, denial, is_denial,
+    look, panicked, spawn_guard, spawn_input, spawn_receiver, update_meter,
 };
 use crate::base::limits::{LEASE_BYTES, RUNS_MAX};
-use crate::base::{Extent, RelPath, Seq};
+use crate::base::{Class, RelPath, Seq};
 use crate::border::SendError;
 use crate::manifest::Entry;
 use crate::metrics::{Phase, Stage};
@@ -26,58 +28,8 @@ use crate::wire::{DataHeader, Frame, Piece};
 
 /// Runs that are held beyond those that are being sent, where answers come at once.
 const RUNS_AHEAD_NEAR: usize = 12;
-/// The code of a denial by the border.
-const DENIED: &str = "denied";
 /// How long a failed send waits for the control channel to tell why.
 const UNSENDABLE: Duration = Duration::from_secs(2);
-
-/// Content that is held for a run, and where each piece ends in it.
-struct Held {
-    bytes: Bytes,
-    ends: Vec<usize>,
-    /// What each piece is of which object; only where that is recorded.
-    origins: Vec<(RelPath, Extent)>,
-}
-
-/// Paths of the objects of a run, where they are recorded.
-type Paths = HashMap<Seq, RelPath>;
-
-impl Held {
-    fn new(bytes: Bytes, pieces: &[Piece], paths: &Paths) -> Self {
-        let mut at = 0;
-        let ends = pieces
-            .iter()
-            .map(|piece| {
-                at += piece.len as usize;
-                at
-            })
-            .collect();
-        let extent = |piece: &Piece| Extent { offset: piece.offset, len: piece.len.into() };
-        let origins = pieces
-            .iter()
-            .filter_map(|piece| Some((paths.get(&piece.seq)?.clone(), extent(piece))))
-            .collect();
-        Self { bytes, ends, origins }
-    }
-
-    /// What a message holds of which object.
-    fn extents(&self, header: &DataHeader) -> Vec<(RelPath, Extent)> {
-        header.pieces().filter_map(|piece| self.origins.get(piece).cloned()).collect()
-    }
-
-    /// The pieces of a message, neighbours joined.
-    fn slices(&self, header: &DataHeader) -> Vec<Bytes> {
-        let end = |i: usize| i.checked_sub(1).and_then(|i| self.ends.get(i)).copied().unwrap_or(0);
-        header
-            .ranges
-            .iter()
-            .map(|r| {
-                let first = usize::from(r.first);
-                self.bytes.slice(end(first)..end(first + usize::from(r.count)))
-            })
-            .collect()
-    }
-}
 
 enum Input {
     Frame(Result<Frame, LinkError>),
@@ -98,32 +50,42 @@ impl Broken for Input {
 struct Driver<L: Link> {
     context: Context<L>,
     files: Arc<SourceFiles>,
+    plan: Option<Arc<Estimate>>,
     machine: Source,
     frames: FrameSender,
     scans: Ordered<usize>,
     inputs: mpsc::Sender<Input>,
     held: HashMap<u64, Held>,
     sends: Arc<Semaphore>,
+    /// Messages that are being sent.
+    sending: usize,
+    /// Paths of files that were read and are not settled, where what leaves is recorded.
+    unsettled: BTreeMap<Seq, RelPath>,
     coding: Arc<Coding>,
     /// Reading again takes memory of its own, one lease at a time: the slab may be full of runs
     /// that wait for what is to be read again.
     rereads: Arc<Semaphore>,
+    /// The class that the target knows of.
+    told: Class,
     /// Tasks that touch files; they are waited for.
     work: JoinSet<()>,
     /// Tasks that wait for the link; they are dropped.
     net: JoinSet<()>,
 }
 
-/// Runs a source over an opened session until the transfer ends there.
+/// Runs a source over an opened session until the transfer ends there. With `plan` it sends no content
+/// and shows there what it would send.
 pub async fn run_source<L: Link>(
     context: Context<L>,
     files: Arc<SourceFiles>,
-    dry_run: bool,
+    plan: Option<Arc<Estimate>>,
 ) -> Result<SourceEnd, Lost> {
     let (inputs, mut arrived) = mpsc::channel(super::INPUTS_MAX);
     let (mut work, mut net) = (JoinSet::new(), JoinSet::new());
     let frames = FrameSender::spawn(&context.link);
-    spawn_receiver(&context.link, inputs.clone(), &mut net, Input::Frame);
+    let last = |frame: &Frame| matches!(frame, Frame::Published(_) | Frame::Refuse { .. });
+    spawn_receiver(&context.link, inputs.clone(), &mut net, last, Input::Frame);
+    spawn_guard(&context, &inputs, &mut net);
     let stages = Arc::clone(files.stages());
     let watch = Watch::spawn(&context, &stages, &mut net);
     let scanned = Arc::clone(&files);
@@ -141,21 +103,26 @@ pub async fn run_source<L: Link>(
     // What is read long before it is sent has left the processor's caches.
     let near = context.link.meter().rtt_us < FAR_US;
     let runs_max = if near { RUNS_AHEAD_NEAR + sends_max } else { RUNS_MAX };
-    let machine = Source::new(runs_max.min(context.slab.leases() / 2).max(2), dry_run);
+    let machine = Source::new(runs_max.min(context.slab.leases() / 2).max(2), plan.is_some());
     let machine = if files.is_whole() { machine.publish_whole() } else { machine };
     context.meter.set_phase(Phase::Moving, "");
+    let told = context.way.class();
     let coding = Arc::new(Coding::new(Arc::clone(&context.codecs), context.compress, stages));
     let mut driver = Driver {
         context,
         files,
+        plan,
         machine,
         frames,
         scans,
         inputs,
         held: HashMap::new(),
         sends: Arc::new(Semaphore::new(sends_max)),
+        sending: 0,
+        unsettled: BTreeMap::new(),
         coding,
         rereads: Arc::new(Semaphore::new(1)),
+        told,
         work,
         net,
     };
@@ -172,6 +139,9 @@ pub async fn run_source<L: Link>(
             break Err(lost);
         }
     };
+    if let Ok(SourceEnd::Published(..)) = &result {
+        driver.await_stragglers(&mut arrived).await;
+    }
     drop(arrived);
     driver.finish(&watch).await;
     result
@@ -182,7 +152,12 @@ impl<L: Link> Driver<L> {
     fn act(&mut self) -> Option<SourceEnd> {
         while let Some(action) = self.machine.poll_action() {
             match action {
-                SourceAction::Send(frame) => self.frames.send(&frame),
+                SourceAction::Send(frame) => {
+                    if matches!(frame, Frame::Root { .. }) {
+                        self.tell_class();
+                    }
+                    self.frames.send(&frame);
+                }
                 SourceAction::Scan(max) => self.scans.send(max),
                 SourceAction::Read { run, job } => {
                     let (files, slab) = (Arc::clone(&self.files), self.context.slab.clone());
@@ -215,6 +190,7 @@ impl<L: Link> Driver<L> {
                     });
                 }
                 SourceAction::SendData(header) => self.send_content(header),
+                SourceAction::Probe(header) => self.probe(&header),
                 SourceAction::Forget(run) => drop(self.held.remove(&run)),
                 SourceAction::Close { seq, round } => self.files.close(seq, round),
                 SourceAction::End(end) => return Some(end),
@@ -223,13 +199,40 @@ impl<L: Link> Driver<L> {
         None
     }
 
+    /// A plan looks how small content gets.
+    fn probe(&self, header: &DataHeader) {
+        let seen = self.plan.as_ref().zip(self.held.get(&header.run));
+        let _ = seen.map(|(plan, held)| plan.see(held.slices(header)));
+    }
+
+    /// Tells of a class that is higher than it was told when the session began, before anything is
+    /// published: a label that was found later, or raised.
+    fn tell_class(&mut self) {
+        let class = self.context.way.class();
+        if class != self.told {
+            self.told = class.clone();
+            self.frames.send(&Frame::Class(class));
+        }
+    }
+
     /// Paths of the objects of a job, where they are recorded.
-    fn paths(&self, job: &ReadJob) -> Paths {
+    fn paths(&mut self, job: &ReadJob) -> Paths {
         let path = |seq: &Seq, entry: &Entry| (*seq, entry.path.clone());
-        match job {
-            _ if !self.context.way.crosses() => Paths::new(),
+        let paths = match job {
+            _ if !self.context.way.crosses() => return Paths::new(),
             ReadJob::Pack(files) => files.iter().map(|(seq, _, entry)| path(seq, entry)).collect(),
             ReadJob::Next(seq, _, entry) => Paths::from([path(seq, entry)]),
+        };
+        self.unsettled.extend(paths.iter().map(|(seq, path)| (*seq, path.clone())));
+        paths
+    }
+
+    /// Objects below this number are settled: no more of them leaves.
+    fn settled(&mut self, below: Seq) {
+        let rest = self.unsettled.split_off(&below);
+        let last = std::mem::replace(&mut self.unsettled, rest).pop_last();
+        if let Some((_, path)) = last {
+            self.context.way.settled(&path);
         }
     }
 
@@ -240,6 +243,7 @@ impl<L: Link> Driver<L> {
         let way = Arc::clone(&self.context.way);
         let (inputs, coding) = (self.inputs.clone(), Arc::clone(&self.coding));
         let stages = Arc::clone(self.files.stages());
+        self.sending += 1;
         self.net.spawn(async move {
             let (content, extents) = (held.slices(&header), held.extents(&header));
             drop(held);
@@ -272,11 +276,19 @@ impl<L: Link> Driver<L> {
             Some(Input::Frame(Err(error)) | Input::Unsendable(error)) => {
                 return Err(Lost::Link(error));
             }
-            Some(Input::Frame(Ok(frame))) => SourceInput::Frame(frame),
+            Some(Input::Frame(Ok(frame))) => {
+                if let Frame::Settled { below, .. } = frame {
+                    self.settled(below);
+                }
+                SourceInput::Frame(frame)
+            }
             Some(Input::Machine(input)) => input,
-            Some(Input::Sent(run)) => SourceInput::Sent { run },
+            Some(Input::Sent(run)) => {
+                self.sending = self.sending.saturating_sub(1);
+                SourceInput::Sent { run }
+            }
             Some(Input::Read(done, held)) => {
-                match done.failed.iter().find(|(_, failure)| failure.code == DENIED) {
+                match done.failed.iter().find(|(_, failure)| is_denial(failure)) {
                     // One object of a class that may not move is enough: all is of that class.
                     Some((_, denied)) => SourceInput::Broken(denied.clone()),
                     None => {
@@ -295,6 +307,22 @@ impl<L: Link> Driver<L> {
         update_meter(meter, machine.found(), machine.numbers(), machine.failed());
         meter.skipped.set(self.files.skipped_total());
         Ok(())
+    }
+
+    /// Content of objects that failed or started over may be leaving still: what was noted is sent,
+    /// so that both ends count it.
+    async fn await_stragglers(&mut self, arrived: &mut mpsc::Receiver<Input>) {
+        let end = tokio::time::Instant::now() + STRAGGLERS;
+        while self.sending > 0 && self.context.way.crosses() {
+            tokio::select! {
+                () = tokio::time::sleep_until(end) => return,
+                input = arrived.recv() => match input {
+                    Some(Input::Sent(_)) => self.sending -= 1,
+                    Some(Input::Unsendable(_)) | None => return,
+                    Some(_) => {}
+                },
+            }
+        }
     }
 
     async fn finish(mut self, watch: &Mutex<Watch<L>>) {
@@ -320,6 +348,7 @@ fn read_again(files: &SourceFiles, run: u64, pieces: &[Piece], entry: &Entry) ->
             let changed = Some(changed);
             Input::Machine(SourceInput::ReadAgain { run, changed, failed: None })
         }
+        Err(Err((_, denied))) if is_denial(&denied) => Input::broken(denied),
         Err(Err(failed)) => {
             let failed: Option<(Seq, Failure)> = Some(failed);
             Input::Machine(SourceInput::ReadAgain { run, changed: None, failed })

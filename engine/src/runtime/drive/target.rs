@@ -1,6 +1,6 @@
 //! Driving a target: receive, verify, place, commit and publish.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,23 +8,25 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::coding::decoded;
+use super::expected::Expected;
 use super::landing::Landing;
+use super::ledger::LedgerJob;
 use super::{
-    Broken, Context, FrameSender, Lost, MachineClock, Ordered, Watch, cancelled, denial, look,
-    spawn_input, spawn_receiver, spawn_work, update_meter,
+    Broken, Context, FrameSender, Lost, MachineClock, Ordered, STRAGGLERS, Watch, cancelled,
+    denial, look, spawn_guard, spawn_input, spawn_receiver, spawn_work, update_meter,
 };
+use crate::audit::kill;
+use crate::base::Seq;
 use crate::base::limits::COMMIT_MS;
-use crate::base::{Digest, Extent, RelPath, Seq};
 use crate::buf::Lease;
 use crate::manifest::Entry;
 use crate::metrics::{Phase, Stages};
 use crate::protocol::{
-    CommitJob, Failure, PlacePiece, PlaceResult, SettledObject, Target, TargetAction, TargetEnd,
-    TargetInput, Task,
+    Failure, PlaceResult, Stop, Target, TargetAction, TargetEnd, TargetInput, Task,
 };
 use crate::runtime::target::TargetStore;
 use crate::transport::{Incoming, Link, LinkError};
-use crate::wire::{DataHeader, Frame, Piece};
+use crate::wire::{DataHeader, Frame};
 
 /// Content that may be wanted and not yet durable, in bytes: what a crash costs at most, less what
 /// the last commit had under way.
@@ -56,13 +58,6 @@ impl Broken for Input {
     }
 }
 
-/// Work on journal and manifest, in the machine's order.
-enum LedgerJob {
-    Commit(CommitJob),
-    Settle(Vec<SettledObject>),
-    Publish(Digest, u64),
-}
-
 struct Driver<L: Link> {
     context: Context<L>,
     store: Arc<TargetStore>,
@@ -73,12 +68,14 @@ struct Driver<L: Link> {
     ledger: Ordered<LedgerJob>,
     inputs: mpsc::Sender<Input>,
     held: HashMap<u64, Content>,
-    /// Paths of the entries that are not settled, where what arrives is recorded.
-    paths: BTreeMap<Seq, RelPath>,
+    /// What is to arrive, where that is recorded.
+    expected: Expected,
     landing: Landing,
     next_ticket: u64,
     /// Answers that are still to come from files.
     awaited: usize,
+    /// What the source said when it gave up, and whether to try again.
+    refused: Option<(Failure, bool)>,
     work: JoinSet<()>,
     net: JoinSet<()>,
 }
@@ -104,7 +101,9 @@ pub(super) async fn run_with_credit<L: Link>(
     let (inputs, mut arrived) = mpsc::channel(super::INPUTS_MAX);
     let (mut work, mut net) = (JoinSet::new(), JoinSet::new());
     let frames = FrameSender::spawn(&context.link);
-    spawn_receiver(&context.link, inputs.clone(), &mut net, Input::Frame);
+    let last = |frame: &Frame| matches!(frame, Frame::Root { .. });
+    spawn_receiver(&context.link, inputs.clone(), &mut net, last, Input::Frame);
+    spawn_guard(&context, &inputs, &mut net);
     let landing = Landing::default();
     spawn_data_receiver(&context, (&landing, store.stages()), &inputs, &mut net);
     let watch = Watch::spawn(&context, store.stages(), &mut net);
@@ -113,8 +112,11 @@ pub(super) async fn run_with_credit<L: Link>(
         Some(Input::Machine(TargetInput::Checked(checked.check(first, &entries))))
     });
     let kept = Arc::clone(&store);
-    let ledger = Ordered::spawn(inputs.clone(), &mut work, move |job| do_ledger(&kept, job));
+    let ledger = Ordered::spawn(inputs.clone(), &mut work, move |job: LedgerJob| {
+        job.run(&kept).map(Input::Machine)
+    });
     context.meter.set_phase(Phase::Moving, "");
+    let expected = Expected::new(context.way.crosses());
     let mut driver = Driver {
         context,
         store,
@@ -125,21 +127,27 @@ pub(super) async fn run_with_credit<L: Link>(
         ledger,
         inputs,
         held: HashMap::new(),
-        paths: BTreeMap::new(),
+        expected,
         landing,
         next_ticket: 0,
         awaited: 0,
+        refused: None,
         work,
         net,
     };
     let mut cancel = driver.context.cancel.clone();
+    let mut drained = None;
     let result = loop {
         if let Some(end) = driver.act() {
             break Ok(end);
         }
         let timer = driver.machine.deadline().map(|at| driver.clock.sleep_until(at));
+        if driver.refused.is_some() && drained.is_none() {
+            drained = Some(tokio::time::Instant::now() + DRAIN);
+        }
         let input = tokio::select! {
             () = cancelled(&mut cancel) => break Err(Lost::Cancelled),
+            () = sleep_until(drained) => break Err(Lost::Cancelled),
             () = sleep_until(timer) => Some(Input::Machine(TargetInput::Tick)),
             input = arrived.recv() => input,
         };
@@ -147,12 +155,18 @@ pub(super) async fn run_with_credit<L: Link>(
             break Err(lost);
         }
     };
-    if result.is_err() {
-        driver.drain(&mut arrived).await;
+    match &result {
+        Err(_) => driver.drain(&mut arrived).await,
+        Ok(TargetEnd::Published(..)) => driver.await_stragglers(&mut arrived).await,
+        Ok(TargetEnd::Stopped(_)) => {}
     }
     drop(arrived);
+    let refused = driver.refused.take();
     driver.finish(&watch).await;
-    result
+    match refused {
+        Some((failure, retry)) => Ok(TargetEnd::Stopped(Stop::Refused { failure, retry })),
+        None => result,
+    }
 }
 
 async fn sleep_until(at: Option<tokio::time::Instant>) {
@@ -203,36 +217,18 @@ fn spawn_data_receiver<L: Link>(
     });
 }
 
-fn do_ledger(store: &TargetStore, job: LedgerJob) -> Option<Input> {
-    Some(Input::Machine(match job {
-        LedgerJob::Commit(job) => {
-            let committed = std::thread::scope(|scope| {
-                // The medium is waited for meanwhile.
-                scope.spawn(|| store.add_to_index(&job));
-                store.commit(&job)
-            });
-            match committed {
-                Ok(objects) => TargetInput::Committed(objects),
-                Err(failure) => TargetInput::Broken(failure),
-            }
-        }
-        LedgerJob::Settle(objects) => match store.settle(&objects) {
-            Ok(()) => return None,
-            Err(failure) => TargetInput::Broken(failure),
-        },
-        LedgerJob::Publish(root, entries) => TargetInput::Published(store.publish(root, entries)),
-    }))
-}
-
 impl<L: Link> Driver<L> {
     /// Does what the machine asks for; returns how the transfer ended, if it did.
     fn act(&mut self) -> Option<TargetEnd> {
         while let Some(action) = self.machine.poll_action() {
             match action {
-                TargetAction::Send(frame) => self.frames.send(&frame),
+                TargetAction::Send(frame) => {
+                    self.expected.asked(&frame);
+                    self.frames.send(&frame);
+                }
                 TargetAction::Check { first, entries } => {
                     self.awaited += 1;
-                    self.remember(first, &entries);
+                    self.expected.announced(first, &entries);
                     self.checks.send((first, entries));
                 }
                 TargetAction::Resolve { run, pieces } => {
@@ -249,11 +245,13 @@ impl<L: Link> Driver<L> {
                 TargetAction::Place { ticket, run, pieces } => {
                     let Some(content) = self.held.remove(&ticket) else { continue };
                     self.awaited += 1;
-                    self.record(&pieces);
                     let (store, link) = (Arc::clone(&self.store), self.context.link.clone());
                     spawn_work(&mut self.work, &self.inputs, move || {
                         let Content { lease, bytes, path } = content;
-                        Input::Machine(match store.place(&pieces, &lease[..bytes]) {
+                        kill::step("place-before");
+                        let placed = store.place(&pieces, &lease[..bytes]);
+                        kill::step("place-after");
+                        Input::Machine(match placed {
                             Ok(results) => {
                                 let altered =
                                     results.iter().any(|(_, result)| *result == PlaceResult::Wrong);
@@ -273,8 +271,9 @@ impl<L: Link> Driver<L> {
                     self.ledger.send(LedgerJob::Commit(job));
                 }
                 TargetAction::Settle(objects) => {
-                    if let Some(last) = objects.last() {
-                        self.paths = self.paths.split_off(&(last.seq + 1));
+                    let last = objects.last().map(|last| last.seq);
+                    if let Some(path) = last.and_then(|last| self.expected.settled(last)) {
+                        self.context.way.settled(&path);
                     }
                     self.ledger.send(LedgerJob::Settle(objects));
                 }
@@ -289,20 +288,9 @@ impl<L: Link> Driver<L> {
         None
     }
 
-    fn remember(&mut self, first: Seq, entries: &[Entry]) {
-        if self.context.way.crosses() {
-            let numbered = (first..).zip(entries.iter().map(|it| it.path.clone()));
-            self.paths.extend(numbered);
-        }
-    }
-
     /// Records content that arrived, and that it may go on coming.
-    fn record(&mut self, pieces: &[PlacePiece]) {
-        let extent = |piece: &Piece| Extent { offset: piece.offset, len: piece.len.into() };
-        let extents: Vec<_> = pieces
-            .iter()
-            .filter_map(|it| Some((self.paths.get(&it.piece.seq)?.clone(), extent(&it.piece))))
-            .collect();
+    fn record(&mut self, header: &DataHeader) {
+        let extents = self.expected.arrived(header);
         let (way, inputs) = (Arc::clone(&self.context.way), self.inputs.clone());
         self.work.spawn(async move {
             if let Err(denied) = way.arrived(&extents).await {
@@ -319,8 +307,24 @@ impl<L: Link> Driver<L> {
             None => return Err(Lost::Cancelled),
             Some(Input::Frame(Err(error)) | Input::Lost(error)) => return Err(Lost::Link(error)),
             Some(Input::Cut) => return Ok(()),
-            Some(Input::Frame(Ok(frame))) => TargetInput::Frame(frame),
+            Some(Input::Frame(Ok(Frame::Refuse { code, detail, retry }))) => {
+                // It ends as with a link that is lost, which follows: what was sent before may come
+                // later, and what has arrived is made durable.
+                self.refused.get_or_insert((Failure { code, detail }, retry));
+                return Ok(());
+            }
+            Some(Input::Frame(Ok(Frame::Class(class)))) => {
+                match self.store.take_class(&self.context.way, &class) {
+                    Ok(()) => return Ok(()),
+                    Err(denied) => TargetInput::Broken(denial(&denied)),
+                }
+            }
+            Some(Input::Frame(Ok(frame))) => {
+                self.expected.heard(&frame);
+                TargetInput::Frame(frame)
+            }
             Some(Input::Data(header, content)) => {
+                self.record(&header);
                 let (ticket, bytes) = (self.next_ticket, content.bytes);
                 self.next_ticket += 1;
                 self.held.insert(ticket, content);
@@ -360,6 +364,22 @@ impl<L: Link> Driver<L> {
                     }
                     Some(_) => {}
                     None => return,
+                },
+            }
+        }
+    }
+
+    /// Content that was asked for and then not needed, of objects that failed or started over, may be
+    /// under way still: it left, so it is counted.
+    async fn await_stragglers(&mut self, arrived: &mut mpsc::Receiver<Input>) {
+        let end = tokio::time::Instant::now() + STRAGGLERS;
+        while !self.expected.is_empty() {
+            tokio::select! {
+                () = tokio::time::sleep_until(end) => return,
+                input = arrived.recv() => match input {
+                    Some(Input::Data(header, _)) => self.record(&header),
+                    Some(Input::Lost(_)) | None => return,
+                    Some(Input::Frame(_) | Input::Machine(_) | Input::Cut) => {}
                 },
             }
         }

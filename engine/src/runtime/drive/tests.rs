@@ -275,7 +275,7 @@ async fn a_peer_that_breaks_the_protocol_is_refused<T: Transport>() {
     for frame in [root, want] {
         let (link, peer) = scene.transport.session().await;
         let (context, _stop) = scene.context(link.clone());
-        let running = run_source(context, scene.source_files(), false);
+        let running = run_source(context, scene.source_files(), None);
         peer.send(frame.encode()).await.expect("sent");
         let ended = in_time(running).await;
         assert!(matches!(ended, Ok(SourceEnd::Stopped(Stop::Violation(_)))), "{ended:?}");

@@ -51,7 +51,8 @@ impl Scene {
     }
 
     fn newest(&self, after: Option<&str>) -> Option<String> {
-        let found = newest(&*self.root.tree, &path("runs"), after.map(str::as_bytes)).unwrap();
+        let found =
+            newest(&*self.root.tree, &path("runs"), after.map(str::as_bytes), |_| true).unwrap();
         found.map(|found| String::from_utf8(found.name).unwrap())
     }
 }
@@ -82,7 +83,7 @@ fn the_newest_has_the_highest_step_and_a_whole_manifest() {
     let whole = fs::read(&manifest).unwrap();
     fs::write(&manifest, &whole[..whole.len() - 1]).unwrap();
     assert_eq!(scene.newest(None).as_deref(), Some("step-10"), "a damaged one is not complete");
-    let missing = newest(&*scene.root.tree, &path("none"), None).unwrap_err();
+    let missing = newest(&*scene.root.tree, &path("none"), None, |_| true).unwrap_err();
     assert_eq!(missing.code, "not-found");
 }
 

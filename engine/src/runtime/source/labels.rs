@@ -4,53 +4,45 @@ use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::sync::Arc;
 
-use super::{SourceFiles, SourceRoot};
+use super::{Around, SourceFiles, SourceRoot};
 use crate::base::RelPath;
 use crate::border::Label;
-use crate::runtime::OWN_DIR;
+use crate::runtime::labels::labels_down_to;
+use crate::runtime::{OWN_DIR, noted};
 use crate::storage::{Kind, Walk, WalkItem};
 
 impl SourceFiles {
     /// The labels that count for the sources: of each file its own and those of the directories above
-    /// it up to the top of its tree, `None` for a file without any. `above` are the labels of the
-    /// directories above the tops. Without `deep`, files below the sources are not looked at.
+    /// it, and of snapshots that were published there, `None` for a file without any. Without `deep`,
+    /// what is below the sources is not looked at.
     ///
     /// # Errors
     /// A label cannot be read: nothing is known of the class then.
-    pub fn labels(&self, above: &[Vec<u8>], deep: bool) -> io::Result<BTreeSet<Label>> {
-        let mut found: BTreeSet<Label> = above.iter().cloned().map(Some).collect();
+    pub fn labels(&self, deep: bool) -> io::Result<BTreeSet<Label>> {
+        let mut all = BTreeSet::new();
         for root in &self.roots {
-            let covered = !above.is_empty() | labels_down_to(root, &mut found)?;
+            let Around { above, base } = &root.around;
+            let mut found: BTreeSet<Label> = above.iter().cloned().map(Some).collect();
+            let covered = !above.is_empty() | labels_down_to(&*root.tree, &root.path, &mut found)?;
             if deep && root.tree.meta(&root.path)?.kind == Kind::Dir {
                 labels_below(root, covered, &mut found)?;
             } else if !covered {
                 found.insert(None);
             }
+            // Where nothing is, what a manifest says of it is no reason to call it less than the default.
+            if found.is_empty() {
+                found.insert(None);
+            }
+            let (tree, path) =
+                base.as_ref().map_or((&root.tree, &root.path), |(tree, path)| (tree, path));
+            noted::down_to(&**tree, path, &mut found)?;
+            if deep {
+                noted::below(&**tree, path, &mut found)?;
+            }
+            all.extend(found);
         }
-        Ok(found)
+        Ok(all)
     }
-}
-
-/// Adds the labels from the top of the tree down to the source; whether there are any.
-fn labels_down_to(root: &SourceRoot, found: &mut BTreeSet<Label>) -> io::Result<bool> {
-    let (mut covered, mut at) = (false, Some(root.path.clone()));
-    while let Some(path) = at {
-        let label = match root.tree.label(&path) {
-            // What is not there has the class of what is above it.
-            Err(error) if is_absent(&error) => None,
-            label => label?,
-        };
-        if let Some(label) = label {
-            covered = true;
-            found.insert(Some(label));
-        }
-        at = path.parent();
-    }
-    Ok(covered)
-}
-
-fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn labels_below(root: &SourceRoot, covered: bool, found: &mut BTreeSet<Label>) -> io::Result<()> {

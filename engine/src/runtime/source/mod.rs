@@ -1,10 +1,12 @@
 //! The source's files: scanning, reading, cutting and digesting, each byte once.
 
+mod guard;
 mod labels;
 mod object;
+mod root;
 mod scan;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -16,22 +18,13 @@ use crate::manifest::{Entry, EntryKind, stamp_of};
 use crate::metrics::{Stage, Stages};
 use crate::protocol::{Changed, Failure, ReadDone, ReadJob};
 use crate::runtime::effort::Effort;
-use crate::storage::{File, Kind, Meta, Tree};
+use crate::storage::{Kind, Meta, Tree};
 use crate::wire::Piece;
+
+pub use root::{Around, SourceRoot};
 
 use object::ObjectReader;
 use scan::Scan;
-
-/// One source of a transfer: a file or directory, and where it lies in the snapshot.
-#[derive(Clone)]
-pub struct SourceRoot {
-    /// The tree that it is in.
-    pub tree: Arc<dyn Tree>,
-    /// Where in the tree.
-    pub path: RelPath,
-    /// Where in the snapshot; the root if the snapshot is this one source.
-    pub place: RelPath,
-}
 
 /// Something about an entry that is not moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,35 +93,6 @@ impl SourceFiles {
         self.whole
     }
 
-    /// Tells `way` of the label of each file that is read, and of all of them whenever labels are
-    /// changed; once. `above` are the labels above the sources.
-    pub fn guard(self: &Arc<Self>, way: &Arc<Way>, above: Vec<Vec<u8>>) {
-        let (files, deep) = (Arc::downgrade(self), way.crosses());
-        way.watch(move || {
-            files.upgrade().map_or(Ok(BTreeSet::new()), |it| it.labels(&above, deep))
-        });
-        let _ = self.way.set(Arc::clone(way));
-    }
-
-    /// Opens a file that may be read for this transfer.
-    fn open_to_send(
-        &self,
-        tree: &dyn Tree,
-        path: &RelPath,
-    ) -> io::Result<Result<Arc<dyn File>, Failure>> {
-        let file = tree.open(path)?;
-        Ok(self.may_be_sent(&*file)?.map(|()| file))
-    }
-
-    /// Whether a file may be sent, by its label as it is now.
-    fn may_be_sent(&self, file: &dyn File) -> io::Result<Result<(), Failure>> {
-        let Some(way) = self.way.get() else { return Ok(Ok(())) };
-        Ok(match file.label()? {
-            None => Ok(()),
-            label => way.found(label).map_err(|denied| super::denial(&denied)),
-        })
-    }
-
     fn scan_state(&self) -> MutexGuard<'_, Scan> {
         self.scan.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -155,12 +119,16 @@ impl SourceFiles {
 
     /// The next entries, at most `max`.
     pub fn scan(&self, max: usize) -> Result<Scanned, Failure> {
+        self.may_go_on()?;
         let mut scan = self.scan_state();
         let before = scan.remarks.skipped_total;
         let mut found = Scanned::default();
         while found.entries.len() < max {
             match scan.next() {
-                Some(Ok(entry)) => found.entries.push(entry),
+                Some(Ok(entry)) => {
+                    self.may_be_told(&entry)?;
+                    found.entries.push(entry);
+                }
                 Some(Err(failure)) => return Err(failure),
                 None => {
                     found.done = true;
@@ -186,6 +154,14 @@ impl SourceFiles {
     /// Does a job: fills `lease` with the pieces' bytes, back to back.
     pub fn read(&self, run: u64, job: ReadJob, lease: &mut [u8]) -> ReadDone {
         let mut done = ReadDone { run, ..ReadDone::default() };
+        if let Err(failure) = self.may_go_on() {
+            let seq = match &job {
+                ReadJob::Pack(files) => files.first().map(|(seq, ..)| *seq),
+                ReadJob::Next(seq, ..) => Some(*seq),
+            };
+            done.failed.extend(seq.map(|seq| (seq, failure)));
+            return done;
+        }
         match job {
             ReadJob::Pack(files) => {
                 let mut at = 0;

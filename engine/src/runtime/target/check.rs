@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{Origin, StoreOptions, TargetStore, below, same_inode};
-use crate::base::{FileTime, RelPath, Seq};
+use crate::base::{Class, FileTime, RelPath, Seq};
 use crate::manifest::{Entry, EntryKind};
 use crate::protocol::Checked;
 use crate::runtime::manifest_file::{Listed, ManifestReader};
@@ -42,6 +42,11 @@ impl OldManifest {
             }
         }
         Ok(None)
+    }
+
+    /// Whether it says that the snapshot is of this class.
+    pub(super) fn is_of(&self, class: &Class) -> bool {
+        self.reader.class() == Some(class)
     }
 
     /// Whether everything in it was passed over.

@@ -16,6 +16,7 @@ mod label;
 mod place;
 mod publish;
 mod staged;
+mod tell;
 mod visible;
 
 use std::collections::{BTreeSet, HashMap};
@@ -32,9 +33,11 @@ use crate::protocol::Failure;
 use crate::storage::{self, Tree};
 
 use check::OldManifest;
+use label::KeptLabel;
 use staged::Staged;
+use tell::Told;
 
-pub use label::KeptLabel;
+pub use label::noted_class;
 pub use publish::{clean_up, index_published, recover_all};
 
 /// Defects that can be planted to prove that the tests notice them. All off in real use.
@@ -173,8 +176,11 @@ pub struct TargetStore {
     transfer_id: TransferId,
     /// An earlier run left something, so the staging area may hold what is not in this snapshot.
     resumed: bool,
+    /// What is staged may be of another source.
+    foreign: bool,
     base: Option<BaseId>,
-    label: OnceLock<KeptLabel>,
+    label: Mutex<Option<KeptLabel>>,
+    told: OnceLock<Told>,
     inner: Mutex<Inner>,
     ledger: Mutex<Ledger>,
     stages: Arc<Stages>,
@@ -199,8 +205,11 @@ impl TargetStore {
         if options.plan {
             let found = Journal::replay(&*tree, &layout.journal).map_err(journal_failed)?;
             (journal, replay) = match found {
-                Some((journal, replay)) => (Some(journal), replay),
-                None => (None, Replay::nothing(head.clone())),
+                Some((journal, replay)) if replay.head.source == head.source => {
+                    (Some(journal), replay)
+                }
+                // Stamps of another source say nothing here.
+                _ => (None, Replay::nothing(head.clone())),
             };
             (manifest, base) = (None, None);
         } else {
@@ -212,7 +221,6 @@ impl TargetStore {
             let mut opened =
                 Journal::open(&*tree, &layout.journal, &head).map_err(journal_failed)?;
             if opened.1.head.source != head.source || opened.1.head.target != head.target {
-                // Stamps of another source say nothing here.
                 drop(opened);
                 tree.unlink(&layout.journal).map_err(|e| fatal("remove", &layout.journal, &e))?;
                 opened = Journal::open(&*tree, &layout.journal, &head).map_err(journal_failed)?;
@@ -223,8 +231,9 @@ impl TargetStore {
             base = index.add_base(&layout.tree).ok();
         }
         let old = OldManifest::open(&*tree, &layout.published, &options);
-        let resumed =
-            !replay.is_empty() || !matches!(publish::present(&*tree, &layout.tree), Ok(false));
+        // A journal has records only of what its source sent.
+        let foreign = replay.is_empty();
+        let resumed = !foreign || !matches!(publish::present(&*tree, &layout.tree), Ok(false));
         let transfer_id = replay.head.transfer_id;
         replay.publishing = None;
         let inner = Inner {
@@ -239,7 +248,7 @@ impl TargetStore {
         };
         let ledger = Mutex::new(Ledger { journal, manifest });
         let (target, inner) = (target.clone(), Mutex::new(inner));
-        let (label, stages) = (OnceLock::new(), Arc::default());
+        let (label, told, stages) = (Mutex::default(), OnceLock::new(), Arc::default());
         Ok(Self {
             tree,
             index,
@@ -248,8 +257,10 @@ impl TargetStore {
             options,
             transfer_id,
             resumed,
+            foreign,
             base,
             label,
+            told,
             inner,
             ledger,
             stages,

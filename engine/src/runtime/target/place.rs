@@ -125,6 +125,7 @@ impl TargetStore {
 
     /// Looks for pieces here; what is found is verified and written to its object.
     pub fn resolve(&self, pieces: &[(usize, Piece)]) -> Result<Found, Failure> {
+        self.may_answer()?;
         let _finding = Effort::work(&self.stages, Stage::Find);
         let mut found = Vec::with_capacity(pieces.len());
         let mut unknown = Vec::new();
@@ -169,25 +170,37 @@ impl TargetStore {
         Ok(read_verified(&*file, piece, piece.offset, scratch).is_some())
     }
 
+    fn candidate(&self, path: &RelPath) -> Candidate {
+        if !self.may_tell(path) {
+            return Candidate::Hidden;
+        }
+        if self.options.plan {
+            return Candidate::Told;
+        }
+        self.tree.open(path).map_or(Candidate::Gone, Candidate::Open)
+    }
+
     /// Copies a piece from the first place that proves to hold it.
     fn copy_piece(
         &self,
         piece: &Piece,
         places: &[Place],
-        open: &mut HashMap<RelPath, Option<Arc<dyn File>>>,
+        open: &mut HashMap<RelPath, Candidate>,
         scratch: &mut Vec<u8>,
     ) -> Result<bool, Trouble> {
         for place in places.iter().filter(|place| place.len == piece.len) {
-            if self.options.plan {
-                return Ok(true);
-            }
             if !open.contains_key(&place.path) && open.len() >= 64 {
                 open.clear();
             }
-            let file =
-                open.entry(place.path.clone()).or_insert_with(|| self.tree.open(&place.path).ok());
-            let bytes =
-                file.as_ref().and_then(|file| read_verified(&**file, piece, place.offset, scratch));
+            let candidate =
+                open.entry(place.path.clone()).or_insert_with(|| self.candidate(&place.path));
+            let file = match candidate {
+                Candidate::Hidden => continue,
+                Candidate::Told => return Ok(true),
+                Candidate::Gone => None,
+                Candidate::Open(file) => Some(file),
+            };
+            let bytes = file.and_then(|file| read_verified(&**file, piece, place.offset, scratch));
             let Some(bytes) = bytes else {
                 let _ = self.index.forget(&piece.digest, place);
                 continue;
@@ -200,6 +213,16 @@ impl TargetStore {
         }
         Ok(false)
     }
+}
+
+/// A file that may hold a piece.
+enum Candidate {
+    /// The peer must not learn of it.
+    Hidden,
+    /// Nothing is read for a plan.
+    Told,
+    Gone,
+    Open(Arc<dyn File>),
 }
 
 /// Reads `piece` at `offset` of `file`, and returns it if it is what its digest says.

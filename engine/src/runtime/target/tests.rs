@@ -667,3 +667,40 @@ fn directories_without_write_permission_are_published_resumed_and_published_over
         assert!(node.staging_is_empty());
     });
 }
+
+#[test]
+fn where_no_label_can_be_kept_the_manifest_has_the_class() {
+    use crate::runtime::source::{Around, SourceFiles, SourceRoot};
+    let tree = MemoryTree::new(1);
+    tree.refuse_labels();
+    let node = Node::new(tree);
+    let publish = |to: &str, class: Option<&str>| {
+        let store = node.open(to).unwrap();
+        if let Some(class) = class {
+            store.keep(&class.parse().unwrap(), true);
+        }
+        let (_, root, entries) =
+            stage(&store, &[dir(""), file("x", "text", 1)], usize::MAX).unwrap();
+        store.publish(root, entries).unwrap();
+    };
+    let labels = |at: &str, deep| {
+        let (tree, path) = (Arc::clone(&node.tree), path(at));
+        let (place, around) = (RelPath::root(), Around::default());
+        let files = SourceFiles::new(vec![SourceRoot { tree, path, place, around }]);
+        let labels = files.labels(deep).unwrap().into_iter();
+        let text = |label: Option<Vec<u8>>| label.map(|it| String::from_utf8(it).unwrap());
+        labels.map(text).collect::<Vec<_>>()
+    };
+    let some = |class: &str| Some(class.to_owned());
+    publish("a/m", Some("restricted"));
+    publish("a/n", None);
+    assert_eq!(noted_class(&*node.tree, &path("a/m")).unwrap().as_str(), "restricted");
+    assert_eq!(noted_class(&*node.tree, &path("a/n")), None);
+    assert_eq!(labels("a/m/x", false), [None, some("restricted")]);
+    assert_eq!(labels("a/n", true), [None]);
+    assert_eq!(labels("a", true), [None, some("restricted")]);
+    assert_eq!(labels("a", false), [None]);
+    // Another class is another manifest, though every file is as it was.
+    publish("a/m", Some("confidential"));
+    assert_eq!(labels("a/m", true), [None, some("confidential")]);
+}

@@ -26,7 +26,7 @@ pub(super) fn crash(state: &mut State, seed: u64) {
         let Some(inode) = state.inodes.get_mut(&ino) else { continue };
         // Times may be durable though the content is not, and the other way round.
         if rng.chance(percent) {
-            inode.durable_attr = inode.attr;
+            inode.durable_attr = inode.attr.clone();
         }
         if let Body::File { durable, pending, .. } = &mut inode.body {
             let pending = std::mem::take(pending);
@@ -89,10 +89,11 @@ fn boot(state: &mut State) {
     while let Some(ino) = open.pop() {
         let Some(inode) = state.inodes.get_mut(&ino) else { continue };
         if !reachable.insert(ino) {
+            inode.more_names += 1;
             continue;
         }
-        inode.attr = inode.durable_attr;
-        (inode.handles, inode.named) = (0, true);
+        inode.attr = inode.durable_attr.clone();
+        (inode.handles, inode.named, inode.more_names) = (0, true, 0);
         match &mut inode.body {
             Body::File { live, durable, .. } => *live = durable.clone(),
             Body::Dir { live, durable } => {

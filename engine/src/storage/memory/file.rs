@@ -142,6 +142,14 @@ impl File for MemoryFile {
         Ok(state.set_meta(self.ino, mode, mtime)?)
     }
 
+    fn label(&self) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.alive()?.inode(self.ino)?.attr.label.clone())
+    }
+
+    fn set_label(&self, label: &[u8]) -> io::Result<()> {
+        Ok(self.alive()?.set_label(self.ino, label)?)
+    }
+
     fn sync(&self) -> io::Result<()> {
         Ok(sync(&mut *self.alive()?, self.ino)?)
     }

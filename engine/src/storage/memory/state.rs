@@ -19,10 +19,11 @@ pub(super) const DEV: u64 = 1;
 /// Seconds since the epoch at which the tree's own clock starts.
 const CLOCK_START_SECS: i64 = 1_700_000_000;
 
-/// Mode and times, durable together.
-#[derive(Clone, Copy)]
+/// Mode, label and times, durable together.
+#[derive(Clone)]
 pub(super) struct Attr {
     pub(super) mode: u32,
+    pub(super) label: Option<Vec<u8>>,
     pub(super) mtime: FileTime,
     pub(super) ctime: FileTime,
 }
@@ -50,6 +51,8 @@ pub(super) struct Inode {
     pub(super) handles: u32,
     /// Whether it has a name in the live tree.
     pub(super) named: bool,
+    /// Names that it has beyond the first.
+    pub(super) more_names: u32,
 }
 
 impl Inode {
@@ -81,6 +84,8 @@ pub(super) struct State {
     pub(super) boots: u64,
     pub(super) capacity_pages: Option<u64>,
     pub(super) used_pages: u64,
+    /// Whether files and directories can have labels.
+    pub(super) labels: bool,
     ticks: u64,
     next_ino: u64,
 }
@@ -97,6 +102,7 @@ impl State {
             boots: 0,
             capacity_pages: None,
             used_pages: 0,
+            labels: true,
             ticks: 0,
             next_ino: ROOT,
         };
@@ -118,9 +124,17 @@ impl State {
         let now = self.tick();
         let ino = self.next_ino;
         self.next_ino += 1;
-        let attr = Attr { mode, mtime: now, ctime: now };
-        let inode =
-            Inode { dev, attr, durable_attr: attr, body, bytes_read: 0, handles: 0, named: true };
+        let attr = Attr { mode, label: None, mtime: now, ctime: now };
+        let inode = Inode {
+            dev,
+            durable_attr: attr.clone(),
+            attr,
+            body,
+            bytes_read: 0,
+            handles: 0,
+            named: true,
+            more_names: 0,
+        };
         self.inodes.insert(ino, inode);
         ino
     }
@@ -213,7 +227,12 @@ impl State {
         }
         self.log.push(op);
         if let Some(ino) = lost {
-            self.inode_mut(ino)?.named = false;
+            let inode = self.inode_mut(ino)?;
+            if inode.more_names > 0 {
+                inode.more_names -= 1;
+                return Ok(());
+            }
+            inode.named = false;
             self.orphans.push(ino);
             self.release(ino);
         }
@@ -283,7 +302,7 @@ impl State {
     pub(super) fn settle(&mut self, ino: u64) {
         self.dirty.remove(&ino);
         let Some(inode) = self.inodes.get_mut(&ino) else { return };
-        inode.durable_attr = inode.attr;
+        inode.durable_attr = inode.attr.clone();
         if let Body::File { durable, pending, .. } = &mut inode.body {
             for op in pending.drain(..) {
                 match op {
@@ -331,6 +350,22 @@ impl State {
             Body::File { .. } | Body::Dir { .. } => inode.attr.mode = mode & 0o7777,
         }
         inode.attr.mtime = mtime;
+        inode.attr.ctime = now;
+        self.dirty.insert(ino);
+        Ok(())
+    }
+
+    /// Gives a file or directory a label.
+    pub(super) fn set_label(&mut self, ino: u64, label: &[u8]) -> Result<()> {
+        if !self.labels {
+            return Err(Errno::NOTSUP);
+        }
+        let now = self.tick();
+        let inode = self.inode_mut(ino)?;
+        if !matches!(inode.body, Body::File { .. } | Body::Dir { .. }) {
+            return Err(Errno::PERM);
+        }
+        inode.attr.label = Some(label.to_vec());
         inode.attr.ctime = now;
         self.dirty.insert(ino);
         Ok(())

@@ -345,3 +345,29 @@ fn a_sync_of_all_leaves_nothing_to_lose() {
         assert_eq!(before, after, "seed {seed}");
     }
 }
+
+#[test]
+fn a_label_stays_with_the_inode_under_every_name_and_through_a_power_loss() {
+    let tree = MemoryTree::new(1);
+    tree.mkdir(&path("a")).unwrap();
+    let file = tree.create(&path("a/x")).unwrap();
+    file.write_at(b"content", 0).unwrap();
+    file.set_label(b"restricted").unwrap();
+    tree.link(&path("a/x"), &path("y")).unwrap();
+    assert!(tree.link(&path("a"), &path("z")).is_err(), "directories have one name");
+    assert!(tree.link(&path("y"), &path("a/x")).is_err(), "the name is there");
+    tree.rename(&path("y"), &path("z"), false).unwrap();
+    tree.unlink(&path("a/x")).unwrap();
+    let whole = |tree: &MemoryTree| {
+        let mut content = [0; 7];
+        let read = tree.open(&path("z")).unwrap().read_at(&mut content, 0).unwrap();
+        (read, content == *b"content", tree.label(&path("z")).unwrap())
+    };
+    assert_eq!(whole(&tree), (7, true, Some(b"restricted".to_vec())));
+    drop(file);
+    tree.sync_all().unwrap();
+    assert_eq!(whole(&tree), (7, true, Some(b"restricted".to_vec())));
+    tree.crash(3);
+    assert_eq!(whole(&tree), (7, true, Some(b"restricted".to_vec())));
+    assert_eq!(tree.label(&path("a")).unwrap(), None);
+}

@@ -17,7 +17,7 @@ use super::link::QuicLink;
 use super::preamble::{Preamble, Token, introduce};
 use super::session::{Member, Owner, Session, Start};
 use super::socket::{Opened, SocketBuffers, open};
-use super::tls::{PeerKey, QuicTls, SERVER_NAME};
+use super::tls::{QuicTls, SERVER_NAME};
 use crate::base::human;
 use crate::transport::{LinkError, Peer};
 
@@ -79,7 +79,6 @@ struct Joined {
     streams: (SendStream, RecvStream),
     buffers: SocketBuffers,
     peer: Peer,
-    key: PeerKey,
 }
 
 impl Dialler<'_> {
@@ -92,10 +91,9 @@ impl Dialler<'_> {
         // The bounds of the options keep this below 256.
         let count = self.config.options().connections as u8;
         let preamble = Preamble { index: 0, count, token };
-        let Joined { member, streams, buffers, peer, key } = self.join(preamble, limit).await?;
+        let Joined { member, streams, buffers, peer } = self.join(preamble, limit).await?;
         let session = Session::start(Start {
             peer,
-            key,
             count,
             idle: self.config.idle(),
             buffers,
@@ -122,7 +120,7 @@ impl Dialler<'_> {
             _ = session.fate.end() => return,
         };
         match joined {
-            Ok(joined) if joined.key == session.key => session.add(joined.member),
+            Ok(joined) if joined.peer.is_same(&session.peer) => session.add(joined.member),
             Ok(joined) => {
                 let reason = b"this is another node than the session's";
                 joined.member.connection.close(Code::Refused.into(), reason);
@@ -164,9 +162,9 @@ impl Dialler<'_> {
         };
         let begun = timeout_at(until, self.introduce(&connection, preamble)).await;
         match begun.map_err(silent).flatten() {
-            Ok((streams, peer, key)) => {
+            Ok((streams, peer)) => {
                 let member = Member::new(connection, Some((endpoint, counters)));
-                Ok(Joined { member, streams, buffers, peer, key })
+                Ok(Joined { member, streams, buffers, peer })
             }
             Err(error) => {
                 let code = if matches!(error, LinkError::Refused { .. }) {
@@ -206,12 +204,12 @@ impl Dialler<'_> {
         &self,
         connection: &Connection,
         preamble: Preamble,
-    ) -> Result<((SendStream, RecvStream), Peer, PeerKey), LinkError> {
-        let (peer, key) = self.tls.identify(connection)?;
+    ) -> Result<((SendStream, RecvStream), Peer), LinkError> {
+        let peer = self.tls.identify(connection)?;
         let lost = |error| link_error(&error, self.config.idle());
         let mut streams = connection.open_bi().await.map_err(lost)?;
         introduce(&mut streams, &preamble, self.config).await?;
-        Ok((streams, peer, key))
+        Ok((streams, peer))
     }
 
     fn unreachable(&self, detail: String) -> LinkError {

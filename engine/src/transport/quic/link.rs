@@ -1,5 +1,6 @@
 //! One end of a QUIC session, as the transport port wants it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -41,6 +42,10 @@ impl Link for QuicLink {
 
     fn peer(&self) -> &Peer {
         &self.0.session.peer
+    }
+
+    fn remote(&self) -> Option<SocketAddr> {
+        self.0.session.remote()
     }
 
     fn name(&self) -> &'static str {

@@ -17,7 +17,7 @@ use super::link::QuicLink;
 use super::preamble::{Preamble, listen, welcome};
 use super::session::{Member, Owner, Registration, Session, Start, Table, locked};
 use super::socket::{Counters, SocketBuffers, open};
-use super::tls::{PeerKey, QuicTls};
+use super::tls::QuicTls;
 use crate::transport::{LinkError, Peer};
 
 /// Bytes buffered for one handshake before it is looked at, and for all of them.
@@ -197,6 +197,10 @@ async fn handshake(
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
             let error = link_error(&error, shared.config.idle());
+            if matches!(error, LinkError::Refused { .. }) {
+                // Who runs the node has to know why another one cannot come in.
+                return tracing::info!(%address, %error, "handshake failed");
+            }
             return tracing::debug!(%address, %error, "handshake failed");
         }
         Err(_) => return tracing::debug!(%address, "handshake given up"),
@@ -225,7 +229,7 @@ impl Shared {
         connection: &Connection,
         ready: &mpsc::Sender<QuicLink>,
     ) -> Result<(), Refusal> {
-        let (peer, key) = self.tls.identify(connection).map_err(|error| match error {
+        let peer = self.tls.identify(connection).map_err(|error| match error {
             LinkError::Refused { detail } => (Code::Refused, detail),
             other => (Code::Refused, other.to_string()),
         })?;
@@ -237,9 +241,9 @@ impl Shared {
         connection.set_send_window(window.into());
         let member = Member::new(connection.clone(), None);
         if preamble.index == 0 {
-            self.begin(&preamble, peer, key, member, (send, recv), ready)
+            self.begin(&preamble, peer, member, (send, recv), ready)
         } else {
-            self.attach(&preamble, &key, member, send).await
+            self.attach(&preamble, &peer, member, send).await
         }
     }
 
@@ -248,7 +252,6 @@ impl Shared {
         &self,
         preamble: &Preamble,
         peer: Peer,
-        key: PeerKey,
         control: Arc<Member>,
         streams: (SendStream, RecvStream),
         ready: &mpsc::Sender<QuicLink>,
@@ -268,7 +271,6 @@ impl Shared {
             }
             let session = Session::start(Start {
                 peer,
-                key,
                 count: preamble.count,
                 idle: self.config.idle(),
                 buffers: self.buffers,
@@ -289,7 +291,7 @@ impl Shared {
     async fn attach(
         &self,
         preamble: &Preamble,
-        key: &PeerKey,
+        peer: &Peer,
         member: Arc<Member>,
         mut send: SendStream,
     ) -> Result<(), Refusal> {
@@ -298,7 +300,7 @@ impl Shared {
             .get(&preamble.token)
             .and_then(std::sync::Weak::upgrade)
             .filter(|session| session.fate.ended().is_none())
-            .filter(|session| session.key == *key && session.count == preamble.count)
+            .filter(|session| session.peer.is_same(peer) && session.count == preamble.count)
             .filter(|session| session.claim(preamble.index))
             .ok_or_else(|| (Code::Protocol, "there is no such session".to_owned()))?;
         send.write_chunk(welcome())

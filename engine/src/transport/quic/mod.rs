@@ -21,6 +21,7 @@ pub(crate) mod fuzz;
 mod gate;
 mod link;
 mod listen;
+mod meter;
 mod past;
 mod preamble;
 mod session;

@@ -17,9 +17,8 @@ use super::error::{Code, clipped, link_error};
 use super::frames::{FRAMES_QUEUED_MAX, FrameReader, too_long, write_frames};
 use super::preamble::Token;
 use super::socket::{Counters, SocketBuffers};
-use super::tls::PeerKey;
 use crate::base::limits::FRAME_BYTES_MAX;
-use crate::transport::{LinkError, Peer, WireMeter};
+use crate::transport::{LinkError, Peer};
 
 /// Longest that a close waits until the peer has everything that was sent before.
 const DELIVERY_MS: u64 = 2_000;
@@ -55,7 +54,7 @@ impl Member {
         Arc::new(Self { connection, dialled, load: AtomicU64::new(0), writing })
     }
 
-    fn is_live(&self) -> bool {
+    pub(super) fn is_live(&self) -> bool {
         self.connection.close_reason().is_none()
     }
 }
@@ -90,7 +89,6 @@ impl Fate {
 /// What a session is made of at its start.
 pub(super) struct Start {
     pub(super) peer: Peer,
-    pub(super) key: PeerKey,
     /// Connections the dialling end announced.
     pub(super) count: u8,
     pub(super) idle: Duration,
@@ -105,7 +103,6 @@ pub(super) struct Start {
 /// One end of a session.
 pub(super) struct Session {
     pub(super) peer: Peer,
-    pub(super) key: PeerKey,
     pub(super) count: u8,
     pub(super) buffers: SocketBuffers,
     pub(super) fate: Fate,
@@ -128,7 +125,7 @@ pub(super) struct Session {
 impl Session {
     /// Starts a session on its control connection.
     pub(super) fn start(start: Start) -> Arc<Self> {
-        let Start { peer, key, count, idle, buffers, data_streams_max, control, .. } = start;
+        let Start { peer, count, idle, buffers, data_streams_max, control, .. } = start;
         let (send, recv) = start.streams;
         // Every stream that a connection may have open fits the queue, so that one whose header
         // is late never keeps a later one, and the window it holds, from being accepted.
@@ -139,7 +136,6 @@ impl Session {
         let connection = control.connection.clone();
         let session = Arc::new(Self {
             peer,
-            key,
             count,
             buffers,
             fate: Fate { control: connection.clone(), failed: Arc::default(), idle },
@@ -318,29 +314,6 @@ impl Session {
             }
         };
         let _ = timeout(Duration::from_millis(FAREWELL_MS), farewell).await;
-    }
-
-    pub(super) fn meter(&self) -> WireMeter {
-        let mut meter = WireMeter::default();
-        let mut busiest = None;
-        for member in locked(&self.members).iter() {
-            let stats = member.connection.stats();
-            let (sent, received) = member.dialled.as_ref().map_or(
-                (stats.udp_tx.bytes, stats.udp_rx.bytes),
-                // A socket of one's own counts also what came before the connection was there.
-                |(_, counters)| (counters.sent(), counters.received()),
-            );
-            meter.sent += sent;
-            meter.received += received;
-            meter.lost_packets += stats.path.lost_packets;
-            let rank = (member.is_live(), sent + received);
-            if busiest.is_none_or(|best| rank > best) {
-                busiest = Some(rank);
-                meter.rtt_us = stats.path.rtt.as_micros() as u64;
-                meter.mtu = stats.path.current_mtu;
-            }
-        }
-        meter
     }
 }
 

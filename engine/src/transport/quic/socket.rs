@@ -16,11 +16,13 @@ const SEND_BYTES_MAX: usize = 65_507;
 /// Most segments the kernel cuts one send into (`UDP_MAX_SEGMENTS` of older kernels).
 const SEGMENTS_MAX: usize = 64;
 
-/// Payload that crossed one socket.
+/// What crossed one socket.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     sent: AtomicU64,
     received: AtomicU64,
+    datagrams_sent: AtomicU64,
+    datagrams_received: AtomicU64,
 }
 
 impl Counters {
@@ -33,6 +35,17 @@ impl Counters {
     pub(super) fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
+
+    /// Datagrams sent, and received.
+    pub(super) fn datagrams(&self) -> (u64, u64) {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (of(&self.datagrams_sent), of(&self.datagrams_received))
+    }
+}
+
+/// How many datagrams of `segment` bytes `len` bytes are.
+fn datagrams(len: usize, segment: usize) -> u64 {
+    len.div_ceil(segment.max(1)) as u64
 }
 
 /// Kernel buffers of a socket, as the system granted them.
@@ -103,7 +116,10 @@ struct Metered {
 impl Metered {
     fn send_one(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         self.inner.try_send(transmit)?;
-        self.counters.sent.fetch_add(transmit.contents.len() as u64, Ordering::Relaxed);
+        let len = transmit.contents.len();
+        let count = datagrams(len, transmit.segment_size.unwrap_or(len));
+        self.counters.sent.fetch_add(len as u64, Ordering::Relaxed);
+        self.counters.datagrams_sent.fetch_add(count, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -138,8 +154,11 @@ impl AsyncUdpSocket for Metered {
     ) -> Poll<io::Result<usize>> {
         let polled = self.inner.poll_recv(cx, buffers, metas);
         if let Poll::Ready(Ok(count)) = &polled {
-            let bytes: usize = metas.iter().take(*count).map(|meta| meta.len).sum();
+            let metas = &metas[..*count];
+            let bytes: usize = metas.iter().map(|meta| meta.len).sum();
+            let count = metas.iter().map(|meta| datagrams(meta.len, meta.stride)).sum();
             self.counters.received.fetch_add(bytes as u64, Ordering::Relaxed);
+            self.counters.datagrams_received.fetch_add(count, Ordering::Relaxed);
         }
         polled
     }
@@ -197,5 +216,6 @@ mod tests {
             assert_eq!((len, buffer[0]), (8952, index));
         }
         assert_eq!(opened.counters.sent(), 8 * 8952);
+        assert_eq!(opened.counters.datagrams(), (8, 0));
     }
 }

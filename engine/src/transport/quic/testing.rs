@@ -98,12 +98,8 @@ fn peer_of(chain: &[CertificateDer<'static>]) -> Result<Peer, LinkError> {
 }
 
 pub(crate) fn named(node: &str) -> Peer {
-    Peer {
-        node: node.parse().expect("a name"),
-        site: "lab".parse().expect("a name"),
-        tier: Tier::Private,
-        enrolling: None,
-    }
+    let site = "lab".parse().expect("a name");
+    Peer::lasting(node.parse().expect("a name"), site, Tier::Private)
 }
 
 /// Checks nothing about a server: what a test is about is elsewhere.

@@ -106,7 +106,7 @@ async fn an_attach_of_an_unknown_session_is_refused() {
 }
 
 #[tokio::test]
-async fn an_attach_with_a_known_token_but_another_key_or_place_is_refused() {
+async fn an_attach_with_a_known_token_but_another_identity_or_place_is_refused() {
     let site = Site::new(QuicOptions { connections: 1, ..QuicOptions::default() });
     let (_endpoint, control) = bare(&site, &site.client).await;
     let mut streams = control.open_bi().await.expect("a stream");

@@ -36,10 +36,6 @@ pub struct QuicTls {
     pub reset_key: Option<[u8; 32]>,
 }
 
-/// The public key a peer proved to hold, as its certificate encodes it; `None` without one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct PeerKey(Option<Box<[u8]>>);
-
 impl QuicTls {
     pub(super) fn client_crypto(&self) -> Option<Result<QuicClientConfig, NoInitialCipherSuite>> {
         let mut config = rustls::ClientConfig::clone(self.client.as_ref()?);
@@ -58,22 +54,11 @@ impl QuicTls {
     }
 
     /// Who is at the other end of a connection whose handshake is over.
-    pub(super) fn identify(&self, connection: &Connection) -> Result<(Peer, PeerKey), LinkError> {
+    pub(super) fn identify(&self, connection: &Connection) -> Result<Peer, LinkError> {
         let shown = connection
             .peer_identity()
             .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok());
         let chain: &[CertificateDer<'static>] = shown.as_deref().map_or(&[], Vec::as_slice);
-        let peer = (self.peer)(chain)?;
-        let key = chain.first().map(|leaf| public_key(leaf)).transpose()?;
-        Ok((peer, PeerKey(key)))
-    }
-}
-
-fn public_key(leaf: &[u8]) -> Result<Box<[u8]>, LinkError> {
-    match x509_parser::parse_x509_certificate(leaf) {
-        Ok((_, certificate)) => Ok(certificate.public_key().raw.into()),
-        Err(_) => {
-            Err(LinkError::Refused { detail: "the peer's certificate is unreadable".to_owned() })
-        }
+        (self.peer)(chain)
     }
 }

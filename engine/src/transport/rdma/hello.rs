@@ -150,6 +150,7 @@ mod tests {
             clock_ms: 1,
             rails: Vec::new(),
             no_rails: String::new(),
+            roles: None,
         }
     }
 

@@ -295,6 +295,10 @@ impl<L: Link> Link for RdmaLink<L> {
         }
     }
 
+    fn remote(&self) -> Option<std::net::SocketAddr> {
+        self.inner.remote()
+    }
+
     fn meter(&self) -> WireMeter {
         self.inner.meter()
     }

@@ -17,7 +17,7 @@ use crate::metrics::{RailState, RailStatus, TransferMeter};
 use crate::protocol::{SourceEnd, TargetEnd, Task};
 use crate::runtime::drive::target::run_with_credit;
 use crate::runtime::drive::{Context, Lost, run_source};
-use crate::runtime::source::{SourceFiles, SourceRoot};
+use crate::runtime::source::{Around, SourceFiles, SourceRoot};
 use crate::runtime::target::{Planted, StoreOptions, TargetStore, index_path};
 use crate::sim::process::{Life, ProcessTree};
 use crate::sim::rng::Rng;
@@ -370,9 +370,8 @@ impl<T: Transport> Scene<T> {
         let watched = |link| Watched { link, watch: Arc::clone(&watch) };
         let (files, store) = (self.source_files(), self.store(to));
         meddle();
-        let source = start(watched(source), &self.slabs.0, None, |context| {
-            run_source(context, files, false)
-        });
+        let source =
+            start(watched(source), &self.slabs.0, None, |context| run_source(context, files, None));
         let target = start(watched(target), &self.slabs.1, Some(stopping()), |context| {
             run_with_credit(context, store, Task::Receive, CREDIT)
         });
@@ -381,7 +380,12 @@ impl<T: Transport> Scene<T> {
 
     pub(super) fn source_files(&self) -> Arc<SourceFiles> {
         let (tree, place) = (Arc::new(self.source.clone()), RelPath::root());
-        Arc::new(SourceFiles::new(vec![SourceRoot { tree, path: path("src"), place }]))
+        Arc::new(SourceFiles::new(vec![SourceRoot {
+            tree,
+            path: path("src"),
+            place,
+            around: Around::default(),
+        }]))
     }
 
     pub(super) fn store(&self, to: &str) -> Arc<TargetStore> {
