@@ -66,8 +66,8 @@ RETURNS = [
 # Defects planted by hand: name, file, text, and the text with the defect; ON is true if it is on.
 PLANTED = [
     ("no check before a message", "engine/src/border/way.rs",
-     "        if !self.stands() {\n            self.blocking(Self::check).await?;\n        }\n        // What was",
-     "        if !ON && !self.stands() {\n            self.blocking(Self::check).await?;\n        }\n        // What was"),
+     "        if !self.stands() {\n            self.blocking(Self::check).await?;\n        }\n        self.pay(bytes)",
+     "        if !ON && !self.stands() {\n            self.blocking(Self::check).await?;\n        }\n        self.pay(bytes)"),
     ("labels of files that are opened are not looked at (hard links)", "engine/src/runtime/source/guard.rs",
      "            label => way.found(label).map_err",
      "            _ if ON => Ok(()),\n            label => way.found(label).map_err"),
@@ -82,7 +82,8 @@ PLANTED = [
     ("changes of files are not taken up", "engine/src/border/gate.rs",
      "        looked.at = Instant::now();\n", "        if ON {\n            return;\n        }\n        looked.at = Instant::now();\n"),
     ("labels that are raised are not read again", "engine/src/border/way.rs",
-     "        let decision = if changes == *relabelled {", "        let decision = if ON || changes == *relabelled {"),
+     "        let decision = if changes.labels == seen.labels {",
+     "        let decision = if ON || changes.labels == seen.labels {"),
     ("all chunks are told of", "engine/src/runtime/target/tell.rs",
      "        let Some(told) = self.told.get() else { return true };",
      "        if ON {\n            return true;\n        }\n        let Some(told) = self.told.get() else { return true };"),
