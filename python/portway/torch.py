@@ -158,8 +158,13 @@ class Writer(StorageWriter):
     def _push(self, source: Path, name: str, **keep: int | None) -> None:
         places = [f"{target}/{name}" if name else target for target in self._targets]
         pushes = [self._engine.push(source, place, whole=True, **keep) for place in places]
-        for push in pushes:
-            push.wait()
+        for push, place in zip(pushes, places):
+            try:
+                push.wait()
+            except GiveUpError:
+                # Another rank may have made the checkpoint's directory at the same moment; what has
+                # arrived is taken up.
+                self._engine.push(source, place, whole=True, **keep).wait()
 
 
 class Reader(StorageReader):
