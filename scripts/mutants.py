@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Mutation testing of what guards the border, with one build for all mutants.
 
-    scripts/mutants.py [--sample N] [--seed S] [--only TEXT] [--planted] [--list]
+    scripts/mutants.py [--sample N] [--seed S] [--only TEXT] [--planted] [--list] [--jobs N]
 
 The sources are copied below target/mutants, and each place that can be mutated is written so that the
 variable PORTWAY_MUTANT says at run time which mutant is on: conditions with another operator or turned
 around, functions that return at once with a fixed value, statements that are left out, and a few defects
-that are planted by hand. Then the unit tests of the mutant's module run, and for those that survive them
-the other modules' and the random histories of engine/tests/crossing.rs. A mutant is killed if any test
-fails, or does not end. What survives is listed with its line.
+that are planted by hand. Then the unit tests of the mutant's module run, for those that survive them the random
+histories of engine/tests/crossing.rs and the other modules' unit tests, and at last the tests of whole nodes
+at the border. A mutant is killed if any test fails, or does not end. What survives is listed with its line.
 
 Places whose mutants do not compile are left out, and counted.
 """
@@ -22,6 +22,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,6 +40,8 @@ SKIPPED = {"tests.rs", "testing.rs", "fuzz.rs", "mod.rs", "error.rs"}
 # What a mutant's own tests are, by the directory it is in.
 OWN = {"policy": ["policy::"], "audit": ["audit::"], "border": ["border::"], "runtime": ["runtime::"]}
 SEEDS = "400"
+# Tests of whole nodes.
+NODES = ["border", "unseen", "lowering", "identity"]
 LIMIT_S = 120
 
 SWITCH = '''//! Says which mutant is on.
@@ -216,9 +219,9 @@ def build(only_planted):
             if not only_planted:
                 text = mutated(name, text, mutants, wrong.get(name, set()))
             (COPY / name).write_text(text)
-        command = ["cargo", "test", "--locked", "-p", "portway", "--lib", "--test", "crossing", "--no-run",
-                   "--message-format", "json"]
-        env = dict(os.environ, CARGO_TARGET_DIR=str(ROOT / "target"), RUSTFLAGS="")
+        tests = [word for name in ["crossing", *NODES] for word in ("--test", name)]
+        command = ["cargo", "test", "--locked", "-p", "portway", "--lib", *tests, "--no-run", "--message-format", "json"]
+        env = dict(os.environ, CARGO_TARGET_DIR=str(WORK / "target"), RUSTFLAGS="")
         env.pop("RUSTFLAGS")
         done = subprocess.run(command, cwd=COPY, env=env, capture_output=True, text=True)
         programs, bad = {}, 0
@@ -278,7 +281,7 @@ def killed(mutant, programs):
     for others in OWN.values():
         if fails(lib, others, mutant["id"]):
             return "unit tests"
-    return None
+    return next((f"tests/{name}.rs" for name in NODES if fails(programs[name], [], mutant["id"])), None)
 
 
 def main():
@@ -289,6 +292,7 @@ def main():
     parser.add_argument("--planted", action="store_true", help="only defects that are planted by hand")
     parser.add_argument("--list", action="store_true", help="only list the mutants")
     parser.add_argument("--seconds", type=float, help="begin no mutant later than this after the build")
+    parser.add_argument("--jobs", type=int, default=1, help="mutants that are tried at a time")
     given = parser.parse_args()
     mutants, programs, left_out = build(given.planted)
     chosen = [m for m in mutants if not given.only or given.only in f"{m['file']} {m['what']}"]
@@ -307,17 +311,26 @@ def main():
     for own in OWN.values():
         if fails(programs["portway"], own, 0):
             sys.exit(f"the tests {own} fail without a mutant")
+    for name in NODES:
+        if fails(programs[name], [], 0):
+            sys.exit(f"the tests of {name} fail without a mutant")
     begun, done, alive = time.monotonic(), 0, []
-    for mutant in chosen:
+
+    def tried(mutant):
         if given.seconds and time.monotonic() - begun > given.seconds:
-            break
-        by = killed(mutant, programs)
-        done += 1
-        shown = f"{mutant['file']}:{mutant['line']}: {mutant['what']}"
-        if by is None:
-            alive.append(shown)
-        if by is None or mutant["what"].startswith("planted"):
-            print(f"{by or 'SURVIVES'}: {shown}", flush=True)
+            return mutant, False, None
+        return mutant, True, killed(mutant, programs)
+
+    with ThreadPoolExecutor(given.jobs) as pool:
+        for mutant, was_tried, by in pool.map(tried, chosen):
+            if not was_tried:
+                continue
+            done += 1
+            shown = f"{mutant['file']}:{mutant['line']}: {mutant['what']}"
+            if by is None:
+                alive.append(shown)
+            if by is None or mutant["what"].startswith("planted"):
+                print(f"{by or 'SURVIVES'}: {shown}", flush=True)
     share = 100 * (done - len(alive)) / max(done, 1)
     print(f"{done} tried, {done - len(alive)} killed ({share:.1f} %), {len(alive)} survive", flush=True)
 

@@ -141,6 +141,10 @@ fn link_entry(text: &mut String, name: &str, link: &config::Link) {
     if let Some(price) = link.price {
         let _ = writeln!(text, "price_per_gb = \"{}\"", price.0);
     }
+    if let Some(price) = link.price_per_month {
+        let per = if link.billing == Billing::P95 { "mbps" } else { "month" };
+        let _ = writeln!(text, "price_per_{per} = \"{price}\"");
+    }
     if let Some(hours) = link.hours {
         let _ = writeln!(text, "hours = \"{hours}\"");
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use portway::api::{self, CostReport, CostRow, Error, Exit};
+use portway::api::{self, CostReport, CostRow, Error, Exit, LinkMonth};
 use portway::audit::csv_cell;
 use portway::base::human;
 
@@ -24,6 +24,9 @@ pub(super) fn run(context: &Context<'_>, args: &Cost) -> Result<Exit, Error> {
     }
     for row in &report.totals {
         context.out.event(&Event::cost("total", row));
+    }
+    for month in &report.months {
+        context.out.event(&Event::LinkMonth(month));
     }
     context.out.text(&match format {
         CostFormat::Text => text(by, &report),
@@ -50,6 +53,35 @@ pub(super) fn text(by: api::CostBy, report: &CostReport) -> String {
             human::count(row.transfers),
             human::bytes(row.sent_bytes),
             human::bytes(row.received_bytes),
+        );
+    }
+    text.push_str(&months(&report.months));
+    text
+}
+
+/// A table of what is billed by the month, if anything is.
+fn months(months: &[LinkMonth]) -> String {
+    let width = months.iter().map(|row| row.link.chars().count()).max().unwrap_or(0).max(4);
+    let mut text = String::new();
+    for (i, row) in months.iter().enumerate() {
+        if i == 0 {
+            let _ = write!(
+                text,
+                "\n\n{:<width$}  month    billing    sent at p95      commit  cost a month",
+                "link"
+            );
+        }
+        let commit = row.commit_mbps.map_or_else(|| "-".to_owned(), |mbps| format!("{mbps} Mb/s"));
+        let cost = row
+            .price
+            .map_or_else(|| "no price".to_owned(), |price| format!("{price} {}", row.currency));
+        let _ = write!(
+            text,
+            "\n{:<width$}  {}  {:<7}  {:>10.3} Mb/s  {commit:>10}  {cost}",
+            row.link,
+            row.month,
+            row.billing,
+            row.p95_bps as f64 / 1e6,
         );
     }
     text

@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 use portway::api::{
-    CostBy, CostReport, CostRow, Finding, Level, LinkPlan, ListEntry, Plan, VerifyReport,
+    CostBy, CostReport, CostRow, Finding, Level, LinkMonth, LinkPlan, ListEntry, Plan, VerifyReport,
 };
 use portway::cost::Currency;
 use portway::metrics::{NodeStatus, Phase, RailState, RailStatus, Snapshot};
@@ -93,7 +93,18 @@ fn a_report_of_costs_is_a_table() {
     };
     let rows = vec![row("=internet", None), row("wan", Some("0.135"))];
     let totals = vec![row("total", None), row("total", Some("0.135"))];
-    let report = CostReport { rows, totals };
+    let month = |link: &str, billing: &str, commit_mbps, price: Option<&str>| LinkMonth {
+        link: link.to_owned(),
+        month: "2026-11".to_owned(),
+        billing: billing.to_owned(),
+        p95_bps: 123_456_789,
+        commit_mbps,
+        price: price.map(|text| text.parse().expect("an amount")),
+        currency: Currency::default(),
+    };
+    let months =
+        vec![month("leased", "p95", Some(200), Some("500")), month("dark", "flat", None, None)];
+    let report = CostReport { rows, totals, months };
     assert_snapshot!(cost::text(CostBy::Link, &report), @r"
     link       transfers       sent   received  cost
     =internet      1,200    1.50 GB    30.0 kB  no price

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use portway::api::{CostRow, Finding, ListEntry, Outcome, Plan, VerifyReport};
+use portway::api::{CostRow, Finding, LinkMonth, ListEntry, Outcome, Plan, VerifyReport};
 use portway::metrics::{NodeStatus, Phase, RailStatus, Snapshot};
 use serde::Serialize;
 
@@ -83,6 +83,8 @@ pub(crate) enum Event<'a> {
     },
     /// What some transfers sent to other sites, and what that cost: a row of a report.
     Cost(Cost<'a>),
+    /// What a link that is not billed by bytes came to in a month.
+    LinkMonth(&'a LinkMonth),
     /// A policy is without mistakes.
     PolicyChecked { file: &'a str, policies: Vec<String>, number: u64, digest: String },
     /// Something is wrong with a policy, or worth a look.

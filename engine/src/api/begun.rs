@@ -30,7 +30,7 @@ impl Shared {
         if peer.enrolling.is_none()
             && let Err(failure) = self.standing(peer)
         {
-            return refuse(link, failure, false).await.unwrap_or_else(failed);
+            return refuse(link, failure).await.unwrap_or_else(failed);
         }
         match first {
             Frame::Call { method, body } => {

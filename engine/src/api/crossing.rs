@@ -192,7 +192,7 @@ pub(super) async fn class(
 ) -> Result<Class, Error> {
     let border = Arc::clone(border);
     let found = blocking(move || {
-        let labels = read().map_err(|e| Denied::Policy(format!("labels cannot be read: {e}")))?;
+        let labels = read().map_err(|error| Denied::unread("labels", &error))?;
         border.class(labels)
     });
     found.await.map_err(|denied| denial(&denied))
@@ -274,6 +274,7 @@ pub(super) fn refusal(denied: &Denied) -> Failure {
         Denied::Policy(why) | Denied::Revoked(why) | Denied::Expired(why) => {
             Failure::new(denied.code(), why.clone())
         }
+        Denied::NoDescriptors(why) => Failure::no_descriptors(why),
         // Why a log cannot be written is not the peer's business.
         Denied::Audit(_) => Failure::new("no-audit", "the audit log there cannot be written"),
         Denied::Budget(why) => Failure::new("budget", why.clone()),
@@ -292,6 +293,8 @@ pub(super) fn denial(denied: &Denied) -> Error {
         Denied::Expired(_) => {
             Error::new("expired", Exit::Refused, denied.to_string()).hint(EXPIRED)
         }
+        Denied::NoDescriptors(why) => Error::new(denied.code(), Exit::Interrupted, why.clone())
+            .hint("raise `ulimit -n`; the same command goes on where this one ended"),
         Denied::Audit(_) => Error::new("no-audit", Exit::Failed, denied.to_string())
             .hint("nothing else is stopped by this"),
         Denied::Budget(why) => Error::new("budget", Exit::Refused, why.clone()).hint(BUDGET_HINT),

@@ -1,6 +1,5 @@
 //! Labels of files and directories here: what class they have, and raising it.
 
-use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +9,8 @@ use super::sources::Sources;
 use super::{Error, Exit, NodeAddress, Remote, crossing};
 use crate::base::{Class, RelPath, TransferId};
 use crate::border::Border;
-use crate::storage::{Kind, OsTree, Tree, Walk, WalkItem};
+use crate::runtime::labels::{Which, label_below};
+use crate::storage::{OsTree, Tree};
 
 impl Engine {
     /// The class of a file or directory of this machine: the highest of what is labelled above, at
@@ -62,23 +62,15 @@ pub(super) fn dataset(path: &Path) -> Result<RelPath, Error> {
     RelPath::from_typed(dataset).map_err(|e| Error::new("usage", Exit::Usage, e.to_string()))
 }
 
-/// What gets the label, beside what has none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Which {
-    /// What has a lower one.
-    Lower,
-    /// What has a higher one.
-    Higher,
-}
-
-/// Gives the label to everything that has none, or one that is lower or higher.
+/// Gives the label to everything at and below a path that has none, or one that is lower or higher;
+/// it is durable then.
 pub(super) fn label_all(
     border: &Border,
     path: &Path,
     class: &Class,
     which: Which,
 ) -> Result<u64, Error> {
-    let failed = |path: &RelPath, error: &std::io::Error| {
+    let failed = |(path, error): (RelPath, std::io::Error)| {
         let message = format!("{path} cannot be labelled: {error}");
         Error::new("label", Exit::Failed, message)
             .hint("labels are extended attributes: the file system and its mount must take them")
@@ -90,33 +82,7 @@ pub(super) fn label_all(
         let inside = RelPath::root().join(name).unwrap_or_default();
         (path.parent().unwrap_or(Path::new("/")), inside)
     };
-    let tree: Arc<dyn Tree> = Arc::new(OsTree::open(top).map_err(|e| failed(&inside, &e))?);
-    let mut count = 0;
-    let mut set = |path: &RelPath| {
-        let there = tree.label(path).map_err(|e| failed(path, &e))?;
-        let stays = there.is_some_and(|label| {
-            border.class([Some(label)]).is_ok_and(|it| match which {
-                Which::Lower => border.join(class, &it) == it,
-                Which::Higher => border.join(class, &it) == *class,
-            })
-        });
-        if !stays {
-            let labelled = tree.set_label(path, class.as_str().as_bytes());
-            labelled.map_err(|e| failed(path, &e))?;
-            count += 1;
-        }
-        Ok::<_, Error>(())
-    };
-    set(&inside)?;
-    if path.is_dir() {
-        let walk = Walk::new(Arc::clone(&tree), inside.clone(), BTreeSet::new());
-        for item in walk.map_err(|e| failed(&inside, &e))? {
-            match item {
-                WalkItem::Entry { path, meta, .. } if meta.kind != Kind::Symlink => set(&path)?,
-                WalkItem::Failed { path, error } => return Err(failed(&path, &error)),
-                _ => {}
-            }
-        }
-    }
-    Ok(count)
+    let tree = OsTree::open(top).map_err(|error| failed((inside.clone(), error)))?;
+    let tree: Arc<dyn Tree> = Arc::new(tree);
+    label_below(border, (&tree, &inside), class, which).map_err(failed)
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::calls::{Answer, asked, json, off_thread};
 use super::crossing::{self, denial, refusal};
 use super::engine::{Engine, canonical, unix_now};
-use super::labels::{Which, dataset, label_all};
+use super::labels::{dataset, label_all};
 use super::server::Shared;
 use super::sources::labels_above;
 use super::{Error, Exit, NodeAddress};
@@ -17,6 +17,7 @@ use crate::base::hex::{hex, unhex};
 use crate::base::{Class, RelPath, TransferId};
 use crate::border::{PROPOSAL_TTL_S, Proposal, ProposalError};
 use crate::protocol::Failure;
+use crate::runtime::labels::Which;
 use crate::transport::{Link, Peer};
 
 /// The second identity names what it approves, as the first one proposed it.

@@ -49,7 +49,7 @@ pub use engine::{Engine, JoinReport};
 pub use error::{Advice, Error, Exit};
 pub use lowering::Lowered;
 pub use ranges::RemoteFile;
-pub use report::{CostBy, CostReport, CostRow};
+pub use report::{CostBy, CostReport, CostRow, LinkMonth};
 pub use server::{ServeOptions, Server};
 pub use stage::{Stage, StageOptions, StageProgress};
 pub use transfer::Transfer;

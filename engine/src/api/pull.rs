@@ -169,10 +169,10 @@ impl Pull {
             Ok(way) => way,
             Err(error) => {
                 session.link.close("denied at the other end").await;
-                return Err(Miss::Final(error));
+                return Err(Miss::of(error));
             }
         };
-        store.keep_class(&way).map_err(|denied| Miss::Final(denial(&denied)))?;
+        store.keep_class(&way).map_err(|denied| Miss::of(denial(&denied)))?;
         let above = labels_above(&root.dir)
             .map_err(|e| stop(Stop::Local(fatal("look at", &RelPath::root(), &e)), &label))?;
         tell_only(&way, &store, above)

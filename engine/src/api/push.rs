@@ -112,7 +112,7 @@ impl Push {
     ) -> Attempt<Attempted> {
         let label = session.link.peer().node.to_string();
         let border = self.engine.border().map_err(Miss::Final)?;
-        let class = self.class(&border, &session, sources).await.map_err(Miss::Final)?;
+        let class = self.class(&border, &session, sources).await.map_err(Miss::of)?;
         let ask = |transfer| {
             let (action, path) = (Action::Push, &sources.target);
             let class = class.clone();
@@ -123,7 +123,7 @@ impl Push {
         };
         if let Err(denied) = would(Arc::clone(&border), ask(self.id)).await {
             session.link.close("denied at the other end").await;
-            return Err(Miss::Final(denial(&denied)));
+            return Err(Miss::of(denial(&denied)));
         }
         let operation = if self.options.dry_run { Operation::Plan } else { Operation::Push };
         let request = Open {
@@ -139,7 +139,7 @@ impl Push {
         };
         let accept = open(&session, request, &label).await?;
         let way = enter(Arc::clone(&border), ask(accept.transfer_id), &session.link).await;
-        let way = way.map_err(|denied| Miss::Final(denial(&denied)))?;
+        let way = way.map_err(|denied| Miss::of(denial(&denied)))?;
         sources.files.guard(&way);
         let _capped = self.engine.0.cap(&session.link, &border.us().site, self.options.limit);
         meter.set_id(accept.transfer_id);

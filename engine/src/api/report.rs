@@ -1,14 +1,16 @@
 //! What crossed the border and what it cost, from the audit log.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use super::engine::Engine;
+use super::engine::{Engine, clock_ms};
 use super::{Error, Exit};
-use crate::audit::{Entries, Meter, ReadError, Record};
+use crate::audit::{Entries, Entry, Meter, ReadError, Record};
 use crate::base::{human, utc};
-use crate::cost::{Currency, Money, Tally};
+use crate::config::Config;
+use crate::cost::rate::{Samples, month_price};
+use crate::cost::{Billing, Currency, Money, Per, Tally};
 
 /// What the rows of a report stand for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -41,9 +43,13 @@ impl CostBy {
             Self::Link => of.link.to_string(),
             Self::Dataset => human::escaped(of.path.as_bytes()),
             Self::Identity => of.who.to_string(),
-            Self::Month => utc::text(at).chars().take("2026-11".len()).collect(),
+            Self::Month => month(at),
         }
     }
+}
+
+fn month(at: i64) -> String {
+    utc::text(at).chars().take("2026-11".len()).collect()
 }
 
 /// One row of a report.
@@ -63,6 +69,26 @@ pub struct CostRow {
     pub currency: Option<Currency>,
 }
 
+/// What a link that is not billed by bytes came to in a month.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkMonth {
+    /// The link.
+    pub link: String,
+    /// The month, UTC, such as `2026-11`.
+    pub month: String,
+    /// What its provider bills: `p95` or `flat`.
+    pub billing: String,
+    /// The 95th percentile of what this node sent in each five minutes of the month, or of what of it is
+    /// over, in bits per second.
+    pub p95_bps: u64,
+    /// The rate that is paid for whatever is sent, in megabits per second.
+    pub commit_mbps: Option<u64>,
+    /// What the month costs; `None` where the configuration has no price.
+    pub price: Option<Money>,
+    /// What the price is in.
+    pub currency: Currency,
+}
+
 /// What crossed and what it cost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CostReport {
@@ -70,6 +96,9 @@ pub struct CostReport {
     pub rows: Vec<CostRow>,
     /// All of them together, one for each currency.
     pub totals: Vec<CostRow>,
+    /// What is billed by the month whatever was sent, for each link and month in which this node sent
+    /// something over it. It is in no row.
+    pub months: Vec<LinkMonth>,
 }
 
 #[derive(Default)]
@@ -101,6 +130,62 @@ impl Sum {
     }
 }
 
+/// What links sent that are billed by the month.
+struct Monthly<'a> {
+    config: &'a Config,
+    /// Seconds since 1970 at which the first month began that counts.
+    began: i64,
+    /// When each transfer had its last record.
+    seen: HashMap<u128, i64>,
+    sent: BTreeMap<&'a str, Samples>,
+}
+
+impl<'a> Monthly<'a> {
+    fn new(config: &'a Config, since: Option<i64>) -> Self {
+        let began = since.map_or(i64::MIN, |since| Per::Month.began(since));
+        Self { config, began, seen: HashMap::new(), sent: BTreeMap::new() }
+    }
+
+    fn add(&mut self, entry: &Entry) {
+        let Some(transfer) = entry.record.transfer() else { return };
+        let at = entry.at.secs;
+        let before = self.seen.insert(transfer.0, at);
+        let Record::Meter(meter) = &entry.record else { return };
+        let Some((name, link)) = self.config.links.get_key_value(meter.crossing.link.as_str())
+        else {
+            return;
+        };
+        if link.billing != Billing::Volume && at >= self.began {
+            let from = before.unwrap_or(at).max(self.began);
+            self.sent.entry(name).or_default().add((from, at), meter.sent);
+        }
+    }
+
+    fn rows(self, now: i64) -> Vec<LinkMonth> {
+        let mut rows = Vec::new();
+        for (name, samples) in &self.sent {
+            let Some(link) = self.config.links.get(*name) else { continue };
+            for began in samples.months() {
+                let p95_bps = samples.p95_bps(began, now);
+                let price = link.price_per_month.map(|price| match link.billing {
+                    Billing::P95 => month_price(price, p95_bps, link.commit_mbps.unwrap_or(0)),
+                    Billing::Volume | Billing::Flat => price,
+                });
+                rows.push(LinkMonth {
+                    link: (*name).to_owned(),
+                    month: month(began),
+                    billing: link.billing.to_string(),
+                    p95_bps,
+                    commit_mbps: link.commit_mbps,
+                    price,
+                    currency: self.config.settings.cost.currency,
+                });
+            }
+        }
+        rows
+    }
+}
+
 impl Engine {
     /// What this node sent to other sites since `since` (seconds since 1970), and what it paid for
     /// that, by its audit log: each byte at the price that counted when it was sent. Blocks.
@@ -114,8 +199,10 @@ impl Engine {
         let entries = Entries::open(&self.audit_folder()?).map_err(failed)?;
         let mut rows: BTreeMap<(String, Option<Currency>), Sum> = BTreeMap::new();
         let mut totals: BTreeMap<Option<Currency>, Sum> = BTreeMap::new();
+        let mut monthly = Monthly::new(&self.0.config, since);
         for entry in entries {
             let entry = entry.map_err(failed)?;
+            monthly.add(&entry);
             let Record::Meter(meter) = &entry.record else { continue };
             if since.is_some_and(|since| entry.at.secs < since) {
                 continue;
@@ -126,6 +213,7 @@ impl Engine {
         }
         let rows = rows.into_iter().map(|((key, currency), sum)| sum.row(key, currency));
         let totals = totals.into_iter().map(|(currency, sum)| sum.row("total".into(), currency));
-        Ok(CostReport { rows: rows.collect(), totals: totals.collect() })
+        let months = monthly.rows(i64::try_from(clock_ms() / 1000).unwrap_or(i64::MAX));
+        Ok(CostReport { rows: rows.collect(), totals: totals.collect(), months })
     }
 }

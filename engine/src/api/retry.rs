@@ -25,6 +25,13 @@ pub(super) enum Miss {
     Final(Error),
 }
 
+impl Miss {
+    /// What an error here means: a lack of descriptors passes.
+    pub(super) fn of(error: Error) -> Self {
+        if error.code == "no-descriptors" { Self::Again(error) } else { Self::Final(error) }
+    }
+}
+
 /// What one session gave.
 pub(super) type Attempt<T> = Result<T, Miss>;
 

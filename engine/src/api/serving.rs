@@ -49,6 +49,11 @@ impl Shared {
         let first = tokio::time::timeout(OPENING, opening).await;
         let reason = match first {
             Err(_) => "nothing was asked in time".to_owned(),
+            // Who only wanted to hear what is new here leaves again.
+            Ok(Err(error @ LinkError::Closed { .. })) => {
+                tracing::debug!(peer = %peer.called(), %error, "nothing was asked");
+                error.to_string()
+            }
             Ok(Err(error)) => {
                 tracing::info!(peer = %peer.called(), %error, "a session did not begin");
                 error.to_string()
@@ -91,7 +96,7 @@ impl Shared {
         let peer = link.peer().node.clone();
         if Root::is_own(&open.path) {
             let failure = Failure::new("unsafe-path", "that path is portway's own");
-            return refuse(link, failure, false).await;
+            return refuse(link, failure).await;
         }
         let action = match open.operation {
             Operation::Push => "push",
@@ -148,7 +153,7 @@ impl Shared {
         let peer = known_as(&self.us, link.peer());
         let plan = open.operation == Operation::Plan;
         if let Err(failure) = self.may_push(link, open).await {
-            return refuse(link, failure, false).await;
+            return refuse(link, failure).await;
         }
         meter.set_phase(Phase::Queued, "an older session to the same path");
         let writer = if plan {
@@ -157,13 +162,12 @@ impl Shared {
             match self.root.writer(&open.path, &peer).await {
                 Ok(writer) => Some(writer),
                 Err(Denied::Failed(failure)) => {
-                    let retry = failure.is_no_descriptors();
-                    return refuse(link, failure, retry).await;
+                    return refuse(link, failure).await;
                 }
                 Err(Denied::Busy(owner)) => {
                     let owner = owner.unwrap_or_else(|| "another process".to_owned());
                     let detail = format!("{owner} is writing to {}", open.path);
-                    return refuse(link, Failure::new("conflict", detail), false).await;
+                    return refuse(link, Failure::new("conflict", detail)).await;
                 }
             }
         };
@@ -181,23 +185,22 @@ impl Shared {
         let store = match store.await {
             Ok(Ok(store)) => Arc::new(store),
             Ok(Err(failure)) => {
-                let retry = failure.is_no_descriptors();
-                return refuse(link, failure, retry).await;
+                return refuse(link, failure).await;
             }
             Err(error) => {
-                return refuse(link, Failure::new("internal", error.to_string()), false).await;
+                return refuse(link, Failure::new("internal", error.to_string())).await;
             }
         };
         let action = Action::Push;
         let way = match self.enter(link, open, action, store.transfer_id(), None).await {
             Ok(way) => way,
-            Err(failure) => return refuse(link, failure, false).await,
+            Err(failure) => return refuse(link, failure).await,
         };
         if let Err(denied) = store.keep_class(&way) {
-            return refuse(link, refusal(&denied), false).await;
+            return refuse(link, refusal(&denied)).await;
         }
         if let Err(failure) = tell_only(&way, &store, Vec::new()).await {
-            return refuse(link, failure, false).await;
+            return refuse(link, failure).await;
         }
         let accept = Accept {
             transfer_id: store.transfer_id(),
@@ -240,7 +243,7 @@ impl Shared {
     ) -> Result<String, Failure> {
         let mut reading = self.root.readers.begin(&open.path);
         if !storage::exists(&*self.root.tree, &open.path) {
-            return refuse(link, self.absent(link.peer(), &open.path).await, false).await;
+            return refuse(link, self.absent(link.peer(), &open.path).await).await;
         }
         let peer = &link.peer().node;
         tracing::info!(transfer = %open.transfer_id, %peer, path = %open.path, "sending");
@@ -255,7 +258,7 @@ impl Shared {
         let (action, id) = (Action::Pull, open.transfer_id);
         let way = match self.enter(link, open, action, id, Some(&files)).await {
             Ok(way) => way,
-            Err(failure) => return refuse(link, failure, false).await,
+            Err(failure) => return refuse(link, failure).await,
         };
         files.guard(&way);
         let (free_bytes, compress, class) = (0, Compress::Never, Some(way.class()));
@@ -296,11 +299,11 @@ impl Shared {
         match lost {
             Lost::Link(error) => Err(Failure::new("link", error.to_string())),
             Lost::Cancelled if *self.stopping.borrow() => {
-                refuse(link, Failure::new("stopping", "the node stops"), true).await
+                refuse(link, Failure::new("stopping", "the node stops")).await
             }
             Lost::Cancelled => {
                 let detail = "a newer session of the same node took over";
-                refuse(link, Failure::new("conflict", detail), false).await
+                refuse(link, Failure::new("conflict", detail)).await
             }
         }
     }
@@ -359,11 +362,8 @@ async fn send(link: &NodeLink, frame: Frame) -> Result<(), Failure> {
     link.send(frame.encode()).await.map_err(|e| Failure::new("link", e.to_string()))
 }
 
-pub(super) async fn refuse<T>(
-    link: &NodeLink,
-    failure: Failure,
-    retry: bool,
-) -> Result<T, Failure> {
+pub(super) async fn refuse<T>(link: &NodeLink, failure: Failure) -> Result<T, Failure> {
+    let retry = failure.code == "stopping" || failure.is_no_descriptors();
     let Failure { code, detail } = failure.clone();
     send(link, Frame::Refuse { code, detail, retry }).await?;
     Err(failure)

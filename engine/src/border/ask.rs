@@ -1,11 +1,14 @@
 //! What is asked of a border, and why it may say no.
 
+use std::io;
+
 use super::standing::{EXPIRED_RULE, Party};
 use crate::audit::{Place, Word};
 use crate::base::{Class, RelPath, TransferId};
 use crate::cost::Money;
 use crate::identity::SpiffeId;
 use crate::policy::{Action, Decision, Principal, REVOKED_RULE, Request, Side, Transport};
+use crate::storage::lacks_descriptors;
 
 /// Why something may not be done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +22,9 @@ pub enum Denied {
     /// A certificate with which the session began is over.
     #[error("{0}")]
     Expired(String),
+    /// No descriptor is left to look at what would cross. This passes.
+    #[error("{0}")]
+    NoDescriptors(String),
     /// The audit log cannot take the record, so nothing may cross.
     #[error("the audit log cannot be written, and without it nothing crosses: {0}")]
     Audit(String),
@@ -41,12 +47,19 @@ impl Denied {
         }
     }
 
+    /// Labels could not be read: nothing is known of the class, so nothing may move.
+    pub fn unread(what: &str, error: &io::Error) -> Self {
+        let why = format!("{what} cannot be read: {error}");
+        if lacks_descriptors(error) { Self::NoDescriptors(why) } else { Self::Policy(why) }
+    }
+
     /// Its code, for programs and peers.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Policy(_) => "denied",
             Self::Revoked(_) => "revoked",
             Self::Expired(_) => "expired",
+            Self::NoDescriptors(_) => "no-descriptors",
             Self::Audit(_) => "no-audit",
             Self::Budget(_) => "budget",
             Self::Closed(_) => "link-closed",

@@ -97,7 +97,7 @@ impl Session {
                 (Ending::Denied, why)
             }
             Some(Denied::Budget(why)) => (Ending::Budget, why),
-            Some(Denied::Closed(why)) => (Ending::Interrupted, why),
+            Some(Denied::Closed(why) | Denied::NoDescriptors(why)) => (Ending::Interrupted, why),
             Some(Denied::Audit(_)) | None => (ending, reason.to_owned()),
         };
         let Some(ledger) = state.ledger.take() else { return Ok(None) };

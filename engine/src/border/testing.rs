@@ -52,7 +52,7 @@ pub(super) fn reopened(home: &Home, identity: Identity) -> Arc<Border> {
 }
 
 /// A push from this node to a node of `site`.
-pub(super) fn push(border: &Border, site: &str, tier: Tier, class: &str) -> Ask {
+pub(crate) fn push(border: &Border, site: &str, tier: Tier, class: &str) -> Ask {
     let us = border.ourselves();
     let (site, node) = (site.parse().expect("a name"), "peer".parse().expect("a name"));
     let id = SpiffeId { tier, site, node, ..us.id.clone() };

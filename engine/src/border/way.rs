@@ -110,6 +110,12 @@ impl Way {
         self.lock().ask.class.clone()
     }
 
+    /// Whether what it may move is of a lower class than what has no label.
+    pub fn is_below_default(&self) -> bool {
+        let (class, default) = (self.class(), self.border.default_class());
+        class != default && self.border.join(&class, &default) == default
+    }
+
     /// From now on what this session takes of the wire is recorded. `read` tells what was sent and
     /// received since the session began, and is held until the way ends.
     pub fn measure(&self, read: impl Fn() -> WireMeter + Send + 'static) {
@@ -159,8 +165,7 @@ impl Way {
             seen.labels = changes.labels;
             let class = labels.as_ref().map(|read| {
                 let found = read();
-                let found =
-                    found.map_err(|e| Denied::Policy(format!("labels cannot be read: {e}")));
+                let found = found.map_err(|error| Denied::unread("labels", &error));
                 found.and_then(|found| self.border.class(found))
             });
             match class {
@@ -319,7 +324,7 @@ impl Way {
     }
 
     /// Whether the last decision still counts, and grants.
-    fn stands(&self) -> bool {
+    pub fn stands(&self) -> bool {
         let state = self.lock();
         let decision = self.border.judge(&state.ask, &state.request);
         let covers = |ledger: &Ledger| ledger.covers(&state.ask, &decision);

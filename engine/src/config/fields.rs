@@ -100,6 +100,18 @@ pub const ENTRY_FIELDS: &[Field] = &[
     },
     Field {
         section: "links.NAME",
+        name: "price_per_mbps",
+        doc: "What a Mb/s of the billed rate costs a month, with billing `p95`.",
+        rule: Rule::Amount,
+    },
+    Field {
+        section: "links.NAME",
+        name: "price_per_month",
+        doc: "What the link costs a month, with billing `flat`.",
+        rule: Rule::Amount,
+    },
+    Field {
+        section: "links.NAME",
         name: "hours",
         doc: "When it may be used, UTC. Content that is under way when they end stops, resumably.",
         rule: Rule::Hours,

@@ -28,6 +28,8 @@ pub struct Link {
     pub price: Option<Price>,
     /// The rate that is paid for whatever is sent, in megabits per second.
     pub commit_mbps: Option<u64>,
+    /// What a Mb/s of the billed rate costs a month, or the link, as its billing is.
+    pub price_per_month: Option<Money>,
     /// When it may be used.
     pub hours: Option<Hours>,
     /// Where nodes at the other end are reached over it.
@@ -123,12 +125,16 @@ impl Loader<'_> {
         let commit_mbps = self.optional(field, entry, "commit_mbps", mbps);
         let price = self.optional(field, entry, "price_per_gb", amount).map(Price);
         let billing = self.optional(field, entry, "billing", word(Billing::ALL, Billing::as_str));
+        let per_mbps = self.optional(field, entry, "price_per_mbps", amount);
+        let per_month = self.optional(field, entry, "price_per_month", amount);
         let hours = self.optional(field, entry, "hours", |value| value.as_str()?.parse().ok());
         let addresses = self.optional(field, entry, "address", addresses).unwrap_or_default();
         let billing = billing.unwrap_or(Billing::Volume);
         for (name, given, needs) in [
             ("price_per_gb", price.is_some(), Billing::Volume),
             ("commit_mbps", commit_mbps.is_some(), Billing::P95),
+            ("price_per_mbps", per_mbps.is_some(), Billing::P95),
+            ("price_per_month", per_month.is_some(), Billing::Flat),
         ] {
             if given && billing != needs {
                 let field = format!("{field}.{name}");
@@ -137,8 +143,17 @@ impl Loader<'_> {
             }
         }
         let (Some(sites), Some(rate_mbps)) = (sites, rate) else { return };
-        let link =
-            Link { sites, rate_mbps, limit_mbps, billing, price, commit_mbps, hours, addresses };
+        let link = Link {
+            sites,
+            rate_mbps,
+            limit_mbps,
+            billing,
+            price,
+            commit_mbps,
+            price_per_month: per_mbps.or(per_month),
+            hours,
+            addresses,
+        };
         self.config.links.insert(name.to_owned(), link);
     }
 

@@ -9,6 +9,7 @@ mod money;
 pub mod path;
 mod period;
 mod price;
+pub mod rate;
 #[cfg(test)]
 mod tests;
 

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::Arc;
 
-use crate::base::RelPath;
-use crate::border::{Label, Sight};
+use crate::base::{Class, RelPath};
+use crate::border::{Border, Label, Sight};
 use crate::runtime::noted;
-use crate::storage::Tree;
+use crate::storage::{Kind, Tree, Walk, WalkItem};
 
 /// Adds the labels from the top of the tree down to `path`; whether there are any. What is not there
 /// has those of what is above it.
@@ -48,4 +49,56 @@ pub(crate) fn sees(sight: &Sight, tree: &dyn Tree, path: &RelPath, above: &[Vec<
         found.insert(None);
     }
     noted::down_to(tree, path, &mut found).is_ok() && sight.sees(&dir, found)
+}
+
+/// What gets the label, beside what has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// What has a lower one.
+    Lower,
+    /// What has a higher one.
+    Higher,
+}
+
+/// Gives the label to everything at and below `top` that has none, or one that is lower or higher, and
+/// makes that durable: a label that was recorded must not be lost with the power. Returns how many got it.
+///
+/// # Errors
+/// A label cannot be read or set, with its path; what got one before has it.
+pub(crate) fn label_below(
+    border: &Border,
+    (tree, top): (&Arc<dyn Tree>, &RelPath),
+    class: &Class,
+    which: Which,
+) -> Result<u64, (RelPath, io::Error)> {
+    let mut count = 0;
+    let mut set = |path: &RelPath| {
+        let failed = |error| (path.clone(), error);
+        let stays = tree.label(path).map_err(failed)?.is_some_and(|label| {
+            border.class([Some(label)]).is_ok_and(|it| match which {
+                Which::Lower => border.join(class, &it) == it,
+                Which::Higher => border.join(class, &it) == *class,
+            })
+        });
+        if !stays {
+            tree.set_label(path, class.as_str().as_bytes()).map_err(failed)?;
+            count += 1;
+        }
+        Ok(())
+    };
+    set(top)?;
+    let failed = |error| (top.clone(), error);
+    if tree.meta(top).map_err(failed)?.kind == Kind::Dir {
+        for item in Walk::new(Arc::clone(tree), top.clone(), BTreeSet::new()).map_err(failed)? {
+            match item {
+                WalkItem::Entry { path, meta, .. } if meta.kind != Kind::Symlink => set(&path)?,
+                WalkItem::Failed { path, error } => return Err((path, error)),
+                _ => {}
+            }
+        }
+    }
+    if count > 0 {
+        tree.sync_all().map_err(failed)?;
+    }
+    Ok(count)
 }

@@ -19,11 +19,10 @@ pub mod target;
 
 use std::io;
 
-use rustix::io::Errno;
-
 use crate::base::RelPath;
 use crate::border::{DENIALS, Denied};
 use crate::protocol::Failure;
+use crate::storage::lacks_descriptors;
 
 /// Directory of Portway's own files at the top of a node's root.
 pub const OWN_DIR: &[u8] = b".portway";
@@ -53,11 +52,6 @@ pub(crate) fn trouble(doing: &str, path: &RelPath, error: &io::Error) -> Trouble
         io::ErrorKind::InvalidFilename => Trouble::Object(Failure::new("name-too-long", detail)),
         _ => Trouble::Object(Failure::new("io", detail)),
     }
-}
-
-/// Whether a call failed because this process, or the system, has no descriptor left.
-pub(crate) fn lacks_descriptors(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// What a denial is for a machine: the end of the transfer, at both ends.

@@ -19,6 +19,8 @@ mod walk;
 use std::sync::Arc;
 use std::{fmt, io};
 
+use rustix::io::Errno;
+
 use crate::base::{Extent, FileTime, RelPath};
 
 pub use memory::MemoryTree;
@@ -53,6 +55,11 @@ impl fmt::Display for Kind {
             Self::Device => "device",
         })
     }
+}
+
+/// Whether a call failed because this process, or the system, has no descriptor left.
+pub fn lacks_descriptors(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// What was to be opened is not a regular file. As an `io::Error` its kind is `IsADirectory` for a

@@ -336,7 +336,7 @@ fn links_have_prices_and_what_may_be_spent_has_bounds() {
                 [links.paid]\nsites = [\"a\", \"b\"]\nrate_mbps = 1000\nprice_per_gb = 0.09\n\
                 hours = \"22:00-06:00\"\naddress = { cloud = \"10.0.0.2:7717\" }\n\
                 [links.leased]\nsites = [\"a\", \"b\"]\nrate_mbps = 100\nbilling = \"p95\"\n\
-                commit_mbps = 50\n\
+                commit_mbps = 50\nprice_per_mbps = 1.25\n\
                 [links.unknown]\nsites = [\"a\", \"b\"]\nrate_mbps = 10\n\
                 [budgets.all]\namount = 25\nper = \"month\"\n\
                 [budgets.part]\namount = \"0.50\"\nper = \"day\"\ndataset = \"runs/a\"\n\
@@ -351,6 +351,8 @@ fn links_have_prices_and_what_may_be_spent_has_bounds() {
     assert_eq!(price("leased").as_deref(), Some("0.00 EUR"), "no byte adds to the bill");
     assert_eq!(price("unknown"), None, "what it costs is not known");
     assert_eq!(config.links["leased"].commit_mbps, Some(50));
+    let per_month = config.links["leased"].price_per_month;
+    assert_eq!(per_month.map(|it| it.to_string()).as_deref(), Some("1.25"));
     let (node, hours) = ("cloud".parse().expect("a name"), config.links["paid"].hours);
     assert_eq!(config.links["paid"].addresses[&node].to_string(), "10.0.0.2:7717");
     assert_eq!(hours.map(|it| it.to_string()).as_deref(), Some("22:00-06:00"));
@@ -385,6 +387,7 @@ fn links_have_prices_and_what_may_be_spent_has_bounds() {
         "links.paid.hours: \"22-06:00\" is not hours of the day in UTC such as 22:00-06:00",
         "links.paid.address: { cloud = \"10.0.0.2\" } is not a table such as { cloud = \"10.0.0.2:7717\" }",
         "links.leased.commit_mbps: is for links with billing = \"p95\" only",
+        "links.leased.price_per_mbps: is for links with billing = \"p95\" only",
         "budgets.all.amount: is missing; every entry needs it",
         "budgets.part.per: \"week\" is not month or day or transfer",
         "budgets.part.dataset: \"../a\" is not a path below the root of this node",

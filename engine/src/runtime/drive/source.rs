@@ -37,6 +37,8 @@ enum Input {
     Read(ReadDone, Held),
     ReadAgain(SourceInput, u64, Held),
     Sent(u64),
+    /// The snapshot may be sealed.
+    Root(Frame),
     /// No connection takes content any more.
     Unsendable(LinkError),
 }
@@ -152,8 +154,9 @@ impl<L: Link> Driver<L> {
     fn act(&mut self) -> Option<SourceEnd> {
         while let Some(action) = self.machine.poll_action() {
             match action {
+                SourceAction::Send(root @ Frame::Root { .. }) => self.send_root(root),
                 SourceAction::Send(frame) => {
-                    if matches!(frame, Frame::Root { .. }) {
+                    if matches!(frame, Frame::Offer { .. }) {
                         self.tell_class();
                     }
                     self.frames.send(&frame);
@@ -205,8 +208,26 @@ impl<L: Link> Driver<L> {
         let _ = seen.map(|(plan, held)| plan.see(held.slices(header)));
     }
 
-    /// Tells of a class that is higher than it was told when the session began, before anything is
-    /// published: a label that was found later, or raised.
+    /// Seals the snapshot, if it may still go: where the target has all content, nothing was asked since
+    /// it was read.
+    fn send_root(&mut self, root: Frame) {
+        if self.context.way.stands() {
+            self.tell_class();
+            return self.frames.send(&root);
+        }
+        let way = Arc::clone(&self.context.way);
+        spawn_input(&mut self.work, &self.inputs, async move {
+            let asked = tokio::task::spawn_blocking(move || way.check()).await;
+            match asked {
+                Ok(Ok(())) => Input::Root(root),
+                Ok(Err(denied)) => Input::broken(denial(&denied)),
+                Err(_) => Input::broken(panicked()),
+            }
+        });
+    }
+
+    /// Tells of a class that is higher than it was told before, ahead of what has it: a label that was
+    /// found later, or raised.
     fn tell_class(&mut self) {
         let class = self.context.way.class();
         if class != self.told {
@@ -283,6 +304,11 @@ impl<L: Link> Driver<L> {
                 SourceInput::Frame(frame)
             }
             Some(Input::Machine(input)) => input,
+            Some(Input::Root(root)) => {
+                self.tell_class();
+                self.frames.send(&root);
+                return Ok(());
+            }
             Some(Input::Sent(run)) => {
                 self.sending = self.sending.saturating_sub(1);
                 SourceInput::Sent { run }

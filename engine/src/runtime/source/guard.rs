@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use super::SourceFiles;
 use crate::base::RelPath;
-use crate::border::Way;
+use crate::border::{Label, Way};
 use crate::manifest::{Entry, EntryKind};
 use crate::protocol::Failure;
+use crate::runtime::labels::labels_down_to;
 use crate::runtime::{denial, fatal};
 use crate::storage::{File, Tree};
 
@@ -27,23 +28,23 @@ impl SourceFiles {
         let Some(way) = self.way.get().filter(|way| way.crosses()) else { return Ok(()) };
         let place = self.locate(&entry.path).filter(|_| entry.kind == EntryKind::Dir);
         let Some((tree, path)) = place else { return Ok(()) };
-        match tree.label(&path) {
+        match tree.label(&path).and_then(|label| self.counts(way, &entry.path, label)) {
             Ok(None) => Ok(()),
-            Ok(label) => way.found(label).map_err(|denied| denial(&denied)),
+            Ok(Some(label)) => way.found(label).map_err(|denied| denial(&denied)),
             // It is gone, and so is what was below it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(fatal("look at", &path, &error)),
         }
     }
 
-    /// Opens a file that may be read for this transfer.
+    /// Opens the file of an entry, `path` in `tree`, if it may be read for this transfer.
     pub(super) fn open_to_send(
         &self,
-        tree: &dyn Tree,
-        path: &RelPath,
+        entry: &RelPath,
+        (tree, path): (&dyn Tree, &RelPath),
     ) -> io::Result<Result<Arc<dyn File>, Failure>> {
         let file = tree.open(path)?;
-        Ok(self.may_be_sent(&*file)?.map(|()| file))
+        Ok(self.may_be_sent(entry, &*file)?.map(|()| file))
     }
 
     /// Whether more may be told of what is here: names, lengths and digests leave before content does,
@@ -55,12 +56,36 @@ impl SourceFiles {
         }
     }
 
-    /// Whether a file may be sent, by its label as it is now.
-    pub(super) fn may_be_sent(&self, file: &dyn File) -> io::Result<Result<(), Failure>> {
+    /// Whether the file of an entry may be sent, by its label as it is now.
+    pub(super) fn may_be_sent(
+        &self,
+        entry: &RelPath,
+        file: &dyn File,
+    ) -> io::Result<Result<(), Failure>> {
         let Some(way) = self.way.get() else { return Ok(Ok(())) };
-        Ok(match file.label()? {
+        Ok(match self.counts(way, entry, file.label()?)? {
             None => Ok(()),
-            label => way.found(label).map_err(|denied| denial(&denied)),
+            Some(label) => way.found(label).map_err(|denied| denial(&denied)),
         })
+    }
+
+    /// The label that counts for an entry that has `label` itself; `None` if that of a directory above
+    /// it does. What came where no label is after the labels were read has the default class.
+    fn counts(
+        &self,
+        way: &Way,
+        entry: &RelPath,
+        label: Option<Vec<u8>>,
+    ) -> io::Result<Option<Label>> {
+        if label.is_some() {
+            return Ok(Some(label));
+        }
+        if !way.is_below_default() {
+            return Ok(None);
+        }
+        let Some((root, path)) = self.root_of(entry) else { return Ok(Some(None)) };
+        let covered = !root.around.above.is_empty()
+            || labels_down_to(&*root.tree, &path, &mut BTreeSet::new())?;
+        Ok((!covered).then_some(None))
     }
 }

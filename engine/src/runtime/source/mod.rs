@@ -5,6 +5,8 @@ mod labels;
 mod object;
 mod root;
 mod scan;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::io;
@@ -145,9 +147,14 @@ impl SourceFiles {
 
     /// Where an entry of the snapshot is read from.
     fn locate(&self, path: &RelPath) -> Option<(&Arc<dyn Tree>, RelPath)> {
+        self.root_of(path).map(|(root, path)| (&root.tree, path))
+    }
+
+    /// The source that an entry of the snapshot belongs to, and its path in that tree.
+    fn root_of(&self, path: &RelPath) -> Option<(&SourceRoot, RelPath)> {
         self.roots.iter().find_map(|root| {
             let below = path.strip(&root.place)?;
-            Some((&root.tree, root.path.join_path(&below).ok()?))
+            Some((root, root.path.join_path(&below).ok()?))
         })
     }
 
@@ -185,7 +192,7 @@ impl SourceFiles {
         self.needed.fetch_add(1, Relaxed);
         let _reading = Effort::work(&self.stages, Stage::Read);
         let file = self
-            .open_to_send(&**tree, &path)
+            .open_to_send(&entry.path, (&**tree, &path))
             .map_err(|error| ReadTrouble::of("open", &entry.path, &error))?
             .map_err(ReadTrouble::Failed)?;
         ObjectReader::open(file, entry, &self.stages)
@@ -240,7 +247,7 @@ impl SourceFiles {
     ) {
         let kept = self.lock_readers().remove(&(seq, round));
         let again = |reader: ObjectReader| {
-            let may = self.may_be_sent(reader.file());
+            let may = self.may_be_sent(&entry.path, reader.file());
             may.map_err(|e| ReadTrouble::of("look at", &entry.path, &e))?
                 .map_err(ReadTrouble::Failed)?;
             Ok(reader)
@@ -300,7 +307,7 @@ impl SourceFiles {
             Err(failure) => Err(Err((first.seq, failure))),
         };
         let Some((tree, path)) = self.locate(&entry.path) else { return changed() };
-        let file = match self.open_to_send(&**tree, &path) {
+        let file = match self.open_to_send(&entry.path, (&**tree, &path)) {
             Ok(Ok(file)) => file,
             Ok(Err(denied)) => return Err(Err((first.seq, denied))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return changed(),

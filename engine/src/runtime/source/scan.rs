@@ -7,8 +7,8 @@ use super::{Remark, Remarks, SourceRoot, entry_of};
 use crate::base::RelPath;
 use crate::manifest::{Entry, EntryKind};
 use crate::protocol::Failure;
-use crate::runtime::{OWN_DIR, fatal, lacks_descriptors};
-use crate::storage::{Kind, Walk, WalkItem};
+use crate::runtime::{OWN_DIR, fatal};
+use crate::storage::{Kind, Walk, WalkItem, lacks_descriptors};
 
 /// Entries that were left out or could not be scanned, with the reason, are remembered up to here.
 const REMARKS_MAX: usize = 1000;

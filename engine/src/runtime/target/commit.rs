@@ -12,8 +12,8 @@ use crate::manifest::{ChunkRef, LIST_CHUNKS_MAX};
 use crate::metrics::Stage;
 use crate::protocol::{CommitJob, CommitObject, Failure, SettledObject};
 use crate::runtime::effort::Effort;
-use crate::runtime::{OWN_DIR, Trouble, fatal, lacks_descriptors, trouble};
-use crate::storage::File;
+use crate::runtime::{OWN_DIR, Trouble, fatal, trouble};
+use crate::storage::{File, lacks_descriptors};
 
 /// Up to this many files are synced one by one; more are synced with their file system.
 const SYNC_EACH_MAX: usize = 8;

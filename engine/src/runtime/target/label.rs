@@ -56,9 +56,9 @@ impl TargetStore {
     /// What is there has a label that is no class, or none that can be read.
     pub fn keep_class(&self, way: &Way) -> Result<(), Denied> {
         let border = way.border();
-        let (there, labelled) = self.labels_there().map_err(|e| {
-            Denied::Policy(format!("the labels of {} cannot be read: {e}", self.target))
-        })?;
+        let there = self.labels_there();
+        let (there, labelled) = there
+            .map_err(|error| Denied::unread(&format!("the labels of {}", self.target), &error))?;
         let class = match there {
             Some(labels) => border.join(&way.class(), &border.class(labels)?),
             None => way.class(),

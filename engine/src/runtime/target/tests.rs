@@ -704,3 +704,25 @@ fn where_no_label_can_be_kept_the_manifest_has_the_class() {
     publish("a/m", Some("confidential"));
     assert_eq!(labels("a/m", true), [None, some("confidential")]);
 }
+
+/// Two ranks of a job that push into a checkpoint's directory before it is there.
+#[test]
+fn directories_that_another_makes_at_the_same_time_are_there() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let tree = OsTree::open(dir.path()).expect("a tree");
+    for round in 0..200 {
+        let path = RelPath::from_typed(format!("r{round}/a/b/c").as_bytes()).expect("a path");
+        let gate = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            let make = || {
+                gate.wait();
+                super::visible::make_parents(&tree, &path)
+            };
+            let made: Vec<_> = (0..4).map(|_| scope.spawn(make)).collect();
+            for made in made {
+                made.join().expect("no panic").expect("it may be there");
+            }
+        });
+        assert_eq!(tree.meta(&path).expect("it is there").kind, Kind::Dir);
+    }
+}

@@ -321,15 +321,19 @@ impl Publish<'_> {
     }
 }
 
-/// Makes the directories down to `path` that are missing, for everyone to look into.
-fn make_parents(tree: &dyn Tree, path: &RelPath) -> io::Result<()> {
+/// Makes the directories down to `path` that are missing, for everyone to look into. Others may do the
+/// same at the same time.
+pub(super) fn make_parents(tree: &dyn Tree, path: &RelPath) -> io::Result<()> {
     if present(tree, path)? {
         return Ok(());
     }
     if let Some(parent) = path.parent() {
         make_parents(tree, &parent)?;
     }
-    tree.mkdir(path)?;
+    match tree.mkdir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made?,
+    }
     let mtime = tree.meta(path)?.mtime;
     tree.set_meta(path, 0o755, mtime)
 }

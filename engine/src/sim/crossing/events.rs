@@ -1,6 +1,5 @@
 //! What happens in a history besides transfers: people change things, and machines fail.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::law::{CLASSES, Law, NO_CLASS};
@@ -8,7 +7,8 @@ use super::node::{NODES, write};
 use super::tap::content;
 use super::world::{World, path};
 use crate::base::{Class, RelPath, TransferId};
-use crate::storage::{Kind, Tree, Walk, WalkItem};
+use crate::runtime::labels::{Which, label_below};
+use crate::storage::Tree;
 
 /// What ends a session from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,22 +106,9 @@ impl World {
             return Ok(());
         }
         let tree: Arc<dyn Tree> = Arc::new(self.nodes[node].tree.clone());
-        let mut paths = vec![at.clone()];
-        if tree.meta(at).map_err(text)?.kind == Kind::Dir {
-            for item in Walk::new(Arc::clone(&tree), at.clone(), BTreeSet::new()).map_err(text)? {
-                let WalkItem::Entry { path, .. } = item else { continue };
-                paths.push(path);
-            }
-        }
-        for path in paths {
-            let there = tree.label(&path).map_err(text)?;
-            let rank = CLASSES.iter().position(|class| there.as_deref() == Some(class.as_bytes()));
-            if rank.is_none_or(|rank| rank < usize::from(to)) {
-                tree.set_label(&path, word(to)).map_err(text)?;
-                self.set(node, &path, to);
-            }
-        }
-        tree.sync_all().map_err(text)?;
+        label_below(&self.nodes[node].border, (&tree, at), &raised, Which::Lower)
+            .map_err(|(path, error)| format!("{path} cannot be labelled: {error}"))?;
+        self.model.raise(node, at, to);
         self.tally.event("label raised");
         self.relabelled = true;
         self.nodes[node].border.note_relabelling().map_err(text)

@@ -4,12 +4,21 @@ use super::law::NO_CLASS;
 use super::pump::{Pump, Work};
 use super::tap::canaries;
 use crate::base::{RelPath, Seq};
+use crate::protocol::SourceInput;
+use crate::runtime::denial;
 use crate::wire::{Frame, Known, Piece};
 
 impl Pump<'_> {
     /// The source says something.
     pub(super) fn told(&mut self, frame: Frame) -> Result<(), String> {
-        if matches!(frame, Frame::Root { .. }) && self.sides.out.class() != self.told {
+        if matches!(frame, Frame::Root { .. })
+            && let Err(denied) = self.sides.out.check()
+        {
+            self.source.handle(SourceInput::Broken(denial(&denied)));
+            return Ok(());
+        }
+        let tells = matches!(frame, Frame::Offer { .. } | Frame::Root { .. });
+        if tells && self.sides.out.class() != self.told {
             self.told = self.sides.out.class();
             self.add(Work::ToTarget(Frame::Class(self.told.clone())));
         }

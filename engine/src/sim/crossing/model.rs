@@ -86,6 +86,29 @@ impl Model {
         files.chain(dirs).chain(self.above(node, path)).max().unwrap_or(self.defaults[node])
     }
 
+    /// All that is at or below a path has this class at least. A label that is no class is as low as
+    /// none.
+    pub(super) fn raise(&mut self, node: usize, path: &RelPath, to: u8) {
+        let raised = |label: Option<u8>| match label {
+            Some(label) if (to..NO_CLASS).contains(&label) => Some(label),
+            _ => Some(to),
+        };
+        for ((at, dir), label) in &mut self.dirs {
+            if *at == node && dir.strip(path).is_some() {
+                *label = raised(*label);
+            }
+        }
+        let files: Vec<usize> = self
+            .files
+            .iter()
+            .filter(|(at, _)| at.0 == node && at.1.strip(path).is_some())
+            .map(|it| *it.1)
+            .collect();
+        for ino in files {
+            self.inodes[ino].label = raised(self.inodes[ino].label);
+        }
+    }
+
     /// Classes that a content has, or had since the session began, at a node; below a path.
     pub(super) fn classes(&self, node: usize, canary: u64, path: &RelPath) -> Vec<u8> {
         let has = |at: &&At| self.inode(at).is_some_and(|inode| inode.canary == canary);
@@ -131,7 +154,10 @@ impl Model {
                     "{path} has content {canary:x}, which nobody sent to node {node}"
                 ));
             };
-            self.add(at, (*canary, *number), Some(class));
+            // What has the default class gets no label where there is none.
+            let dir = path.parent().unwrap_or_default();
+            let labelled = class != self.defaults[node] || self.above(node, &dir).is_some();
+            self.add(at, (*canary, *number), labelled.then_some(class));
             self.receivers.insert(node);
         }
         Ok(())
