@@ -45,6 +45,9 @@ SKIP_BUILD=1 scripts/kill-loop.sh "${KILLS:-25}"
 step "quickstart, small"
 SKIP_BUILD=1 BYTES=${QUICKSTART_BYTES:-256MiB} scripts/quickstart.sh
 
+step "the border: decisions, records, prices"
+SKIP_BUILD=1 scripts/demo-border.sh
+
 step "the Python package"
 SKIP_BUILD=1 scripts/test-python.sh
 

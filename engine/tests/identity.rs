@@ -190,7 +190,7 @@ async fn a_revocation_where_the_ca_is_ends_a_transfer_between_two_other_nodes() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_that_ends_ends_the_session_and_a_new_one_resumes_it() {
-    let domain = Domain::new("lifetime_s = 12\n").await;
+    let domain = Domain::new("lifetime_s = 20\n").await;
     let home = domain.member("server", "lab", Tier::Private).await;
     let server = domain.serve(&home, "server").await;
     let client = domain.client_of(&server, "client", "lab", Tier::Private).await;
