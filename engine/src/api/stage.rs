@@ -17,7 +17,7 @@ use super::pull::{Place, open_place};
 use super::retry::{interrupted, stopped};
 use super::server::blocking;
 use super::{Error, Exit, Outcome, Remote, TransferOptions};
-use crate::base::RelPath;
+use crate::base::{Priority, RelPath};
 
 /// Pause before a file is tried again that another process stages now.
 const BUSY: Duration = Duration::from_millis(100);
@@ -31,13 +31,15 @@ pub struct StageOptions {
     /// So many files move at once, 1 to 16. More hide the round trips of a long way; fewer let
     /// the first ones arrive earlier.
     pub at_once: usize,
-    /// For each file.
+    /// For each file; its deadline is one for all of them.
     pub transfer: TransferOptions,
 }
 
 impl Default for StageOptions {
     fn default() -> Self {
-        Self { order: None, at_once: 4, transfer: TransferOptions::default() }
+        let priority = Priority::Staging;
+        let transfer = TransferOptions { priority, ..TransferOptions::default() };
+        Self { order: None, at_once: 4, transfer }
     }
 }
 
@@ -107,6 +109,7 @@ impl Engine {
                 files.map(|entry| below(&entry.name)).collect::<Result<_, _>>()?
             }
         };
+        let names = order.clone();
         let (engine, from, to) = (self.clone(), source.clone(), target.clone());
         let place = blocking(move || {
             std::fs::create_dir_all(&to).map_err(|e| {
@@ -128,6 +131,10 @@ impl Engine {
         let state = Mutex::new(State { queue, files, moved: StageProgress::default(), running });
         let (engine, cancel) = (self.clone(), watch::channel(false).0);
         let StageOptions { at_once, transfer: options, .. } = options;
+        let way = (&source, &*target);
+        let link = self.pull_in_time(way, Some(&names), &options).await?;
+        // All files together had to be in time, not each.
+        let options = TransferOptions { link, deadline: None, ..options };
         let inner = Arc::new(Inner { engine, source, target, place, options, cancel, state });
         for _ in 0..at_once.clamp(1, 16) {
             Inner::spawn(&inner, None);

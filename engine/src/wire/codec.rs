@@ -16,7 +16,7 @@ use super::messages::{
 };
 use super::port::{NO_RAILS_BYTES_MAX, PORTS_MAX, Port};
 use crate::base::limits::{CHUNK_BYTES_MAX, ENTRIES_PER_FRAME_MAX, OBJECT_BYTES_MAX};
-use crate::base::{Class, Digest, Rate, RelPath, TransferId};
+use crate::base::{Class, Digest, Priority, Rate, RelPath, TransferId};
 use crate::encode::Compress;
 use crate::manifest::{Entry, Object};
 use crate::policy::RolesMark;
@@ -158,6 +158,7 @@ pub(super) fn encode(frame: &Frame) -> Bytes {
             limit: open.limit.map_or(0, Rate::bytes_per_s),
             class: class_text(open.class),
             wire_max: open.wire_max,
+            priority: open.priority.code().into(),
         }),
         Frame::Accept(accept) => Body::Accept(AcceptMsg {
             transfer_id: accept.transfer_id.0.to_be_bytes().to_vec().into(),
@@ -248,6 +249,7 @@ fn open(msg: &OpenMsg) -> Result<Open, DecodeError> {
         limit: Rate::from_bytes_per_s(msg.limit),
         class: class(&msg.class)?,
         wire_max: msg.wire_max,
+        priority: priority(msg.priority),
     })
 }
 
@@ -277,6 +279,11 @@ fn compress(number: u32) -> Result<Compress, DecodeError> {
         2 => Ok(Compress::Always),
         _ => Err(DecodeError::Field { field: "compress" }),
     }
+}
+
+/// As it travels: one that a later build knows is the lowest here.
+fn priority(number: u32) -> Priority {
+    u8::try_from(number).ok().and_then(Priority::from_code).unwrap_or(Priority::Bulk)
 }
 
 /// Gives every field `tag` of a message that has bytes of its own.

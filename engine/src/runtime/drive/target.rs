@@ -1,6 +1,7 @@
 //! Driving a target: receive, verify, place, commit and publish.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use crate::metrics::{Phase, Stages};
 use crate::protocol::{
     Failure, PlaceResult, Stop, Target, TargetAction, TargetEnd, TargetInput, Task,
 };
+use crate::runtime::shares::Direction;
 use crate::runtime::target::TargetStore;
 use crate::transport::{Incoming, Link, LinkError};
 use crate::wire::{DataHeader, Frame};
@@ -106,7 +108,7 @@ pub(super) async fn run_with_credit<L: Link>(
     spawn_guard(&context, &inputs, &mut net);
     let landing = Landing::default();
     spawn_data_receiver(&context, (&landing, store.stages()), &inputs, &mut net);
-    let watch = Watch::spawn(&context, store.stages(), &mut net);
+    let watch = Watch::spawn(&context, Direction::In, store.stages(), &mut net);
     let checked = Arc::clone(&store);
     let checks = Ordered::spawn(inputs.clone(), &mut work, move |(first, entries): (_, Vec<_>)| {
         Some(Input::Machine(TargetInput::Checked(checked.check(first, &entries))))
@@ -176,7 +178,8 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
     }
 }
 
-/// Reads each data message into a lease of its own; without a free lease the link waits.
+/// Reads each data message into a lease of its own; without a free lease, or while others come first,
+/// the link waits.
 fn spawn_data_receiver<L: Link>(
     context: &Context<L>,
     (landing, stages): (&Landing, &Arc<Stages>),
@@ -186,15 +189,18 @@ fn spawn_data_receiver<L: Link>(
     let (link, slab, inputs) = (context.link.clone(), context.slab.clone(), inputs.clone());
     let (landing, codecs) = (landing.clone(), Arc::clone(&context.codecs));
     let stages = Arc::clone(stages);
+    let (paces, unpaid) = (context.share.paces_in(), Arc::new(AtomicU64::new(0)));
     tasks.spawn(async move {
         let mut reads = JoinSet::new();
         loop {
+            paces.pass_all(unpaid.swap(0, Relaxed)).await;
             // The frame receiver reports a link that is gone.
             let Ok(incoming) = link.recv_data().await else { break };
             let mut lease = slab.lease().await;
             while reads.try_join_next().is_some() {}
             let (path, landing) = (incoming.path(), landing.clone());
             let (codecs, stages) = (Arc::clone(&codecs), Arc::clone(&stages));
+            let unpaid = Arc::clone(&unpaid);
             spawn_input(&mut reads, &inputs, async move {
                 match DataHeader::decode(incoming.header()) {
                     Err(error) => Input::Lost(LinkError::Protocol { detail: error.to_string() }),
@@ -203,6 +209,7 @@ fn spawn_data_receiver<L: Link>(
                         let Ok((lease, bytes)) = incoming.read(lease).await else {
                             return Input::Cut;
                         };
+                        unpaid.fetch_add(bytes as u64, Relaxed);
                         match decoded((codecs, stages), lease, bytes, header.coded).await {
                             Ok((lease, bytes)) => {
                                 Input::Data(header, Content { lease, bytes, path })
