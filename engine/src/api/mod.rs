@@ -17,6 +17,7 @@ mod entering;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod fetches;
 mod giving;
 mod home;
 mod keeper;
@@ -40,6 +41,7 @@ mod roles;
 mod route;
 mod server;
 mod serving;
+mod site;
 mod sources;
 mod stage;
 mod transfer;
