@@ -293,7 +293,8 @@ async fn two_nodes_of_a_site_fetch_each_byte_once_from_another_site() {
 async fn a_pull_that_cannot_be_in_time_is_refused_at_once() {
     let pair = Pair::new().await;
     let names = shards(&pair, 2);
-    let link = "[links.wan]\nsites = [\"dc\", \"aws\"]\nrate_mbps = 8\n";
+    let link = "[sites.dc]\ntier = \"private\"\n[sites.aws]\ntier = \"public\"\n\
+                [links.wan]\nsites = [\"dc\", \"aws\"]\nrate_mbps = 8\n";
     let file = pair.onprem.home.config_file();
     let text = fs::read_to_string(&file).unwrap() + link;
     fs::write(&file, text).unwrap();

@@ -128,7 +128,10 @@ impl Shares {
             theirs.copy_from_slice(&told[slot * 8..slot * 8 + 8]);
             self.slots[slot].load(Relaxed).max(u64::from_le_bytes(theirs))
         };
-        let is_now = |slot| now.checked_sub(at(slot)).is_some_and(|ago| ago < NOW_NS);
+        // Nothing was said yet where there is nothing.
+        let said = |slot| Some(at(slot)).filter(|at| *at > 0);
+        let ago = |slot| said(slot).and_then(|at| now.checked_sub(at));
+        let is_now = |slot| ago(slot).is_some_and(|ago| ago < NOW_NS);
         let before = Priority::ALL.iter().filter(|it| **it < priority);
         let mut seen = Seen::default();
         for higher in before {

@@ -1,5 +1,6 @@
 //! Sessions: a machine, its files and a link, driven by tasks until the transfer ends.
 
+mod arrivals;
 mod coding;
 mod estimate;
 mod expected;

@@ -1,3 +1,5 @@
+//! Who yields to whom, and what is left.
+
 use super::rate::Left;
 use super::*;
 
