@@ -5,7 +5,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 [ -n "${SKIP_BUILD:-}" ] || build
-need_python pytest tqdm numpy fsspec
+need_python pytest tqdm numpy fsspec ml_dtypes
 wheel=$("$repo/scripts/build-wheel.sh")
 "$venv/bin/pip" install --quiet --disable-pip-version-check --force-reinstall --no-deps "$wheel"
 cd "$repo"

@@ -23,7 +23,9 @@ pub(crate) use self::cost::{Cost, CostBy, CostCommand, CostFormat};
 pub(crate) use self::member::{Invite, Join, Member};
 use self::policy::ROLES;
 pub(crate) use self::policy::{Explain, Grant, Policy, PolicyCommand, Revoke};
-pub(crate) use self::transfer::{Compress, Deadline, Plan, Pull, Push, TransferFlags, Transport};
+pub(crate) use self::transfer::{
+    Compress, Deadline, Plan, Priority, Pull, Push, TransferFlags, Transport,
+};
 
 const EXAMPLES: &str = "\
 First transfer:

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use portway::api::{self, Error, Exit, TransferOptions, TransportChoice};
 use portway::config::{BorderError, Config, EditError, Home};
 
-use crate::args::{Compress, Deadline, Global, TransferFlags, Transport};
+use crate::args::{Compress, Deadline, Global, Priority, TransferFlags, Transport};
 use crate::facade::Engine;
 use crate::out::Out;
 
@@ -47,6 +47,8 @@ pub(crate) fn options(flags: &TransferFlags) -> TransferOptions {
         limit: flags.limit,
         max_cost: flags.max_cost,
         link: flags.link.clone(),
+        deadline: flags.deadline.map(at),
+        priority: priority(flags.priority),
         ..TransferOptions::default()
     }
 }
@@ -60,8 +62,17 @@ pub(crate) fn compress(compress: Compress) -> api::Compress {
     }
 }
 
+/// What `--priority` means.
+fn priority(priority: Priority) -> api::Priority {
+    match priority {
+        Priority::Interactive => api::Priority::Interactive,
+        Priority::Staging => api::Priority::Staging,
+        Priority::Bulk => api::Priority::Bulk,
+    }
+}
+
 /// What `--deadline` means, in seconds since 1970.
-pub(crate) fn at(deadline: Deadline) -> i64 {
+fn at(deadline: Deadline) -> i64 {
     match deadline {
         Deadline::In(seconds) => unix_now().saturating_add(seconds),
         Deadline::At(at) => at,

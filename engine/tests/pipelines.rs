@@ -12,8 +12,10 @@ mod stage;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use common::{Pair, engine, fingerprint, noise, remote, write};
+use common::{Node, Pair, engine, fingerprint, noise, remote, write};
 use portway::api::{Advice, Engine, Keep, StageOptions, TransferOptions};
+use portway::base::{NodeName, Priority, SiteName, Tier};
+use portway::config::{Endpoint, Home, add_node};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_examples_push_and_resume_checkpoints() {
@@ -216,4 +218,123 @@ async fn ranges_of_a_file_are_read_and_verified() {
     assert_eq!(file.bytes_fetched(), 1_000_000, "no chunks are known, so nothing more");
     let error = node.open_file(remote("cloud", "x"), false).await.err().expect("a directory");
     assert_eq!(error.code, "not-a-file");
+}
+
+/// What a node sent in transfers of its own, by its own books.
+async fn given(home: &portway::config::Home) -> u64 {
+    let status = engine(home).status(None).await.expect("a status");
+    let ended = status.recent.iter().map(|(transfer, _)| transfer);
+    ended.filter(|it| it.action == "pull").map(|it| it.bytes_sent).sum()
+}
+
+/// A second node of `onprem`'s site, which serves, knows the others and is known.
+async fn neighbour(pair: &Pair, name: &str) -> Node {
+    let home = Home::at(pair.path(&format!("home-{name}")));
+    let (node, site): (NodeName, SiteName) = (name.parse().unwrap(), "dc".parse().unwrap());
+    let inviter = engine(&pair.onprem.home);
+    let token = inviter.invite(node.clone(), site, Tier::Private).await.expect("a token");
+    Engine::join(&home, &common::config(&home), &token).await.expect("joined");
+    fs::write(
+        home.config_file(),
+        format!(
+            "[border]\ndefault_class = \"public\"\n{}",
+            fs::read_to_string(home.config_file()).unwrap_or_default()
+        ),
+    )
+    .unwrap();
+    let cloud = Endpoint::Address(pair.cloud.address);
+    add_node(&home, &"cloud".parse().unwrap(), &[cloud]).unwrap();
+    let root = pair.path(&format!("root-{name}"));
+    let served = Node::serve(&home, &root, ([127, 0, 0, 1], 0).into()).await;
+    add_node(&pair.onprem.home, &node, &[Endpoint::Address(served.address)]).unwrap();
+    served
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_of_a_site_fetch_each_byte_once_from_another_site() {
+    let pair = Pair::new().await;
+    let mut other = neighbour(&pair, "rack2").await;
+    let names = shards(&pair, 12);
+    let options = || StageOptions { order: Some(names.clone()), ..StageOptions::default() };
+    let (one, two) = (engine(&pair.onprem.home), engine(&other.home));
+    let at = |root: &std::path::Path| root.join("staged");
+    let (here, there) = (at(&pair.onprem.root), at(&other.root));
+    let (first, second) = tokio::try_join!(
+        one.stage(remote("cloud", "tokens"), here.clone(), options()),
+        two.stage(remote("cloud", "tokens"), there.clone(), options()),
+    )
+    .expect("begun");
+    let (first, second) = tokio::try_join!(first.wait(), second.wait()).expect("staged");
+    for name in &names {
+        assert_eq!(fs::read(here.join(name)).unwrap(), fs::read(there.join(name)).unwrap());
+    }
+    let from_site = first.bytes_from_site + second.bytes_from_site;
+    assert_eq!(first.bytes_sent + second.bytes_sent, 48_000_000, "{first:?} {second:?}");
+    assert_eq!(from_site, 24_000_000, "each file came once from a neighbour");
+    assert_eq!(given(&pair.cloud.home).await, 24_000_000, "the source gave each byte once");
+
+    // A third job comes later, finds a neighbour that is gone, and one copy that was changed.
+    other.stop().await;
+    let changed = here.join(&names[3]);
+    fs::write(&changed, noise(99, 2_000_000)).unwrap();
+    let third = neighbour(&pair, "rack3").await;
+    let node = engine(&third.home);
+    let staged = third.root.join("staged");
+    let late =
+        node.stage(remote("cloud", "tokens"), staged.clone(), options()).await.expect("begun");
+    let done = late.wait().await.expect("staged");
+    assert_eq!((done.files_done, done.bytes_total), (12, 24_000_000));
+    for (n, name) in names.iter().enumerate() {
+        assert_eq!(fs::read(staged.join(name)).unwrap(), noise(n as u64, 2_000_000), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pull_that_cannot_be_in_time_is_refused_at_once() {
+    let pair = Pair::new().await;
+    let names = shards(&pair, 2);
+    let link = "[sites.dc]\ntier = \"private\"\n[sites.aws]\ntier = \"public\"\n\
+                [links.wan]\nsites = [\"dc\", \"aws\"]\nrate_mbps = 8\n";
+    let file = pair.onprem.home.config_file();
+    let text = fs::read_to_string(&file).unwrap() + link;
+    fs::write(&file, text).unwrap();
+    let node = engine(&pair.onprem.home);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let soon = |s: u64| Some(i64::try_from(now.as_secs() + s).unwrap());
+    let pull = |deadline, target: &str| {
+        let options = TransferOptions { deadline, ..TransferOptions::default() };
+        node.pull(remote("cloud", "tokens"), pair.path(target), options).wait()
+    };
+    // 4 MB at 8 Mb/s take 4 s.
+    let late = pull(soon(2), "late").await.expect_err("it takes longer");
+    assert_eq!((late.code, late.advice()), ("deadline", Advice::Reconfigure));
+    assert!(!pair.path("late").exists());
+    let stage = |deadline, target: &str| {
+        let transfer = TransferOptions { deadline, ..TransferOptions::default() };
+        let options =
+            StageOptions { order: Some(names.clone()), transfer, ..StageOptions::default() };
+        node.stage(remote("cloud", "tokens"), pair.path(target), options)
+    };
+    assert_eq!(stage(soon(2), "staged").await.err().expect("late, too").code, "deadline");
+    let staged = stage(soon(600), "staged").await.expect("in time").wait().await.expect("there");
+    assert_eq!(staged.bytes_sent, 4_000_000);
+    stage(soon(1), "staged").await.expect("what is here does not count");
+    pull(soon(600), "in-time").await.expect("in time");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bulk_moves_as_others_do_when_nobody_else_does() {
+    let pair = Pair::new().await;
+    write(&pair.path("src/a"), &noise(1, 3_000_000));
+    for priority in Priority::ALL {
+        let options = TransferOptions { priority: *priority, ..TransferOptions::default() };
+        let name = format!("by-{priority}");
+        let pushed =
+            pair.push_with(&pair.path("src"), &name, options.clone()).await.expect("pushed");
+        assert_eq!(pushed.bytes_total, 3_000_000);
+        let back = pair.path(&name);
+        let node = engine(&pair.onprem.home);
+        node.pull(remote("cloud", &name), back.clone(), options).wait().await.expect("pulled");
+        assert_eq!(fs::read(back.join("a")).unwrap(), noise(1, 3_000_000));
+    }
 }

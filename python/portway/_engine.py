@@ -14,10 +14,11 @@ from typing import Any
 
 from . import _log, _native
 from ._file import RemoteFile
+from ._options import Cost, Deadline, Limit, options
 from ._reports import Checkpoint, Entry, Plan, Verification, of, read
 from ._saves import Buffer, Hold, Saves
 from ._stage import Stage
-from ._transfer import Transfer, Work
+from ._transfer import Transfer, Work, finish
 
 StrPath = str | PathLike[str]
 
@@ -58,6 +59,11 @@ class Engine:
         retry_s: int | None = None,
         transport: str = "auto",
         compress: str | None = None,
+        limit: Limit | None = None,
+        max_cost: Cost | None = None,
+        deadline: Deadline | None = None,
+        link: str | None = None,
+        priority: str = "interactive",
         whole: bool = False,
         keep: int | None = None,
         keep_every: int | None = None,
@@ -74,6 +80,14 @@ class Engine:
             retry_s: Give up reconnecting after so many seconds; None takes the configured value.
             transport: `auto`, `rdma` or `quic`.
             compress: `auto`, `always` or `never`; None takes the configured value.
+            limit: Send no more than this, in bytes per second or like `"200Mb/s"`, headers included.
+            max_cost: Stop, resumably, before it costs more, in the home's currency (`CostError`).
+            deadline: Refuse at once what cannot be there by then (`DeadlineError`): a `datetime`, a
+                `timedelta` from now, or seconds since 1970. Of several links the cheapest is taken
+                that can.
+            link: Take this link of `portway.toml`; None takes the cheapest (`LinkError`).
+            priority: `interactive`, `staging` or `bulk`: what it leaves of links and processors to
+                transfers that come first, and bulk to everything else on the machine.
             whole: All or nothing: if an object cannot be moved, nothing is published
                 (`IncompleteError`). Without it the others are (`PartialError`).
             keep: Afterwards keep so many checkpoints of the highest steps beside the target, and
@@ -85,16 +99,21 @@ class Engine:
             UnknownNodeError, ConfigError: At once. All else comes from `Transfer.wait`.
         """
         sources = [source] if isinstance(source, (str, PathLike)) else list(source)
-        options = _options(
+        words = options(
             checksum=checksum,
             retry_s=retry_s,
             transport=transport,
             compress=compress,
+            limit=limit,
+            max_cost=max_cost,
+            deadline=deadline,
+            link=link,
+            priority=priority,
             whole=whole,
             keep=keep,
             keep_every=keep_every,
         )
-        return Transfer(self._native.push(sources, target, options, None))
+        return Transfer(self._native.push(sources, target, words, None))
 
     def pull(
         self,
@@ -105,6 +124,11 @@ class Engine:
         retry_s: int | None = None,
         transport: str = "auto",
         compress: str | None = None,
+        limit: Limit | None = None,
+        max_cost: Cost | None = None,
+        deadline: Deadline | None = None,
+        link: str | None = None,
+        priority: str = "interactive",
     ) -> Transfer:
         """Starts to fetch a file or directory from a node, and returns at once.
 
@@ -114,10 +138,18 @@ class Engine:
 
         The other arguments, and what is raised, are those of `push`.
         """
-        options = _options(
-            checksum=checksum, retry_s=retry_s, transport=transport, compress=compress
+        words = options(
+            checksum=checksum,
+            retry_s=retry_s,
+            transport=transport,
+            compress=compress,
+            limit=limit,
+            max_cost=max_cost,
+            deadline=deadline,
+            link=link,
+            priority=priority,
         )
-        return Transfer(self._native.pull(source, target, options))
+        return Transfer(self._native.pull(source, target, words))
 
     def plan(
         self,
@@ -138,6 +170,8 @@ class Engine:
         staging: StrPath | None = None,
         keep: int | None = None,
         keep_every: int | None = None,
+        priority: str = "bulk",
+        limit: Limit | None = None,
     ) -> Transfer:
         """Saves a checkpoint beside training: returns as soon as its bytes are in a local staging
         area, and pushes them from there, all or nothing.
@@ -153,13 +187,15 @@ class Engine:
             staging: The staging area; None takes one below the home's state directory. On the file
                 system of `source` a clone costs no time.
             keep, keep_every: See `push`.
+            priority, limit: Of the push, which leaves training alone unless it is told otherwise.
 
         Raises:
             OSError: The staging area cannot be written; it is left as it was.
             UnknownNodeError, ConfigError: At once. All else comes from `Transfer.wait`.
         """
         self._native.check_target(target)
-        return self._saves(staging).save(source, target, keep, keep_every)
+        order = {"keep": keep, "keep_every": keep_every, "priority": priority, "limit": limit}
+        return self._saves(staging).save(source, target, order)
 
     def resume_saves(self, *, staging: StrPath | None = None) -> list[Transfer]:
         """Pushes what earlier processes saved and did not get to publish, oldest first."""
@@ -188,7 +224,7 @@ class Engine:
                 (`NotPublishedError`).
         """
         file, opening = self._native.open_file(remote, published)
-        Work(opening, lambda _: None).wait()
+        finish(opening)
         return RemoteFile(self._native, file, remote)
 
     def hold(self, path: StrPath) -> Hold:
@@ -203,10 +239,16 @@ class Engine:
         *,
         order: Sequence[str] | None = None,
         at_once: int = 4,
+        share: bool = True,
         checksum: bool = False,
         retry_s: int | None = None,
         transport: str = "auto",
         compress: str | None = None,
+        limit: Limit | None = None,
+        max_cost: Cost | None = None,
+        deadline: Deadline | None = None,
+        link: str | None = None,
+        priority: str = "staging",
     ) -> Stage:
         """Begins to fetch the files of a directory one by one, in the order in which they will be
         needed; for a `with` block.
@@ -217,17 +259,28 @@ class Engine:
                 once.
             order: Paths below `source`; None takes the files directly in it, by name.
             at_once: So many files move at once, 1 to 16. More hide the round trips of a long way.
+            share: Have files from another site that a node of this site has, or fetches now, from
+                there: the source gives each once.
+            deadline: For all of them together.
 
         The other arguments are those of `push`.
         """
-        options = _options(
-            checksum=checksum, retry_s=retry_s, transport=transport, compress=compress
+        words = options(
+            checksum=checksum,
+            retry_s=retry_s,
+            transport=transport,
+            compress=compress,
+            limit=limit,
+            max_cost=max_cost,
+            deadline=deadline,
+            link=link,
+            priority=priority,
         )
         names = None if order is None else list(order)
         if names is None:
             names = [entry.name for entry in self.ls(source) if entry.kind == "file"]
-        stage, begun = self._native.stage(source, target, names, at_once, options)
-        Work(begun, lambda _: None).wait()
+        stage, begun = self._native.stage(source, target, names, at_once, share, words)
+        finish(begun)
         return Stage(self._native, stage, Path(target), names)
 
     def ls(self, remote: str) -> list[Entry]:
@@ -274,24 +327,24 @@ class Engine:
         self, source: StrPath | Sequence[StrPath], target: str, checksum: bool, transport: str
     ) -> Work[Plan]:
         sources = [source] if isinstance(source, (str, PathLike)) else list(source)
-        options = _options(checksum=checksum, transport=transport)
-        return Work(self._native.plan(sources, target, options), lambda r: read(Plan, r))
+        words = options(checksum=checksum, transport=transport)
+        return Work(self._native.plan(sources, target, words), lambda r: read(Plan, r))
 
     def _saves(self, staging: StrPath | None) -> Saves:
         place = Path(staging) if staging else Path(self._native.state_dir()) / "saves"
 
-        def push(data: Path, target: str, save: Path, **keep: int | None) -> Transfer:
-            options = _options(whole=True, **keep)  # type: ignore[arg-type]
-            return Transfer(self._native.push([data], target, options, save))
+        def push(data: Path, target: str, save: Path, **kept: Any) -> Transfer:
+            words = options(whole=True, **kept)
+            return Transfer(self._native.push([data], target, words, save))
 
         return Saves(push, place)
 
     def _latest(self, remote: str) -> Work[Checkpoint | None]:
-        def finish(report: str) -> Checkpoint | None:
+        def found(report: str) -> Checkpoint | None:
             fields = json.loads(report)
             return None if fields is None else of(Checkpoint, fields)
 
-        return Work(self._native.latest(remote), finish)
+        return Work(self._native.latest(remote), found)
 
     def _ls(self, remote: str) -> Work[list[Entry]]:
         return Work(self._native.list_at(remote), lambda r: [of(Entry, e) for e in json.loads(r)])
@@ -328,19 +381,6 @@ class AsyncFace:
     async def verify(self, path: StrPath) -> Verification:
         """See `Engine.verify`."""
         return await self._engine._verify(path)
-
-
-def _options(
-    *,
-    checksum: bool = False,
-    retry_s: int | None = None,
-    transport: str = "auto",
-    compress: str | None = None,
-    whole: bool = False,
-    keep: int | None = None,
-    keep_every: int | None = None,
-) -> dict[str, Any]:
-    return locals()
 
 
 @atexit.register

@@ -109,6 +109,18 @@ class RefusedError(ReconfigureError):
     """The node refuses: by identity, or by its rules."""
 
 
+class DeadlineError(RefusedError):
+    """It cannot be there in time: give it more time, or a faster link. Nothing was moved."""
+
+
+class CostError(RefusedError):
+    """It would cost more than `max_cost` or a budget allows; what was moved is kept."""
+
+
+class LinkError(RefusedError):
+    """The link that was named is not known, has no address of the node, or is closed now."""
+
+
 class SourceError(ReconfigureError):
     """A local path is not there or cannot be read."""
 
@@ -131,15 +143,18 @@ class NotPublishedError(GiveUpError):
 
 _CAUSES: dict[str, type[Error]] = {
     "address": ConfigError,
+    "budget": CostError,
     "config": ConfigError,
     "changed": ChangedError,
     "conflict": ConflictError,
+    "deadline": DeadlineError,
     "forked": ForkedError,
     "home": HomeError,
     "incomplete": IncompleteError,
     "identity": RefusedError,
     "identity-refused": RefusedError,
     "interrupted": StoppedError,
+    "link-closed": LinkError,
     "no-identity": HomeError,
     "no-manifest": NotPublishedError,
     "no-space": NoSpaceError,
@@ -152,6 +167,7 @@ _CAUSES: dict[str, type[Error]] = {
     "resolve": UnreachableError,
     "source": SourceError,
     "stopping": DisconnectedError,
+    "unknown-link": LinkError,
     "unknown-node": UnknownNodeError,
     "unresolved": UnreachableError,
     "unsafe-path": ConfigError,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from . import _native
-from ._transfer import Work
+from ._transfer import Work, finish
 
 
 class RemoteFile:
@@ -44,7 +44,7 @@ class RemoteFile:
 
     def close(self) -> None:
         """Ends its session."""
-        Work(self._engine.close_file(self._file), lambda _: None).wait()
+        finish(self._engine.close_file(self._file))
 
     def __enter__(self) -> RemoteFile:
         return self

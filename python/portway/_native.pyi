@@ -30,6 +30,7 @@ class Engine:
         target: str | PathLike[str],
         order: list[str] | None,
         at_once: int,
+        share: bool,
         options: dict[str, Any],
     ) -> tuple[Stage, Job]: ...
     def stage_path(self, stage: Stage, name: str) -> Job: ...

@@ -141,6 +141,8 @@ class StageProgress:
     """Content of the files that are there."""
     bytes_sent: int
     """What of it crossed between the nodes."""
+    bytes_from_site: int
+    """What of that came from other nodes of this site, not from the source."""
 
 
 @dataclass(frozen=True)

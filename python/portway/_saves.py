@@ -41,8 +41,7 @@ class Saves:
         self,
         source: _StrPath | Mapping[str, Buffer],
         target: str,
-        keep: int | None,
-        keep_every: int | None,
+        how: Mapping[str, Any],
     ) -> Transfer:
         """See `Engine.save`."""
         self._place.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -58,7 +57,7 @@ class Saves:
                     _write_all(source, filling / "data")
                 else:
                     _copy_all(Path(source), filling / "data")
-                order = {"target": target, "keep": keep, "keep_every": keep_every}
+                order = {"target": target, **how}
                 _write(filling / "save.json", json.dumps(order).encode())
                 os.fsync(lock)
                 filling.rename(done)

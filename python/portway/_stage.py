@@ -9,7 +9,7 @@ from types import TracebackType
 
 from . import _native
 from ._reports import StageProgress, read
-from ._transfer import Work
+from ._transfer import Work, finish
 
 
 class Stage:
@@ -70,7 +70,7 @@ class Stage:
         """Interrupts what still moves, and waits until it can be resumed."""
         if not self._closed:
             self._closed = True
-            Work(self._engine.stage_close(self._stage), lambda _: None).wait()
+            finish(self._engine.stage_close(self._stage))
 
     def __enter__(self) -> Stage:
         return self

@@ -84,6 +84,11 @@ class Work(Generic[_T]):
         return self.wait()
 
 
+def finish(job: Job) -> None:
+    """Waits for a job that reports nothing."""
+    Work(job, lambda _: None).wait()
+
+
 class Transfer(Work[Outcome]):
     """A push or pull under way. It goes on if this object is dropped; it ends with its engine.
 

@@ -11,6 +11,8 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from . import _cuda
+from ._cuda import DeviceError, DeviceMemoryError, DeviceTensor, NoDeviceError
 from ._engine import Engine
 from ._errors import GiveUpError
 from ._file import RemoteFile
@@ -38,6 +40,22 @@ _TYPES = {
     "F8_E4M3": "uint8",
     "F8_E5M2": "uint8",
 }
+_ML_TYPES = {"BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
+# What is read at once on the way to a device, in bytes and in pieces: what one question may ask for.
+_PIECE_BYTES = 16 << 20
+_PIECES = 1024
+
+
+__all__ = [
+    "DeviceError",
+    "DeviceMemoryError",
+    "DeviceTensor",
+    "FormatError",
+    "NoDeviceError",
+    "NoSuchTensorError",
+    "load",
+    "read",
+]
 
 
 class NoSuchTensorError(GiveUpError):
@@ -54,7 +72,9 @@ def load(
     *,
     engine: Engine,
     published: bool = True,
-) -> dict[str, np.ndarray[Any, Any]]:
+    device: str = "cpu",
+    ml_dtypes: bool = False,
+) -> dict[str, Any]:
     """Loads tensors from a file at a node, in three round trips and one more for every 16 MiB.
 
     Args:
@@ -62,22 +82,88 @@ def load(
         tensors: Names or patterns, as of `fnmatch`: `layers.0.*`.
         engine: The engine to use.
         published: Refuse a file that was not published, and so cannot be verified.
+        device: `cpu`, `cuda` or `cuda:N`. Every chunk is compared with its digest before it is
+            copied to a GPU, through pinned memory.
+        ml_dtypes: On the CPU, arrays of BF16 and F8 have the types of the package `ml_dtypes`.
 
     Returns:
-        Arrays by name. BF16 comes as `uint16` and F8 as `uint8`, for NumPy has no such types.
+        By name, NumPy arrays, or with `cuda` a `DeviceTensor` each, which PyTorch and CuPy take as it
+        is. BF16 comes as `uint16` and F8 as `uint8`, for NumPy has no such types: their bits, which
+        `view` turns into what they are.
 
     Raises:
         NoSuchTensorError: A name or pattern meets nothing; nothing is loaded.
         FormatError: It is not a safetensors file.
+        NoDeviceError: There is no such GPU, or no CUDA driver.
+        DeviceMemoryError: The GPU has no room; what was loaded is freed.
+        ImportError: `ml_dtypes` is wanted and not installed.
     """
+    cuda = None if device == "cpu" else _cuda.Device(_cuda.device_of(device))
     with engine.open(remote, published=published) as file:
-        return read(file, tensors)
+        return read(file, tensors, ml_dtypes) if cuda is None else _to_device(file, tensors, cuda)
 
 
-def read(file: RemoteFile, tensors: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
-    """`load` from a file that is open."""
+def read(
+    file: RemoteFile, tensors: Sequence[str], ml_dtypes: bool = False
+) -> dict[str, np.ndarray[Any, Any]]:
+    """`load` from a file that is open, to the CPU."""
     import numpy as np
 
+    types: dict[str, Any] = dict(_TYPES)
+    if ml_dtypes:
+        import ml_dtypes as extra
+
+        types.update({name: getattr(extra, kind) for name, kind in _ML_TYPES.items()})
+    chosen = _chosen(file, tensors)
+    loaded = {}
+    contents = file.read([place for _, place in chosen.values()])
+    for (name, (tensor, _)), content in zip(chosen.items(), contents):
+        try:
+            loaded[name] = np.frombuffer(content, types[tensor["dtype"]]).reshape(tensor["shape"])
+        except ValueError:
+            raise _wrong_shape(file, name) from None
+    return loaded
+
+
+def _to_device(
+    file: RemoteFile, tensors: Sequence[str], device: _cuda.Device
+) -> dict[str, _cuda.DeviceTensor]:
+    loaded = {}
+    with _cuda.Copier(device) as copier:
+        wanted: list[tuple[int, tuple[int, int]]] = []
+        for name, (tensor, (at, length)) in _chosen(file, tensors).items():
+            kind = _TYPES[tensor["dtype"]]
+            try:
+                room = _cuda.tensor(device, tensor["shape"], kind, length)
+            except (TypeError, ValueError):
+                raise _wrong_shape(file, name) from None
+            loaded[name] = room
+            for begin in range(0, length, _PIECE_BYTES):
+                piece = (at + begin, min(_PIECE_BYTES, length - begin))
+                if len(wanted) == _PIECES or _bytes(wanted) + piece[1] > _PIECE_BYTES:
+                    _move(file, copier, wanted)
+                    wanted = []
+                wanted.append((room.pointer + begin, piece))
+        _move(file, copier, wanted)
+    return loaded
+
+
+def _bytes(wanted: list[tuple[int, tuple[int, int]]]) -> int:
+    return sum(length for _, (_, length) in wanted)
+
+
+def _move(
+    file: RemoteFile, copier: _cuda.Copier, wanted: list[tuple[int, tuple[int, int]]]
+) -> None:
+    """Reads places of the file and begins to copy each to its address."""
+    for (address, _), content in zip(wanted, file.read([place for _, place in wanted])):
+        copier.copy(address, content)
+
+
+def _chosen(
+    file: RemoteFile, tensors: Sequence[str]
+) -> dict[str, tuple[dict[str, Any], tuple[int, int]]]:
+    """What the header says of these tensors, and where they lie."""
     header, begin = _header(file)
     names: list[str] = []
     for pattern in tensors:
@@ -90,19 +176,20 @@ def read(file: RemoteFile, tensors: Sequence[str]) -> dict[str, np.ndarray[Any, 
                 advice="give up",
             )
         names.extend(met)
-    names = list(dict.fromkeys(names))
-    ranges = [_place(file, begin, header[name]) for name in names]
-    loaded = {}
-    for name, content in zip(names, file.read(ranges)):
+    chosen = {}
+    for name in dict.fromkeys(names):
         tensor = header[name]
-        if tensor["dtype"] not in _TYPES:
-            raise _broken(file, f"{name} has the type {tensor['dtype']}")
-        array = np.frombuffer(content, _TYPES[tensor["dtype"]])
-        try:
-            loaded[name] = array.reshape(tensor["shape"])
-        except ValueError:
-            raise _broken(file, f"the bytes of {name} are not of its shape") from None
-    return loaded
+        place = _place(file, begin, tensor)
+        if tensor.get("dtype") not in _TYPES:
+            raise _broken(file, f"{name} has the type {tensor.get('dtype')}")
+        if not isinstance(tensor.get("shape"), list):
+            raise _wrong_shape(file, name)
+        chosen[name] = (tensor, place)
+    return chosen
+
+
+def _wrong_shape(file: RemoteFile, name: str) -> FormatError:
+    return _broken(file, f"the bytes of {name} are not of its shape")
 
 
 def _header(file: RemoteFile) -> tuple[dict[str, Any], int]:

@@ -256,12 +256,13 @@ impl Engine {
         target: PathBuf,
         order: Option<Vec<String>>,
         at_once: usize,
+        share: bool,
         options: Options,
     ) -> PyResult<(Stage, Job)> {
         let (stage, begun) = Stage::pending();
         let job = self.ask(py, |engine| {
             let (source, transfer) = (engine.remote(source)?, options.read()?);
-            let options = StageOptions { order, at_once, transfer };
+            let options = StageOptions { order, at_once, share, transfer };
             Ok(async move {
                 begun.begin(engine.stage(source, target, options).await?);
                 Ok(())
@@ -310,6 +311,7 @@ impl Engine {
                 let _ = job.wait_until(end);
             }
             runtime.shutdown_timeout(THREADS);
+            self.inner.end_threads(THREADS);
         });
     }
 }
@@ -319,6 +321,7 @@ impl Drop for Engine {
         // After a fork the lock may be held, and the threads are not there to be waited for.
         if self.process != std::process::id() {
             mem::forget(mem::take(&mut self.running));
+            mem::forget(self.inner.clone());
         } else if let Some(Running { runtime, jobs }) = self.running().take() {
             for job in &jobs {
                 job.interrupt();

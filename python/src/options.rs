@@ -1,5 +1,8 @@
 //! Words of Python as options of a transfer.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
 use portway::api::{Compress, Error, Exit, Keep, TransferOptions, TransportChoice};
 use pyo3::prelude::*;
 
@@ -15,6 +18,16 @@ pub(crate) struct Options {
     #[pyo3(item)]
     compress: Option<String>,
     #[pyo3(item)]
+    limit: Option<String>,
+    #[pyo3(item)]
+    max_cost: Option<String>,
+    #[pyo3(item)]
+    deadline: Option<i64>,
+    #[pyo3(item)]
+    link: Option<String>,
+    #[pyo3(item)]
+    priority: String,
+    #[pyo3(item)]
     whole: bool,
     #[pyo3(item)]
     keep: Option<u32>,
@@ -25,6 +38,14 @@ pub(crate) struct Options {
 fn unknown(field: &'static str, word: &str, known: &str) -> Error {
     Error::new("usage", Exit::Usage, format!("{field} cannot be {word:?}"))
         .hint(format!("one of {known}"))
+}
+
+/// A word that its type reads.
+fn read<T: FromStr<Err: Display>>(field: &'static str, word: &str) -> Result<T, Error> {
+    word.parse().map_err(|error| {
+        Error::new("usage", Exit::Usage, format!("{field} cannot be {word:?}: {error}"))
+            .hint("see the documentation of the call")
+    })
 }
 
 impl Options {
@@ -51,16 +72,20 @@ impl Options {
                     .hint("keep says how many checkpoints of the highest steps stay"));
             }
         };
-        let Self { checksum, retry_s, whole, .. } = self;
-        let dry_run = false;
-        let limit = None;
+        let limit = self.limit.map(|rate| read("limit", &rate)).transpose()?;
+        let max_cost = self.max_cost.map(|cost| read("max_cost", &cost)).transpose()?;
+        let priority = read("priority", &self.priority)?;
+        let Self { checksum, retry_s, whole, deadline, link, .. } = self;
         Ok(TransferOptions {
             checksum,
-            dry_run,
             retry_s,
             transport,
             compress,
             limit,
+            max_cost,
+            deadline,
+            link,
+            priority,
             whole,
             keep,
             ..TransferOptions::default()

@@ -1,7 +1,7 @@
 """A real training job, killed again and again, ends with the losses of one that is left alone.
 
 `TRAIN_STEPS`, `TRAIN_HIDDEN` and `TRAIN_KILLS` make it longer. With `TRAIN_REPORT=FILE` the losses
-and the step times with and without saving are written there.
+and the step times with and without saving are written there; `plot_training.py` draws them.
 """
 
 from __future__ import annotations
@@ -121,6 +121,14 @@ def write(report: Path, calm: Path, bare: Path, hit: Path, newest: portway.Check
             out.write(f"median save {statistics.median(saving) if saving else 0:.6f}\n")
         computed = len(lines(hit))
         out.write(f"killed job: {computed} steps computed for {STEPS}, ")
-        out.write(f"{computed - STEPS} of them again\nstep loss\n")
+        out.write(f"{computed - STEPS} of them again\n")
+        out.write("step, loss alone, loss when killed, seconds with and without saving\n")
+        # With what saving took, which the step waited for.
+        took = [
+            {int(line[0]): float(line[2]) + float(line[3]) for line in lines(scratch)}
+            for scratch in (calm, bare)
+        ]
+        alone = losses(calm)
         for step, loss in sorted(losses(hit).items()):
-            out.write(f"{step} {loss!r}\n")
+            times = f"{took[0][step]:.6f} {took[1][step]:.6f}"
+            out.write(f"{step} {alone[step]!r} {loss!r} {times}\n")

@@ -29,6 +29,18 @@ pub(crate) enum Compress {
     Never,
 }
 
+/// How soon a transfer is needed
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Priority {
+    /// Somebody waits for it
+    #[default]
+    Interactive,
+    /// A job will need it soon
+    Staging,
+    /// Whenever there is room
+    Bulk,
+}
+
 #[derive(Debug, Clone, Args)]
 pub(crate) struct TransferFlags {
     /// Read and compare content even where size and times say that nothing changed
@@ -55,6 +67,14 @@ pub(crate) struct TransferFlags {
     /// Give up reconnecting after this long [default: retry.max_s]
     #[arg(long, value_name = "SECONDS")]
     pub(crate) retry: Option<u64>,
+    /// How soon it is needed: transfers of a lower priority leave links and processors to others
+    #[arg(long, value_name = "PRIORITY", default_value = "interactive")]
+    pub(crate) priority: Priority,
+    /// Refuse at once what cannot be there in time, like 6h, 30m or 2026-12-31T06:00:00Z
+    ///
+    /// Of several links with an address of the node, the cheapest is taken that can.
+    #[arg(long, value_name = "WHEN", value_parser = deadline)]
+    pub(crate) deadline: Option<Deadline>,
 }
 
 #[derive(Debug, Args)]
@@ -67,11 +87,6 @@ pub(crate) struct Push {
     pub(crate) target: OsString,
     #[command(flatten)]
     pub(crate) flags: TransferFlags,
-    /// Refuse at once what cannot be there in time, like 6h, 30m or 2026-12-31T06:00:00Z
-    ///
-    /// Of several links with an address of the node, the cheapest is taken that can.
-    #[arg(long, value_name = "WHEN", value_parser = deadline)]
-    pub(crate) deadline: Option<Deadline>,
     /// All or nothing: publish nothing if any object cannot be moved
     #[arg(long)]
     pub(crate) whole: bool,

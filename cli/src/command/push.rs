@@ -6,7 +6,7 @@ use super::follow;
 use crate::args::Push;
 use crate::facade::address;
 use crate::out::event::Event;
-use crate::setup::{Context, at, options, shown, sources};
+use crate::setup::{Context, options, shown, sources};
 
 pub(super) async fn run(context: &Context<'_>, args: &Push) -> Result<Exit, Error> {
     let config = context.config()?;
@@ -20,12 +20,7 @@ pub(super) async fn run(context: &Context<'_>, args: &Push) -> Result<Exit, Erro
         target: place.clone(),
     });
     let keep = args.keep.map(|last| Keep { last, every: args.keep_every });
-    let options = TransferOptions {
-        whole: args.whole,
-        keep,
-        deadline: args.deadline.map(at),
-        ..options(&args.flags)
-    };
+    let options = TransferOptions { whole: args.whole, keep, ..options(&args.flags) };
     let transfer = engine.push(sources, target, options);
     Box::pin(follow(context.out, transfer, "pushed", &format!("to {place}"))).await
 }

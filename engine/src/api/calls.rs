@@ -13,7 +13,7 @@ use super::giving::Readings;
 use super::members::{invite, join, renew};
 use super::server::{Shared, blocking};
 use super::{
-    Error, Exit, ListEntry, NodeAddress, Remote, VerifyReport, audit, checkpoints, giving,
+    Error, Exit, ListEntry, NodeAddress, Remote, VerifyReport, audit, checkpoints, fetches, giving,
     lowering, roles, verify,
 };
 pub(super) use crate::base::hex::{hex, unhex};
@@ -198,6 +198,7 @@ pub(super) async fn answer(
         ("renew", None) => renew(shared, link.peer(), body).await,
         ("file", _) => giving::file(shared, link.peer(), readings, body).await,
         ("read", _) => return giving::read(shared, link, readings, body).await,
+        ("fetch", _) => fetches::fetch(shared, link.peer(), body),
         ("audit", _) => return audit::telling::audit(shared, link, body).await,
         ("latest", _) => checkpoints::latest(shared, link.peer(), body).await,
         ("retain", _) => checkpoints::retain(shared, link.peer(), body).await,

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use super::connect::NodeLink;
 use super::engine::Inner;
 use crate::base::{Rate, SiteName};
+use crate::runtime::shares::{Direction, Share};
 use crate::transport::{Link, Pace, Paces};
 
 /// How often is looked whether `portway.toml` has changed.
@@ -26,16 +27,11 @@ impl Drop for Capped {
 }
 
 impl Inner {
-    /// Caps what `link` sends from the site `ours`: to `own`, and to what its link between sites may
-    /// carry, which all processes of this home share.
-    pub(super) fn cap(
-        self: &Arc<Self>,
-        link: &NodeLink,
-        ours: &SiteName,
-        own: Option<Rate>,
-    ) -> Capped {
-        let mut paces: Vec<_> =
-            own.map(|rate| Arc::new(Pace::own(Some(rate)))).into_iter().collect();
+    /// Caps what `link` sends from the site `ours`: to the cap of its transfer, to what its link between
+    /// sites may carry, which all processes of this home share, and to what others leave.
+    pub(super) fn cap(self: &Arc<Self>, link: &NodeLink, ours: &SiteName, share: &Share) -> Capped {
+        let own = share.limit().map(|rate| Arc::new(Pace::own(Some(rate))));
+        let mut paces: Vec<_> = own.into_iter().chain(share.pace(Direction::Out)).collect();
         let peer = link.peer();
         let taken = (&peer.node, link.remote());
         let mut task = None;

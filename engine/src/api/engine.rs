@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::connect::{self, Session};
+use super::lanes::Lanes;
 use super::path::{self, Own, PathChoice};
 use super::{Compress, Error, Exit, NodeAddress, TransferOptions, TransportChoice};
 use crate::base::{NodeName, SiteName, Tier};
@@ -35,6 +36,8 @@ pub(super) struct Inner {
     pub(super) quic: QuicConfig,
     pub(super) slab: Slab,
     pub(super) codecs: Arc<Codecs>,
+    /// What transfers of each priority have.
+    pub(super) lanes: Lanes,
     pub(super) registry: Registry,
     /// The border, opened when the first transfer needs it.
     pub(super) border: Mutex<Option<Arc<Border>>>,
@@ -122,6 +125,7 @@ impl Engine {
         let verbs = OnceLock::new();
         let codecs = Arc::default();
         let border = Mutex::new(None);
+        let lanes = Lanes::default();
         let (live, kept) = (OnceLock::new(), AtomicBool::new(false));
         Ok(Self(Arc::new(Inner {
             home,
@@ -129,6 +133,7 @@ impl Engine {
             quic,
             slab,
             codecs,
+            lanes,
             registry,
             border,
             live,

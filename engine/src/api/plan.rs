@@ -11,7 +11,7 @@ use crate::base::{Rate, human, utc};
 use crate::config::Link as LinkConfig;
 use crate::cost::{Tally, path};
 use crate::metrics::TransferMeter;
-use crate::transport::Link;
+use crate::transport::{Link, WireMeter};
 use crate::wire::Numbers;
 
 /// Up to this rate processors have time to make content smaller, if they may: 1 Gb/s.
@@ -20,6 +20,9 @@ const ENCODED_UP_TO: f64 = 125e6;
 const FAR_US: u64 = 2_000;
 /// How long nothing is encoded on shorter paths, until processors were watched.
 const UNWATCHED_S: f64 = 0.25;
+
+/// What the way inside of a site is called where links are.
+pub(super) const SITE: &str = "site";
 
 impl Engine {
     /// Finds out what a push would move, and changes nothing.
@@ -36,7 +39,7 @@ impl Engine {
         let options = TransferOptions { dry_run: true, ..options };
         let job = Push { engine, sources, target, options, id };
         let prepared = job.prepare()?;
-        job.plan(&prepared).await
+        job.plan(&prepared).await.map(|(plan, _)| plan)
     }
 }
 
@@ -49,12 +52,12 @@ impl Push {
         let (engine, id) = (self.engine.clone(), super::transfer::random_id());
         let (sources, target) = (self.sources.clone(), self.target.clone());
         let dry = Self { engine, sources, target, options, id };
-        let plan = dry.plan(&prepared.again()).await?;
-        meets(&plan, deadline).map(|link| link.selectable.then(|| link.name.clone()))
+        let (_, links) = dry.plan(&prepared.again()).await?;
+        meets(&links, deadline).map(|link| link.selectable.then(|| link.name.clone()))
     }
 
-    /// Asks in a session of its own what would move.
-    pub(super) async fn plan(&self, prepared: &Sources) -> Result<Plan, Error> {
+    /// Asks in a session of its own what would move, and what that takes over each way there is.
+    async fn plan(&self, prepared: &Sources) -> Result<(Plan, Vec<LinkPlan>), Error> {
         let meter = TransferMeter::new("plan", "", "");
         let (_cancel, cancelled) = watch::channel(false);
         let node = &self.target.node;
@@ -77,15 +80,17 @@ impl Push {
             None => sent,
         };
         let ours = self.engine.identity()?.id().site.clone();
-        let seen = Seen { node, sent, encoded, attempted: &attempted };
+        let Attempted { wire, compress, ref link, .. } = attempted;
+        let (inward, link) = (false, link.clone());
+        let seen = Seen { node, inward, sent, encoded, wire, compress, link };
         let links = if ours == peer.site {
-            vec![self.engine.link_plan("site", None, &seen)]
+            vec![self.engine.link_plan(SITE, None, &seen)]
         } else {
             self.engine.link_plans((&ours, &peer.site, &peer.node), &seen)
         };
         let taken = links.iter().find(|link| link.taken).or(links.first());
         let basis = taken.map_or_else(String::new, |link| link.rate_basis.clone());
-        Ok(Plan {
+        let plan = Plan {
             files,
             files_to_move: prepared.files.needed(),
             bytes_total: sent + deduplicated + resumed,
@@ -101,18 +106,25 @@ impl Push {
             transport_reason: path.reason,
             class: attempted.class.to_string(),
             decision: attempted.reason,
-            links: if ours == peer.site { Vec::new() } else { links },
-        })
+            links: if ours == peer.site { Vec::new() } else { links.clone() },
+        };
+        Ok((plan, links))
     }
 }
 
 /// What the session of a plan has seen.
-struct Seen<'a> {
-    node: &'a NodeAddress,
+pub(super) struct Seen<'a> {
+    pub(super) node: &'a NodeAddress,
+    /// Content would come to this node.
+    pub(super) inward: bool,
     /// Content that would be sent, and the same if all of it were encoded.
-    sent: u64,
-    encoded: u64,
-    attempted: &'a Attempted,
+    pub(super) sent: u64,
+    pub(super) encoded: u64,
+    /// What the session of the plan took of the wire.
+    pub(super) wire: WireMeter,
+    pub(super) compress: Compress,
+    /// The link that it took.
+    pub(super) link: Option<String>,
 }
 
 impl Seen<'_> {
@@ -133,7 +145,7 @@ fn bytes_per_s(link: &LinkConfig) -> Option<f64> {
 }
 
 impl Engine {
-    fn link_plans(
+    pub(super) fn link_plans(
         &self,
         (ours, theirs, node): (
             &crate::base::SiteName,
@@ -151,17 +163,22 @@ impl Engine {
         let plan = |(name, link): (&str, &LinkConfig)| {
             let plan = self.link_plan(name, Some(link), seen);
             let selectable = link.addresses.contains_key(node);
-            let taken = seen.attempted.link.as_deref() == Some(name);
+            let taken = seen.link.as_deref() == Some(name);
             LinkPlan { selectable, taken, ..plan }
         };
         known.into_iter().map(plan).collect()
     }
 
     /// What it takes over one link.
-    fn link_plan(&self, name: &str, link: Option<&LinkConfig>, seen: &Seen<'_>) -> LinkPlan {
-        let wire = &seen.attempted.wire;
-        let (rate, basis) = self.rate(seen.node, name, link);
-        let encoded = match seen.attempted.compress {
+    pub(super) fn link_plan(
+        &self,
+        name: &str,
+        link: Option<&LinkConfig>,
+        seen: &Seen<'_>,
+    ) -> LinkPlan {
+        let wire = &seen.wire;
+        let (rate, basis) = self.rate(seen, name, link);
+        let encoded = match seen.compress {
             Compress::Always => seen.encoded,
             Compress::Never => seen.sent,
             Compress::Auto if wire.rtt_us >= FAR_US => seen.auto(rate, 0.0),
@@ -200,13 +217,13 @@ impl Engine {
     /// Bytes per second that a link passes, and how that is known.
     fn rate(
         &self,
-        node: &NodeAddress,
+        seen: &Seen<'_>,
         name: &str,
         link: Option<&LinkConfig>,
     ) -> (Option<f64>, String) {
         let configured = link.and_then(bytes_per_s);
         let limit = link.and_then(LinkConfig::limit).map(Rate::bytes_per_s);
-        match (rates::last(&self.0, node, name), configured) {
+        match (rates::last(&self.0, (seen.node, seen.inward), name), configured) {
             (Some(rate), _) => {
                 let bounded = limit.map_or(rate, |limit| rate.min(limit as f64));
                 (Some(bounded), "measured with the last transfer to this node".to_owned())
@@ -217,11 +234,11 @@ impl Engine {
     }
 }
 
-/// The cheapest link by which a plan is done at `deadline`, in seconds since 1970.
-fn meets(plan: &Plan, deadline: i64) -> Result<&LinkPlan, Error> {
+/// The cheapest of these links by which a plan is done at `deadline`, in seconds since 1970.
+pub(super) fn meets(links: &[LinkPlan], deadline: i64) -> Result<&LinkPlan, Error> {
     // Where one can be chosen, the others are not asked for.
-    let choice = plan.links.iter().any(|link| link.selectable);
-    let usable = || plan.links.iter().filter(|link| link.taken || link.selectable || !choice);
+    let choice = links.iter().any(|link| link.selectable);
+    let usable = || links.iter().filter(|link| link.taken || link.selectable || !choice);
     let in_time = usable().filter(|link| link.done_s.is_some_and(|done| done <= deadline));
     let cheapest = in_time.min_by_key(|link| (link.price.is_none(), link.price, link.done_s));
     if let Some(link) = cheapest {
@@ -272,32 +289,11 @@ mod tests {
         }
     }
 
-    fn plan(links: Vec<LinkPlan>) -> Plan {
-        Plan {
-            files: 1,
-            files_to_move: 1,
-            bytes_total: 1,
-            bytes_to_send: 1,
-            bytes_deduplicated: 0,
-            bytes_resumed: 0,
-            bytes_encoded: 1,
-            bytes_wire: 1,
-            estimate_s: None,
-            estimate_basis: String::new(),
-            free_bytes: 0,
-            transport: String::new(),
-            transport_reason: String::new(),
-            class: String::new(),
-            decision: String::new(),
-            links,
-        }
-    }
-
     #[test]
     fn the_cheapest_link_that_is_in_time_is_taken() {
         let slow = || link("slow", Some(1), 100);
         let links = vec![link("dear", Some(9), 10), link("cheap", Some(2), 50), slow()];
-        let name = |deadline| meets(&plan(links.clone()), deadline).map(|link| link.name.clone());
+        let name = |deadline| meets(&links, deadline).map(|link| link.name.clone());
         assert_eq!(name(100).as_deref(), Ok("slow"));
         assert_eq!(name(99).as_deref(), Ok("cheap"));
         assert_eq!(name(10).as_deref(), Ok("dear"));
@@ -305,14 +301,14 @@ mod tests {
         assert_eq!((error.code, error.exit), ("deadline", Exit::Refused));
         assert!(error.message.contains("over the link dear"), "{error}");
         let unknown = vec![link("unknown", None, 1), slow()];
-        let taken = meets(&plan(unknown), 100).map(|link| link.name.clone());
+        let taken = meets(&unknown, 100).map(|link| link.name.clone());
         assert_eq!(taken.as_deref(), Ok("slow"), "what has a price comes before what has none");
     }
 
     #[test]
     fn without_a_rate_nobody_can_tell() {
-        let plan = plan(vec![LinkPlan { done_s: None, ..link("x", None, 0) }]);
-        let error = meets(&plan, 100);
+        let links = [LinkPlan { done_s: None, ..link("x", None, 0) }];
+        let error = meets(&links, 100);
         assert!(error.expect_err("not known").hint.contains("rate_mbps"));
     }
 }

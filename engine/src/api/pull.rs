@@ -2,16 +2,19 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::watch;
 
 use super::connect::{Session, refused};
 use super::crossing::{self, Bounds, Ended, Wanted, blocking, denial, enter, known_as, tell_only};
 use super::engine::{Engine, canonical};
+use super::lanes::Tools;
+use super::push::taken;
 use super::retry::{Attempt, Miss, Retry};
 use super::sources::{Landing, labels_above, local_target};
 use super::transfer::{Done, farewell, lost, open, stop};
-use super::{Error, Exit, Outcome, Remote, TransferOptions, receipts};
+use super::{Error, Exit, Outcome, Remote, TransferOptions, rates, receipts};
 use crate::base::{Class, RelPath, TransferId};
 use crate::border::{Ask, Border, Way};
 use crate::encode::Compress;
@@ -23,7 +26,7 @@ use crate::runtime::fatal;
 use crate::runtime::root::{Denied, Root};
 use crate::runtime::source::Remarks;
 use crate::runtime::target::{Planted, StoreOptions, TargetStore};
-use crate::transport::Link;
+use crate::transport::{Link, WireMeter};
 use crate::wire::{Accept, Open, Operation};
 
 /// A pull from the node's path to the published snapshot here.
@@ -75,8 +78,12 @@ impl Pull {
             }
         })?;
         let node = &self.source.node;
-        let mut retry = Retry::new(&self.engine, node, &self.options, &meter, cancel.clone());
-        let done = loop {
+        let way = (&self.source, &*self.target);
+        let link = self.engine.pull_in_time(way, None, &self.options).await?;
+        let options = TransferOptions { link, ..self.options.clone() };
+        let started = Instant::now();
+        let mut retry = Retry::new(&self.engine, node, &options, &meter, cancel.clone());
+        let (done, link, wire) = loop {
             let session = retry.connect().await?;
             match self.attempt(session, &root, &path, &meter, &cancel).await {
                 Ok(done) => break done,
@@ -84,6 +91,9 @@ impl Pull {
             }
         };
         drop(writer);
+        let link = link.as_deref().unwrap_or("internet");
+        let received = wire.ip_received;
+        rates::note(&self.engine.0, (node, true, link), received, started.elapsed());
         let snapshot = meter.snapshot();
         let id = snapshot.transfer_id.parse().unwrap_or(self.id);
         Ok(done.outcome(id, &snapshot.transport, Remarks::default()))
@@ -128,7 +138,7 @@ impl Pull {
         path: &RelPath,
         meter: &Arc<TransferMeter>,
         cancel: &watch::Receiver<bool>,
-    ) -> Attempt<Done> {
+    ) -> Attempt<(Done, Option<String>, WireMeter)> {
         let label = session.link.peer().node.to_string();
         let store = TargetStore::open(
             Arc::clone(&root.tree),
@@ -163,6 +173,7 @@ impl Pull {
             limit: self.options.limit,
             class: None,
             wire_max,
+            priority: self.options.priority,
         };
         let accept = open(&session, request, &label).await?;
         let way = match self.enter(&session, &accept).await {
@@ -180,10 +191,13 @@ impl Pull {
             .map_err(|failure| stop(Stop::Local(failure), &label))?;
         meter.set_id(accept.transfer_id);
         tracing::info!(transfer = %accept.transfer_id, peer = %label, "pulling");
+        let (priority, limit) = (self.options.priority, self.options.limit);
+        let Tools { slab, codecs, share } = self.engine.0.tools(priority, limit);
         let context = Context {
             link: session.link.clone(),
-            slab: self.engine.0.slab.clone(),
-            codecs: Arc::clone(&self.engine.0.codecs),
+            slab,
+            codecs,
+            share,
             compress: Compress::Never,
             meter: Arc::clone(meter),
             way: Arc::clone(&way),
@@ -203,9 +217,12 @@ impl Pull {
             Ok(TargetEnd::Stopped(why)) => Ok(Some(why)),
             Err(why) => Err(why),
         });
+        let (link, wire) = (taken(&border, &session.link), session.link.meter());
         session.link.close(&reason).await;
         match ended {
-            Ok(TargetEnd::Published(published, failed)) => Ok(Done { published, failed, unsigned }),
+            Ok(TargetEnd::Published(published, failed)) => {
+                Ok((Done { published, failed, unsigned }, link, wire))
+            }
             Ok(TargetEnd::Stopped(why)) => Err(stop(why, &label)),
             Err(why) => Err(lost(why, &label)),
         }

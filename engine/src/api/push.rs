@@ -6,9 +6,11 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
-use super::connect::Session;
+use super::connect::{NodeLink, Session};
 use super::crossing::{self, Bounds, Ended, Wanted, denial, enter, would};
 use super::engine::Engine;
+use super::lanes::Tools;
+use super::plan::SITE;
 use super::retry::{Attempt, Miss, Retry};
 use super::sources::Sources;
 use super::transfer::{Done, farewell, lost, open, stop};
@@ -39,6 +41,15 @@ pub(super) struct Attempted {
     pub(super) compress: Compress,
     /// In a plan: what would be sent.
     pub(super) estimate: Option<Arc<Estimate>>,
+}
+
+/// The link that a session takes, if it is known here.
+pub(super) fn taken(border: &Border, link: &NodeLink) -> Option<String> {
+    let peer = link.peer();
+    if peer.site == border.us().site {
+        return Some(SITE.to_owned());
+    }
+    border.link_taken(&peer.site, (&peer.node, link.remote()))
 }
 
 /// A push from its sources to the published snapshot.
@@ -81,7 +92,7 @@ impl Push {
         let Attempted { done, wire, link, .. } = attempted;
         let snapshot = meter.snapshot();
         let link = link.as_deref().unwrap_or("internet");
-        rates::note(&self.engine.0, (node, link), wire.ip_sent, started.elapsed());
+        rates::note(&self.engine.0, (node, false, link), wire.ip_sent, started.elapsed());
         let id = snapshot.transfer_id.parse().unwrap_or(self.id);
         let mut outcome = done.outcome(id, &snapshot.transport, remarks);
         if let Some(keep) = self.options.keep {
@@ -133,21 +144,25 @@ impl Push {
             checksum: self.options.checksum,
             rails: session.link.has_rails(),
             compress: Compress::Never,
-            limit: None,
+            limit: self.options.limit,
             class: Some(class.clone()),
             wire_max: None,
+            priority: self.options.priority,
         };
         let accept = open(&session, request, &label).await?;
         let way = enter(Arc::clone(&border), ask(accept.transfer_id), &session.link).await;
         let way = way.map_err(|denied| Miss::of(denial(&denied)))?;
         sources.files.guard(&way);
-        let _capped = self.engine.0.cap(&session.link, &border.us().site, self.options.limit);
         meter.set_id(accept.transfer_id);
         tracing::info!(transfer = %accept.transfer_id, peer = %label, "pushing");
+        let (priority, limit) = (self.options.priority, self.options.limit);
+        let Tools { slab, codecs, share } = self.engine.0.tools(priority, limit);
+        let _capped = self.engine.0.cap(&session.link, &border.us().site, &share);
         let context = Context {
             link: session.link.clone(),
-            slab: self.engine.0.slab.clone(),
-            codecs: Arc::clone(&self.engine.0.codecs),
+            slab,
+            codecs,
+            share,
             compress: accept.compress.and(self.engine.0.compress(&self.options)),
             meter: Arc::clone(meter),
             way: Arc::clone(&way),
@@ -180,8 +195,7 @@ impl Push {
         session.link.close(&reason).await;
         match ended {
             Ok(SourceEnd::Published(published, failed)) => {
-                let peer = session.link.peer();
-                let link = border.link_taken(&peer.site, (&peer.node, session.link.remote()));
+                let link = taken(&border, &session.link);
                 Ok(Attempted {
                     done: Done { published, failed, unsigned },
                     free_bytes: accept.free_bytes,

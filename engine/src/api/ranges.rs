@@ -13,8 +13,9 @@ use super::transfer::random_id;
 use super::{Engine, Error, Exit, Remote};
 use crate::audit::Ending;
 use crate::base::limits::CHUNK_BYTES_MAX;
-use crate::base::{Class, Digest, TransferId};
+use crate::base::{Class, Digest, Priority, TransferId};
 use crate::manifest::{ChunkRef, ListHasher, decode_list};
+use crate::runtime::shares::{Direction, Share};
 use crate::storage::Meta;
 
 /// Bytes that one question may ask for.
@@ -93,6 +94,7 @@ pub struct RemoteFile {
     transfer: TransferId,
     class: Class,
     reading: Mutex<Option<Reading>>,
+    share: Share,
     fetched: AtomicU64,
 }
 
@@ -166,6 +168,7 @@ impl Engine {
             transfer,
             class,
             reading: Mutex::new(Some(reading)),
+            share: self.0.tools(Priority::Interactive, None).share,
             fetched: AtomicU64::new(0),
         })
     }
@@ -292,6 +295,7 @@ impl RemoteFile {
             };
             match live.ask(&self.remote, &request).await {
                 Ok(content) => {
+                    self.share.moves(Direction::In);
                     *reading = Some(live);
                     self.fetched.fetch_add(content.len() as u64, Relaxed);
                     return Ok(content);

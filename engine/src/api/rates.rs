@@ -23,14 +23,14 @@ const PATH_MS: u64 = 3_600_000;
 const RATES: &str = "rates.json";
 const PATHS: &str = "paths.json";
 
-/// Bytes per second on the wire of the last transfer to a node over this link that was worth
-/// measuring.
-pub(super) fn last(inner: &Inner, node: &NodeAddress, link: &str) -> Option<f64> {
-    read(inner, RATES).get(&key(node, link)).copied()
+/// Bytes per second on the wire of the last transfer to a node over this link, or `inward` from it,
+/// that was worth measuring.
+pub(super) fn last(inner: &Inner, (node, inward): (&NodeAddress, bool), link: &str) -> Option<f64> {
+    read(inner, RATES).get(&key(node, inward, link)).copied()
 }
 
-fn key(node: &NodeAddress, link: &str) -> String {
-    format!("{node} {link}")
+fn key(node: &NodeAddress, inward: bool, link: &str) -> String {
+    format!("{node} {link}{}", if inward { " inward" } else { "" })
 }
 
 fn read<T: DeserializeOwned>(inner: &Inner, name: &str) -> BTreeMap<String, T> {
@@ -49,7 +49,7 @@ fn write<T: Serialize>(inner: &Inner, name: &str, known: &BTreeMap<String, T>) {
 /// Remembers the rate of a transfer; only a help for `plan`, so failures are passed over.
 pub(super) fn note(
     inner: &Inner,
-    (node, link): (&NodeAddress, &str),
+    (node, inward, link): (&NodeAddress, bool, &str),
     wire: u64,
     elapsed: Duration,
 ) {
@@ -57,7 +57,7 @@ pub(super) fn note(
         return;
     }
     let mut rates = read::<f64>(inner, RATES);
-    rates.insert(key(node, link), wire as f64 / elapsed.as_secs_f64().max(1e-3));
+    rates.insert(key(node, inward, link), wire as f64 / elapsed.as_secs_f64().max(1e-3));
     write(inner, RATES, &rates);
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::engine::{Engine, canonical, identity_error, unix_now};
+use super::fetches::Fetches;
 use super::{Error, Exit, admin};
 use crate::base::NodeName;
 use crate::config::ServeRecord;
@@ -55,6 +56,8 @@ pub(super) struct Shared {
     pub(super) healthy: AtomicBool,
     /// Whose turn it is to be told of the audit log.
     pub(super) audits: tokio::sync::Mutex<()>,
+    /// Who of this site fetches what.
+    pub(super) fetches: Fetches,
 }
 
 impl Shared {
@@ -122,6 +125,7 @@ impl Engine {
             stopping: watch::channel(false).0,
             healthy: AtomicBool::new(true),
             audits: tokio::sync::Mutex::default(),
+            fetches: Fetches::default(),
         });
         let admin = match options.admin {
             Some(address) => Some(admin::Admin::bind(address, Arc::clone(&shared)).await?),
@@ -132,6 +136,7 @@ impl Engine {
             address: listener.local_addr(),
             admin: admin.as_ref().map(admin::Admin::address),
             pid: std::process::id(),
+            root: Some(shared.root.dir.clone()),
         };
         let home = &self.0.home;
         record.write(home).map_err(|e| {

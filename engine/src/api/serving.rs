@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::connect::{NodeLink, expect_hello, our_hello, recv};
 use super::crossing::{self, Ended, known_as, refusal, tell_only};
 use super::giving::Readings;
+use super::lanes::Tools;
 use super::server::Shared;
 use super::{calls, receipts};
 use crate::audit::Ending;
@@ -128,14 +129,16 @@ impl Shared {
     fn context(
         &self,
         link: &NodeLink,
-        meter: &Arc<TransferMeter>,
+        (meter, open): (&Arc<TransferMeter>, &Open),
         cancel: watch::Receiver<bool>,
         (compress, way): (Compress, &Arc<Way>),
     ) -> Context<NodeLink> {
+        let Tools { slab, codecs, share } = self.engine.0.tools(open.priority, open.limit);
         Context {
             link: link.clone(),
-            slab: self.engine.0.slab.clone(),
-            codecs: Arc::clone(&self.engine.0.codecs),
+            slab,
+            codecs,
+            share,
             compress,
             meter: Arc::clone(meter),
             way: Arc::clone(way),
@@ -213,8 +216,9 @@ impl Shared {
         send(link, Frame::Accept(accept)).await?;
         let cancel = self.cancel_for(writer.as_ref().map(|w| w.cancel.clone()));
         let task = if plan { Task::Plan } else { Task::Receive };
-        let context = self.context(link, meter, cancel, (Compress::Never, &way));
-        let ended = run_target(context, store, task).await;
+        let context = self.context(link, (meter, open), cancel, (Compress::Never, &way));
+        let running = Box::pin(run_target(context, store, task));
+        let ended = self.engine.0.lanes.run(open.priority, running).await;
         drop(writer);
         let how = match &ended {
             Ok(TargetEnd::Published(published, _)) => Ended::Published(published.root),
@@ -264,11 +268,12 @@ impl Shared {
         let (free_bytes, compress, class) = (0, Compress::Never, Some(way.class()));
         let accept = Accept { transfer_id: open.transfer_id, free_bytes, compress, class };
         send(link, Frame::Accept(accept)).await?;
-        let _capped = self.engine.0.cap(link, &self.us.site, open.limit);
         let cancel = self.cancel_for(None);
         let compress = open.compress.and(self.engine.0.config.settings.transfer.compress.into());
-        let context = self.context(link, meter, cancel, (compress, &way));
-        let ended = run_source(context, files, None).await;
+        let context = self.context(link, (meter, open), cancel, (compress, &way));
+        let _capped = self.engine.0.cap(link, &self.us.site, &context.share);
+        let running = Box::pin(run_source(context, files, None));
+        let ended = self.engine.0.lanes.run(open.priority, running).await;
         let how = match &ended {
             Ok(SourceEnd::Published(published, _)) => Ended::Published(published.root),
             Ok(SourceEnd::Stopped(why)) => Ended::Stopped(why),

@@ -1,7 +1,8 @@
 //! Staging: the files of a directory arrive one by one, in the order in which they will be needed.
 //!
 //! Each file is a pull of its own: verified, resumable, published by one rename. Some run at once,
-//! in order; a file that someone waits for starts at once, whatever its turn was.
+//! in order; a file that someone waits for starts at once, whatever its turn was. From another site, a
+//! file comes from a node of this site that has it, or that fetches it now.
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsStr;
@@ -13,11 +14,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::engine::{Engine, canonical};
+use super::fetches::Wish;
 use super::pull::{Place, open_place};
 use super::retry::{interrupted, stopped};
 use super::server::blocking;
+use super::site::{self, From, Together};
 use super::{Error, Exit, Outcome, Remote, TransferOptions};
-use crate::base::RelPath;
+use crate::base::{PathError, Priority, RelPath};
 
 /// Pause before a file is tried again that another process stages now.
 const BUSY: Duration = Duration::from_millis(100);
@@ -31,13 +34,18 @@ pub struct StageOptions {
     /// So many files move at once, 1 to 16. More hide the round trips of a long way; fewer let
     /// the first ones arrive earlier.
     pub at_once: usize,
-    /// For each file.
+    /// Other nodes of this site that stage the same files from another site share them: each is
+    /// fetched once.
+    pub share: bool,
+    /// For each file; its deadline is one for all of them.
     pub transfer: TransferOptions,
 }
 
 impl Default for StageOptions {
     fn default() -> Self {
-        Self { order: None, at_once: 4, transfer: TransferOptions::default() }
+        let priority = Priority::Staging;
+        let transfer = TransferOptions { priority, ..TransferOptions::default() };
+        Self { order: None, at_once: 4, share: true, transfer }
     }
 }
 
@@ -54,6 +62,8 @@ pub struct StageProgress {
     pub bytes_total: u64,
     /// What of it crossed between the nodes.
     pub bytes_sent: u64,
+    /// What of that came from nodes of this site, not from the source.
+    pub bytes_from_site: u64,
 }
 
 /// A directory that is being staged. Dropping it interrupts what moves; what is there stays.
@@ -74,6 +84,8 @@ struct Inner {
     /// The target in its root, which all pulls share.
     place: Place,
     options: TransferOptions,
+    /// What comes from other nodes of this site, too.
+    together: Option<Together>,
     cancel: watch::Sender<bool>,
     state: Mutex<State>,
 }
@@ -107,6 +119,7 @@ impl Engine {
                 files.map(|entry| below(&entry.name)).collect::<Result<_, _>>()?
             }
         };
+        let names = order.clone();
         let (engine, from, to) = (self.clone(), source.clone(), target.clone());
         let place = blocking(move || {
             std::fs::create_dir_all(&to).map_err(|e| {
@@ -127,13 +140,23 @@ impl Engine {
         let running = watch::channel(0).0;
         let state = Mutex::new(State { queue, files, moved: StageProgress::default(), running });
         let (engine, cancel) = (self.clone(), watch::channel(false).0);
-        let StageOptions { at_once, transfer: options, .. } = options;
-        let inner = Arc::new(Inner { engine, source, target, place, options, cancel, state });
+        let StageOptions { at_once, share, transfer: options, .. } = options;
+        let way = (&source, &*target);
+        let link = self.pull_in_time(way, Some(&names), &options).await?;
+        // All files together had to be in time, not each.
+        let options = TransferOptions { link, deadline: None, ..options };
+        let together = if share { self.together(&source, &names, &options).await } else { None };
+        let inner =
+            Arc::new(Inner { engine, source, target, place, options, together, cancel, state });
         for _ in 0..at_once.clamp(1, 16) {
             Inner::spawn(&inner, None);
         }
         Ok(Stage(inner))
     }
+}
+
+fn deep(name: &RelPath, error: &PathError) -> Error {
+    Error::new("unsafe-path", Exit::Usage, format!("{name}: {error}"))
 }
 
 /// A name in the order.
@@ -258,10 +281,11 @@ impl Inner {
         Some(name)
     }
 
-    fn note(&self, name: &RelPath, ended: Result<Outcome, Error>) {
+    fn note(&self, name: &RelPath, ended: Result<(Outcome, bool), Error>) {
         let mut state = self.state();
         let now = match ended {
-            Ok(outcome) => {
+            Ok((outcome, near)) => {
+                state.moved.bytes_from_site += if near { outcome.bytes_sent } else { 0 };
                 state.moved.bytes_total += outcome.bytes_total;
                 state.moved.bytes_sent += outcome.bytes_sent;
                 File::There
@@ -273,18 +297,63 @@ impl Inner {
         }
     }
 
+    /// Fetches one file from its source, or from a node of this site: then also tells `true`.
+    async fn fetch(&self, name: &RelPath) -> Result<(Outcome, bool), Error> {
+        let path = self.source.path.join_path(name).map_err(|e| deep(name, &e))?;
+        let source = Remote { node: self.source.node.clone(), path, into: false };
+        let known = self.together.as_ref().and_then(|it| Some((&it.site, it.file(name)?)));
+        let Some((site, file)) = known else {
+            return Ok((self.pull(source, name, &self.options).await?, false));
+        };
+        let (mut lost, mut cancelled) = (Vec::new(), self.cancel.subscribe());
+        let local = self.target.join(OsStr::from_bytes(name.as_bytes()));
+        loop {
+            let copy = match site.find(file, &lost, &mut cancelled).await {
+                From::Copy(copy) => copy,
+                From::Source => {
+                    let keeping = site.keep(file);
+                    let ended = self.pull(source, name, &self.options).await;
+                    drop(keeping);
+                    let wish = ended.as_ref().map_or(Wish::Leave, |outcome| Wish::Done {
+                        copy: site.copy(&local, &outcome.root),
+                    });
+                    site.tell(file, wish).await;
+                    return ended.map(|outcome| (outcome, false));
+                }
+            };
+            let pulled = match copy.remote() {
+                Some(near) => self.pull(near, name, &site::near(&self.options)).await.map(Some),
+                None => Ok(None),
+            };
+            match pulled {
+                Ok(Some(outcome)) if outcome.root == copy.root => {
+                    let copy = site.copy(&local, &outcome.root);
+                    site.tell(file, Wish::Done { copy }).await;
+                    return Ok((outcome, true));
+                }
+                Err(error) if *cancelled.borrow() => return Err(error),
+                Err(error) => tracing::info!(%name, %error, "a copy in this site cannot be had"),
+                Ok(_) => tracing::info!(%name, "a copy in this site is another one"),
+            }
+            site.tell(file, Wish::Lost { copy: copy.clone() }).await;
+            lost.push(copy);
+        }
+    }
+
     /// Pulls one file. Where another process stages the same file it is waited for; then there is
     /// nothing left to move.
-    async fn fetch(&self, name: &RelPath) -> Result<Outcome, Error> {
-        let deep = |e| Error::new("unsafe-path", Exit::Usage, format!("{name}: {e}"));
-        let path = self.source.path.join_path(name).map_err(deep)?;
-        let source = Remote { node: self.source.node.clone(), path, into: false };
-        let path = self.place.path.join_path(name).map_err(deep)?;
+    async fn pull(
+        &self,
+        source: Remote,
+        name: &RelPath,
+        options: &TransferOptions,
+    ) -> Result<Outcome, Error> {
+        let path = self.place.path.join_path(name).map_err(|e| deep(name, &e))?;
         let mut cancelled = self.cancel.subscribe();
         loop {
             let place = Place { root: Arc::clone(&self.place.root), path: path.clone() };
             let (target, options) =
-                (self.target.join(OsStr::from_bytes(name.as_bytes())), self.options.clone());
+                (self.target.join(OsStr::from_bytes(name.as_bytes())), options.clone());
             let transfer = self.engine.pull_into(source.clone(), target, options, Some(place));
             let mut ended = Box::pin(transfer.clone().wait());
             let ended = tokio::select! {

@@ -13,7 +13,7 @@ use super::pull::{Place, Pull};
 use super::push::Push;
 use super::retry::{Attempt, Miss, interrupted};
 use super::{Error, Exit, Outcome, Remote, TransferOptions};
-use crate::base::TransferId;
+use crate::base::{Priority, TransferId};
 use crate::metrics::{Phase, Snapshot, TransferMeter};
 use crate::protocol::{FailedObject, Stop};
 use crate::runtime::drive::Lost;
@@ -77,7 +77,9 @@ impl Engine {
     ) -> Transfer {
         let job = Push { engine: self.clone(), sources, target, options, id: random_id() };
         let (peer, path) = (format!("{}", job.target.node), job.target.path.to_string());
-        self.start("push", &peer, &path, move |meter, cancel| job.run(meter, cancel))
+        self.start(job.options.priority, ("push", &peer, &path), move |meter, cancel| {
+            job.run(meter, cancel)
+        })
     }
 
     /// Starts to pull `source` to the local path `target`; needs a tokio runtime.
@@ -95,14 +97,15 @@ impl Engine {
     ) -> Transfer {
         let (peer, path) = (format!("{}", source.node), target.display().to_string());
         let job = Pull { engine: self.clone(), source, target, options, id: random_id(), place };
-        self.start("pull", &peer, &path, move |meter, cancel| job.run(meter, cancel))
+        self.start(job.options.priority, ("pull", &peer, &path), move |meter, cancel| {
+            job.run(meter, cancel)
+        })
     }
 
     fn start<F>(
         &self,
-        action: &str,
-        peer: &str,
-        path: &str,
+        priority: Priority,
+        (action, peer, path): (&str, &str, &str),
         run: impl FnOnce(Arc<TransferMeter>, watch::Receiver<bool>) -> F,
     ) -> Transfer
     where
@@ -115,7 +118,7 @@ impl Engine {
         let (engine, running) = (self.clone(), run(Arc::clone(&meter), cancelled));
         let watched = Arc::clone(&meter);
         let (end, ended) = watch::channel(None);
-        tokio::spawn(async move {
+        self.0.lanes.spawn(priority, async move {
             engine.0.registry.begin(&watched);
             let mut result = running.await;
             watched.set_phase(Phase::Ended, "");

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::encode::Compress;
 pub use crate::runtime::snapshots::Keep;
 
-use crate::base::{FileTime, NodeName, Rate, RelPath};
+use crate::base::{FileTime, NodeName, Priority, Rate, RelPath};
 use crate::cost::{Currency, Money};
 
 /// Which node is meant.
@@ -70,11 +70,15 @@ pub struct TransferOptions {
     /// The most that the transfer may cost, all its sessions together, resumed ones too: what a push
     /// sends, or a pull receives, by the price of the link. `None` for no limit but that of budgets.
     pub max_cost: Option<Money>,
-    /// When a push has to be there, in seconds since 1970: one that cannot is refused at once, and of
-    /// several links the cheapest is taken that can.
+    /// When it has to be there, in seconds since 1970: what cannot is refused at once, and of several
+    /// links the cheapest is taken that can. Of a pull, what is counted is what is not here with the same
+    /// size and time.
     pub deadline: Option<i64>,
     /// The link to take; `None` takes the cheapest one that is open and has an address of the node.
     pub link: Option<String>,
+    /// How soon it is needed: what of the link and the processors it leaves to other transfers of
+    /// both nodes, and they to it.
+    pub priority: Priority,
     /// Push all or nothing: an object that cannot be moved ends the transfer. Without it such
     /// objects are left out and listed in [`Outcome::failed`].
     pub whole: bool,

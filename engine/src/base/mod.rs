@@ -6,6 +6,7 @@ pub mod human;
 mod ids;
 pub mod limits;
 mod path;
+mod priority;
 mod rate;
 pub mod utc;
 mod words;
@@ -16,6 +17,7 @@ pub use ids::{
     Stamp, Tier, TransferId,
 };
 pub use path::{PathError, RelPath};
+pub use priority::{ParsePriorityError, Priority};
 pub use rate::{ParseRateError, Rate};
 pub(crate) use words::words;
 

@@ -72,9 +72,13 @@ impl Drop for Region {
     }
 }
 
-/// A bounded pool of leases. Clones share the pool.
+/// A bounded pool of leases, or a part of one. Clones share it.
 #[derive(Clone)]
-pub struct Slab(Arc<Pool>);
+pub struct Slab {
+    pool: Arc<Pool>,
+    /// The leases of the pool that a part may have out at once.
+    part: Option<(Arc<Semaphore>, usize)>,
+}
 
 struct Pool {
     region: Region,
@@ -92,24 +96,33 @@ impl Slab {
     /// device, and then kept.
     pub fn new(bytes: usize) -> Self {
         let leases = (bytes / LEASE_BYTES).max(8);
-        Self(Arc::new(Pool {
+        let pool = Arc::new(Pool {
             region: Region::new(leases),
             free: Mutex::new((0..leases).rev().collect()),
             permits: Arc::new(Semaphore::new(leases)),
             leases,
-        }))
+        });
+        Self { pool, part: None }
+    }
+
+    /// A part of this slab: the same memory, of which no more than one of `of` leases is out at once
+    /// through it, so that others find some.
+    pub fn part(&self, of: usize) -> Self {
+        let leases = (self.pool.leases / of.max(1)).max(2);
+        let part = Some((Arc::new(Semaphore::new(leases)), leases));
+        Self { pool: Arc::clone(&self.pool), part }
     }
 
     /// Number of leases.
     pub fn leases(&self) -> usize {
-        self.0.leases
+        self.part.as_ref().map_or(self.pool.leases, |(_, leases)| *leases)
     }
 
     /// The address range of all leases, for registering them with a device. Whoever registers it
     /// keeps the slab until the registration is gone.
     pub fn range(&self) -> Range<usize> {
-        let base = self.0.region.base.as_ptr() as usize;
-        base..base + self.0.leases * BLOCK_BYTES
+        let base = self.pool.region.base.as_ptr() as usize;
+        base..base + self.pool.leases * BLOCK_BYTES
     }
 
     /// Whether `bytes` lie in this slab.
@@ -124,26 +137,39 @@ impl Slab {
         range.is_empty() || block(range.start) == block(range.end - 1)
     }
 
-    /// Leases that are out now.
+    /// Leases that are out now, those of parts included.
     pub fn leases_out(&self) -> usize {
-        self.0.leases - self.0.permits.available_permits()
+        self.pool.leases - self.pool.permits.available_permits()
     }
 
     /// A lease; waits in line while all are out.
     pub async fn lease(&self) -> Lease {
-        let permit = Arc::clone(&self.0.permits).acquire_owned().await;
-        self.lend(permit.ok())
+        let part = match &self.part {
+            Some((part, _)) => Arc::clone(part).acquire_owned().await.ok(),
+            None => None,
+        };
+        let permit = Arc::clone(&self.pool.permits).acquire_owned().await;
+        self.lend(permit.ok(), part)
     }
 
     /// A lease if one is free now.
     pub fn try_lease(&self) -> Option<Lease> {
-        let permit = Arc::clone(&self.0.permits).try_acquire_owned().ok()?;
-        Some(self.lend(Some(permit)))
+        let part = match &self.part {
+            Some((part, _)) => Some(Arc::clone(part).try_acquire_owned().ok()?),
+            None => None,
+        };
+        let permit = Arc::clone(&self.pool.permits).try_acquire_owned().ok()?;
+        Some(self.lend(Some(permit), part))
     }
 
-    fn lend(&self, permit: Option<OwnedSemaphorePermit>) -> Lease {
-        let free = self.0.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        Lease { place: free, skip: 0, pool: Arc::clone(&self.0), _permit: permit }
+    fn lend(
+        &self,
+        permit: Option<OwnedSemaphorePermit>,
+        part: Option<OwnedSemaphorePermit>,
+    ) -> Lease {
+        let free = self.pool.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let pool = Arc::clone(&self.pool);
+        Lease { place: free, skip: 0, pool, _permit: permit, _part: part }
     }
 }
 
@@ -155,6 +181,7 @@ pub struct Lease {
     place: Option<usize>,
     pool: Arc<Pool>,
     _permit: Option<OwnedSemaphorePermit>,
+    _part: Option<OwnedSemaphorePermit>,
 }
 
 impl Lease {
@@ -251,6 +278,19 @@ mod tests {
         assert!(slab.try_lease().is_none(), "a slice still holds the lease");
         drop(part);
         assert!(slab.try_lease().is_some());
+    }
+
+    #[test]
+    fn a_part_leaves_leases_to_others() {
+        let slab = Slab::new(0);
+        let part = slab.part(4);
+        let taken: Vec<Lease> = std::iter::from_fn(|| part.try_lease()).collect();
+        assert_eq!((taken.len(), part.leases(), slab.leases_out()), (2, 2, 2));
+        assert!(taken.iter().all(|lease| slab.holds(lease)), "the same memory");
+        let rest: Vec<Lease> = std::iter::from_fn(|| slab.try_lease()).collect();
+        assert_eq!(rest.len(), 6);
+        drop(taken);
+        assert!(part.try_lease().is_some());
     }
 
     #[test]

@@ -121,6 +121,9 @@ pub struct ServeRecord {
     pub admin: Option<SocketAddr>,
     /// Its process.
     pub pid: u32,
+    /// The directory that it exports.
+    #[serde(default)]
+    pub root: Option<PathBuf>,
 }
 
 impl ServeRecord {
@@ -256,6 +259,7 @@ mod tests {
             address: "127.0.0.1:7717".parse().expect("an address"),
             admin: None,
             pid: std::process::id(),
+            root: None,
         };
         record.write(&home).expect("written");
         assert_eq!(ServeRecord::read(&home).expect("one"), Some(record.clone()));

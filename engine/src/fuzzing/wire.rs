@@ -3,7 +3,7 @@
 use crate::base::limits::{
     CHUNK_BYTES_MAX, ENTRIES_PER_FRAME_MAX, FRAME_BYTES_MAX, OBJECT_BYTES_MAX, RUN_PIECES_MAX,
 };
-use crate::base::{Digest, FileTime, Rate, RelPath, Stamp, TransferId};
+use crate::base::{Digest, FileTime, Priority, Rate, RelPath, Stamp, TransferId};
 use crate::encode::{CONTENT_BYTES_MAX, Compress, Encoding, Layout, Width};
 use crate::manifest::{Entry, EntryKind, Object};
 use crate::policy::RolesMark;
@@ -88,6 +88,7 @@ pub(crate) fn frames() -> Vec<Frame> {
             limit: Rate::from_mbps(3),
             class: "internal".parse().ok(),
             wire_max: Some(10_000_000),
+            priority: Priority::Bulk,
         }),
         Frame::Accept(Accept {
             transfer_id: TransferId(5),

@@ -13,6 +13,7 @@ mod noted;
 pub mod readers;
 pub mod root;
 pub mod scan;
+pub mod shares;
 pub mod snapshots;
 pub mod source;
 pub mod target;

@@ -190,6 +190,11 @@ pub trait Link: Clone + Send + Sync + 'static {
     fn has_room(&self) -> bool {
         true
     }
+    /// Whether what is sent here waits for the network, or for a cap that other transfers have, too:
+    /// not for a cap of its own.
+    fn is_full(&self) -> bool {
+        !self.has_room()
+    }
     /// Content that came over this path was altered on its way: it is not taken for a while.
     fn blame(&self, _path: u8) {}
     /// What crossed the wire so far.

@@ -8,12 +8,13 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::Notify;
 
 use crate::base::Rate;
 
@@ -36,6 +37,10 @@ pub struct Pace {
     /// Bytes per second; zero while there is no cap.
     rate: AtomicU64,
     due: Due,
+    /// Messages that wait for it now.
+    waiting: AtomicUsize,
+    /// What was booked is forgotten.
+    forgotten: Notify,
 }
 
 /// When the next byte is due, in nanoseconds of the machine's monotonic clock.
@@ -48,7 +53,7 @@ enum Due {
 impl Pace {
     /// A cap of this process.
     pub fn own(rate: Option<Rate>) -> Self {
-        Self { rate: number(rate), due: Due::Here(Mutex::new(0)) }
+        Self::with(rate, Due::Here(Mutex::new(0)))
     }
 
     /// A cap that all processes share which name the same file.
@@ -58,12 +63,28 @@ impl Pace {
     pub fn shared(path: &Path, rate: Option<Rate>) -> io::Result<Self> {
         let mut options = File::options();
         let file = options.read(true).write(true).create(true).truncate(false).open(path)?;
-        Ok(Self { rate: number(rate), due: Due::File(file) })
+        Ok(Self::with(rate, Due::File(file)))
+    }
+
+    fn with(rate: Option<Rate>, due: Due) -> Self {
+        let (waiting, forgotten) = (AtomicUsize::new(0), Notify::new());
+        Self { rate: number(rate), due, waiting, forgotten }
     }
 
     /// Changes the cap, or lifts it.
     pub fn set(&self, rate: Option<Rate>) {
         self.rate.store(rate.map_or(0, Rate::bytes_per_s), Relaxed);
+    }
+
+    /// Changes the cap, and forgets what was booked at the one before: what waits may leave.
+    pub fn begin(&self, rate: Option<Rate>) {
+        self.set(rate);
+        match &self.due {
+            Due::Here(due) => *due.lock().unwrap_or_else(PoisonError::into_inner) = 0,
+            // Whoever books meanwhile has its booking forgotten, too.
+            Due::File(file) => drop(file.write_all_at(&[0; 8], 0)),
+        }
+        self.forgotten.notify_waiters();
     }
 
     /// The cap.
@@ -98,14 +119,29 @@ impl Pace {
     /// Returns when `bytes` may leave.
     async fn pass(&self, bytes: u64) {
         for _ in 0..HELD_TRIES {
+            let forgotten = self.forgotten.notified();
             if let Some(wait) = self.book(bytes) {
                 if !wait.is_zero() {
-                    tokio::time::sleep(wait).await;
+                    self.waiting.fetch_add(1, Relaxed);
+                    let _waits = Waits(&self.waiting);
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        () = forgotten => {}
+                    }
                 }
                 return;
             }
             tokio::time::sleep(HELD).await;
         }
+    }
+}
+
+/// Counts a message as waiting for as long as this lives.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 
@@ -138,6 +174,12 @@ impl Paces {
     /// The lowest cap; `None` while there is none.
     pub fn rate(&self) -> Option<Rate> {
         self.0.iter().filter_map(|pace| pace.rate()).min()
+    }
+
+    /// Whether content waits for a cap that other transfers have, too.
+    pub fn holds_for_others(&self) -> bool {
+        let held = |pace: &Pace| pace.waiting.load(Relaxed) > 0;
+        self.0.iter().any(|pace| matches!(pace.due, Due::File(_)) && held(pace))
     }
 
     /// How many bytes are to be booked at once; `None` while there is no cap.
@@ -226,6 +268,26 @@ mod tests {
             Due::File(file) => file,
             Due::Here(_) => panic!("not shared"),
         }
+    }
+
+    #[tokio::test]
+    async fn what_waits_may_leave_when_a_cap_begins_anew() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let slow = Rate::from_bytes_per_s(1);
+        let pace = Arc::new(Pace::shared(&dir.path().join("bulk"), slow).expect("opened"));
+        let paces = Paces::new(vec![Arc::clone(&pace)]);
+        paces.pass(1_000_000).await;
+        let waits = tokio::spawn({
+            let paces = paces.clone();
+            async move { paces.pass(1).await }
+        });
+        while !paces.holds_for_others() {
+            tokio::task::yield_now().await;
+        }
+        pace.begin(slow);
+        waits.await.expect("it leaves");
+        assert!(!paces.holds_for_others());
+        assert_eq!(pace.book(1), Some(Duration::ZERO), "nothing is booked");
     }
 
     #[tokio::test]

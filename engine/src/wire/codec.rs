@@ -15,9 +15,9 @@ use super::messages::{
     ReplyMsg, RestartMsg, SettledMsg, WantMsg, WordsMsg,
 };
 use super::port::{NO_RAILS_BYTES_MAX, PORTS_MAX, Port};
+use super::words::{class, class_text, compress, compress_number, priority};
 use crate::base::limits::{CHUNK_BYTES_MAX, ENTRIES_PER_FRAME_MAX, OBJECT_BYTES_MAX};
-use crate::base::{Class, Digest, Rate, RelPath, TransferId};
-use crate::encode::Compress;
+use crate::base::{Digest, Rate, RelPath, TransferId};
 use crate::manifest::{Entry, Object};
 use crate::policy::RolesMark;
 
@@ -158,6 +158,7 @@ pub(super) fn encode(frame: &Frame) -> Bytes {
             limit: open.limit.map_or(0, Rate::bytes_per_s),
             class: class_text(open.class),
             wire_max: open.wire_max,
+            priority: open.priority.code().into(),
         }),
         Frame::Accept(accept) => Body::Accept(AcceptMsg {
             transfer_id: accept.transfer_id.0.to_be_bytes().to_vec().into(),
@@ -248,35 +249,8 @@ fn open(msg: &OpenMsg) -> Result<Open, DecodeError> {
         limit: Rate::from_bytes_per_s(msg.limit),
         class: class(&msg.class)?,
         wire_max: msg.wire_max,
+        priority: priority(msg.priority),
     })
-}
-
-/// As it travels: nothing is the empty text.
-fn class_text(class: Option<Class>) -> String {
-    class.map_or_else(String::new, |class| class.to_string())
-}
-
-fn class(text: &str) -> Result<Option<Class>, DecodeError> {
-    let wrong = |_| DecodeError::Field { field: "class" };
-    if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(wrong) }
-}
-
-/// As it travels: one that knows no encodings sends nothing, which is zero.
-fn compress_number(compress: Compress) -> u32 {
-    match compress {
-        Compress::Never => 0,
-        Compress::Auto => 1,
-        Compress::Always => 2,
-    }
-}
-
-fn compress(number: u32) -> Result<Compress, DecodeError> {
-    match number {
-        0 => Ok(Compress::Never),
-        1 => Ok(Compress::Auto),
-        2 => Ok(Compress::Always),
-        _ => Err(DecodeError::Field { field: "compress" }),
-    }
 }
 
 /// Gives every field `tag` of a message that has bytes of its own.

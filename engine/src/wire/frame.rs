@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{DecodeError, Port};
 use crate::base::limits::RUN_PIECES_MAX;
-use crate::base::{Class, Digest, Rate, RelPath, Seq, TransferId};
+use crate::base::{Class, Digest, Priority, Rate, RelPath, Seq, TransferId};
 use crate::encode::Compress;
 use crate::manifest::{Entry, Object};
 use crate::policy::RolesMark;
@@ -53,12 +53,14 @@ pub struct Open {
     pub rails: bool,
     /// What an opener who is the target wants encoded; one that knows no encodings wants none.
     pub compress: Compress,
-    /// The most that an opener who is the target wants to be sent.
+    /// The most that an opener who is the target wants to be sent, or that one who is the source sends.
     pub limit: Option<Rate>,
     /// The class of what an opener who is the source has.
     pub class: Option<Class>,
     /// The most that an opener who is the target pays for, in bytes on the wire in this session.
     pub wire_max: Option<u64>,
+    /// How soon it is needed; one that knows no priorities means the highest.
+    pub priority: Priority,
 }
 
 /// The peer agrees.

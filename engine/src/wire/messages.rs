@@ -151,6 +151,8 @@ pub(super) struct OpenMsg {
     pub(super) class: String,
     #[prost(uint64, optional, tag = "9")]
     pub(super) wire_max: Option<u64>,
+    #[prost(uint32, tag = "10")]
+    pub(super) priority: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -5,6 +5,7 @@ mod data;
 mod frame;
 mod messages;
 mod port;
+mod words;
 
 pub use data::{Coded, DataHeader, PieceRange};
 pub use frame::{

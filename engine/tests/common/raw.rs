@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use portway::base::{RelPath, TransferId};
+use portway::base::{Priority, RelPath, TransferId};
 use portway::config::Home;
 use portway::encode::Compress;
 use portway::identity::{Expect, Identity, UnixTime, client_config, peer_of, server_config};
@@ -89,6 +89,7 @@ pub fn open(path: &str) -> Frame {
         limit: None,
         class: None,
         wire_max: None,
+        priority: Priority::Interactive,
     })
 }
 

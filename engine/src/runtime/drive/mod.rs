@@ -1,5 +1,6 @@
 //! Sessions: a machine, its files and a link, driven by tasks until the transfer ends.
 
+mod arrivals;
 mod coding;
 mod estimate;
 mod expected;
@@ -28,6 +29,7 @@ use crate::wire::{Frame, Numbers};
 
 use super::codecs::Codecs;
 use super::effort::{HostClock, now_ns};
+use super::shares::{Direction, Look, Share};
 use super::{denial, is_denial};
 
 pub use estimate::Estimate;
@@ -59,6 +61,8 @@ pub struct Context<L> {
     pub codecs: Arc<Codecs>,
     /// Whether content is encoded that this end sends.
     pub compress: Compress,
+    /// Its place among the transfers of this node.
+    pub share: Share,
     /// The transfer's counters.
     pub meter: Arc<TransferMeter>,
     /// The right to move content, and the record of what moved.
@@ -275,12 +279,14 @@ struct Watch<L> {
     host: HostClock,
     host_time: HostTime,
     seen: LinkTime,
+    look: Look,
 }
 
 impl<L: Link> Watch<L> {
     /// Begins to look, in a task of its own.
     fn spawn(
         context: &Context<L>,
+        direction: Direction,
         stages: &Arc<Stages>,
         tasks: &mut JoinSet<()>,
     ) -> Arc<Mutex<Self>> {
@@ -292,6 +298,7 @@ impl<L: Link> Watch<L> {
             host: HostClock::start(),
             host_time: HostTime::default(),
             seen: LinkTime::default(),
+            look: context.share.look(direction),
         }));
         let looking = Arc::clone(&watch);
         tasks.spawn(async move {
@@ -316,6 +323,9 @@ impl<L: Link> Watch<L> {
     fn look_for_room(&mut self) {
         self.seen.looks += 1;
         self.seen.full += u64::from(!self.link.has_room());
+        let wire = self.link.meter();
+        let rails: u64 = self.link.rails().iter().map(|rail| rail.bytes).sum();
+        self.look.again(wire.sent + wire.received + rails, self.link.is_full());
     }
 
     fn look(&mut self) {

@@ -22,6 +22,7 @@ use crate::manifest::Entry;
 use crate::metrics::{Phase, Stage};
 use crate::protocol::{Failure, ReadDone, ReadJob, Source, SourceAction, SourceEnd, SourceInput};
 use crate::runtime::effort::Effort;
+use crate::runtime::shares::Direction;
 use crate::runtime::source::SourceFiles;
 use crate::transport::{Link, LinkError};
 use crate::wire::{DataHeader, Frame, Piece};
@@ -89,7 +90,7 @@ pub async fn run_source<L: Link>(
     spawn_receiver(&context.link, inputs.clone(), &mut net, last, Input::Frame);
     spawn_guard(&context, &inputs, &mut net);
     let stages = Arc::clone(files.stages());
-    let watch = Watch::spawn(&context, &stages, &mut net);
+    let watch = Watch::spawn(&context, Direction::Out, &stages, &mut net);
     let scanned = Arc::clone(&files);
     let scans = Ordered::spawn(inputs.clone(), &mut work, move |max| {
         Some(Input::Machine(match scanned.scan(max) {

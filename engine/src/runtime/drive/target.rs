@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::coding::decoded;
+use super::arrivals::spawn_data_receiver;
 use super::expected::Expected;
 use super::landing::Landing;
 use super::ledger::LedgerJob;
@@ -20,12 +20,13 @@ use crate::base::Seq;
 use crate::base::limits::COMMIT_MS;
 use crate::buf::Lease;
 use crate::manifest::Entry;
-use crate::metrics::{Phase, Stages};
+use crate::metrics::Phase;
 use crate::protocol::{
     Failure, PlaceResult, Stop, Target, TargetAction, TargetEnd, TargetInput, Task,
 };
+use crate::runtime::shares::Direction;
 use crate::runtime::target::TargetStore;
-use crate::transport::{Incoming, Link, LinkError};
+use crate::transport::{Link, LinkError};
 use crate::wire::{DataHeader, Frame};
 
 /// Content that may be wanted and not yet durable, in bytes: what a crash costs at most, less what
@@ -35,14 +36,14 @@ pub(super) const CREDIT_BYTES: u64 = 48 << 20;
 const DRAIN: Duration = Duration::from_secs(20);
 
 /// What a data message brought.
-struct Content {
-    lease: Lease,
-    bytes: usize,
+pub(super) struct Content {
+    pub(super) lease: Lease,
+    pub(super) bytes: usize,
     /// The path that it took, if the link has several.
-    path: Option<u8>,
+    pub(super) path: Option<u8>,
 }
 
-enum Input {
+pub(super) enum Input {
     Frame(Result<Frame, LinkError>),
     Data(DataHeader, Content),
     Machine(TargetInput),
@@ -106,7 +107,7 @@ pub(super) async fn run_with_credit<L: Link>(
     spawn_guard(&context, &inputs, &mut net);
     let landing = Landing::default();
     spawn_data_receiver(&context, (&landing, store.stages()), &inputs, &mut net);
-    let watch = Watch::spawn(&context, store.stages(), &mut net);
+    let watch = Watch::spawn(&context, Direction::In, store.stages(), &mut net);
     let checked = Arc::clone(&store);
     let checks = Ordered::spawn(inputs.clone(), &mut work, move |(first, entries): (_, Vec<_>)| {
         Some(Input::Machine(TargetInput::Checked(checked.check(first, &entries))))
@@ -174,47 +175,6 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-/// Reads each data message into a lease of its own; without a free lease the link waits.
-fn spawn_data_receiver<L: Link>(
-    context: &Context<L>,
-    (landing, stages): (&Landing, &Arc<Stages>),
-    inputs: &mpsc::Sender<Input>,
-    tasks: &mut JoinSet<()>,
-) {
-    let (link, slab, inputs) = (context.link.clone(), context.slab.clone(), inputs.clone());
-    let (landing, codecs) = (landing.clone(), Arc::clone(&context.codecs));
-    let stages = Arc::clone(stages);
-    tasks.spawn(async move {
-        let mut reads = JoinSet::new();
-        loop {
-            // The frame receiver reports a link that is gone.
-            let Ok(incoming) = link.recv_data().await else { break };
-            let mut lease = slab.lease().await;
-            while reads.try_join_next().is_some() {}
-            let (path, landing) = (incoming.path(), landing.clone());
-            let (codecs, stages) = (Arc::clone(&codecs), Arc::clone(&stages));
-            spawn_input(&mut reads, &inputs, async move {
-                match DataHeader::decode(incoming.header()) {
-                    Err(error) => Input::Lost(LinkError::Protocol { detail: error.to_string() }),
-                    Ok(header) => {
-                        landing.align(&mut lease, &header);
-                        let Ok((lease, bytes)) = incoming.read(lease).await else {
-                            return Input::Cut;
-                        };
-                        match decoded((codecs, stages), lease, bytes, header.coded).await {
-                            Ok((lease, bytes)) => {
-                                Input::Data(header, Content { lease, bytes, path })
-                            }
-                            Err(error) => Input::Lost(error),
-                        }
-                    }
-                }
-            });
-        }
-        while reads.join_next().await.is_some() {}
-    });
 }
 
 impl<L: Link> Driver<L> {

@@ -130,3 +130,128 @@ fn a_removal_that_a_crash_interrupted_is_finished() {
     assert!(!storage::exists(tree, &Layout::of(&path("runs/step-1")).published));
     assert_eq!(scene.newest(None).as_deref(), Some("step-2"));
 }
+
+/// A history by a seed: checkpoints are published, read in every way there is, and retained, and the
+/// node crashes in the middle of removals. Whatever is read stays whole, and what retention leaves is
+/// what a model of it says.
+#[test]
+fn nothing_that_is_read_is_ever_removed() {
+    for seed in 0..40 {
+        History::new(seed).run(80);
+    }
+}
+
+struct History {
+    scene: Scene,
+    rng: crate::sim::rng::Rng,
+    /// Steps that are there, of `trainer` and of another source.
+    there: std::collections::BTreeMap<u64, bool>,
+    next: u64,
+    /// Local readers: programs of this machine.
+    held: Vec<(u64, File)>,
+    story: Vec<String>,
+}
+
+impl History {
+    fn new(seed: u64) -> Self {
+        let rng = crate::sim::rng::Rng::new(seed);
+        let story = vec![format!("seed {seed}")];
+        let there = std::collections::BTreeMap::new();
+        Self { scene: Scene::of(&[]), rng, there, next: 1, held: Vec::new(), story }
+    }
+
+    fn run(mut self, events: usize) {
+        for _ in 0..events {
+            match self.rng.below(10) {
+                0..=3 => self.publish(),
+                4..=5 => self.hold(),
+                6 => drop((!self.held.is_empty()).then(|| self.held.remove(0))),
+                7..=8 => self.retain(),
+                _ => self.crash(),
+            }
+            self.check();
+        }
+    }
+
+    fn publish(&mut self) {
+        let (step, ours) = (self.next, self.rng.below(5) > 0);
+        self.next += 1 + self.rng.below(3);
+        let source = if ours { "trainer" } else { "another" };
+        self.story.push(format!("{source} publishes {step}"));
+        self.scene.publish(&format!("step-{step}"), source);
+        self.there.insert(step, ours);
+    }
+
+    fn some(&mut self) -> Option<u64> {
+        let steps: Vec<u64> = self.there.keys().copied().collect();
+        (!steps.is_empty()).then(|| steps[self.rng.below(steps.len() as u64) as usize])
+    }
+
+    fn hold(&mut self) {
+        let Some(step) = self.some() else { return };
+        self.story.push(format!("a program reads {step}"));
+        let file = File::open(self.scene.dir.path().join(format!("runs/step-{step}"))).unwrap();
+        file.lock_shared().unwrap();
+        self.held.push((step, file));
+    }
+
+    /// Retention, while peers read some of them.
+    fn retain(&mut self) {
+        if self.there.is_empty() {
+            return;
+        }
+        let (last, every) = (1 + self.rng.below(4) as u32, 2 + self.rng.below(4));
+        let every = (self.rng.below(2) == 0).then_some(every);
+        let pulled: Vec<u64> = (0..self.rng.below(3)).filter_map(|_| self.some()).collect();
+        self.story.push(format!("keep {last}, every {every:?}, while {pulled:?} are pulled"));
+        let name = |step: &u64| path(&format!("runs/step-{step}/model"));
+        let reading: Vec<_> =
+            pulled.iter().map(|step| self.scene.root.readers.begin(&name(step))).collect();
+        let retained = self.scene.retain(last, every);
+        drop(reading);
+        let ours = self.there.iter().filter(|(_, ours)| **ours).map(|(step, _)| *step);
+        let ours: Vec<u64> = ours.rev().collect();
+        let in_use = |step: &u64| pulled.contains(step) || self.held.iter().any(|it| it.0 == *step);
+        let goes = |step: &&u64| {
+            let newer = ours.iter().filter(|other| other > step).count();
+            newer >= last as usize && every.is_none_or(|every| *step % every != 0)
+        };
+        let (stay, go): (Vec<u64>, Vec<u64>) = ours.iter().filter(goes).partition(|step| in_use(step));
+        let names = |steps: &[u64]| steps.iter().map(|s| format!("step-{s}")).collect::<Vec<_>>();
+        assert_eq!(retained.removed, names(&go), "{:#?}", self.story);
+        assert_eq!(retained.in_use, names(&stay), "{:#?}", self.story);
+        self.there.retain(|step, _| !go.contains(step));
+    }
+
+    /// The node dies after it took one away that nobody reads, and comes back.
+    fn crash(&mut self) {
+        let Some(step) = self.some() else { return };
+        if self.held.iter().any(|it| it.0 == step) {
+            return;
+        }
+        self.story.push(format!("it dies while it removes {step}"));
+        let (at, tree) = (path(&format!("runs/step-{step}")), &*self.scene.root.tree);
+        storage::mkdir_all(tree, &trash_path()).unwrap();
+        let trash = trash_path().join(key_of(&at).as_bytes()).unwrap();
+        tree.rename(&at, &trash, false).unwrap();
+        if self.rng.below(2) == 0 {
+            forget(tree, &at).unwrap();
+        }
+        empty_trash(tree).unwrap();
+        assert!(!storage::exists(tree, &trash), "{:#?}", self.story);
+        self.there.remove(&step);
+    }
+
+    fn check(&self) {
+        let left: Vec<String> = self.there.keys().map(|step| format!("step-{step}")).collect();
+        let found = if left.is_empty() { Vec::new() } else { self.scene.left() };
+        assert_eq!(found, left, "{:#?}", self.story);
+        for step in self.there.keys() {
+            let at = path(&format!("runs/step-{step}"));
+            let model = self.scene.dir.path().join(format!("runs/step-{step}/model"));
+            assert_eq!(fs::read(model).unwrap(), b"weights", "{:#?}", self.story);
+            let tree = &*self.scene.root.tree;
+            assert!(storage::exists(tree, &Layout::of(&at).published), "{:#?}", self.story);
+        }
+    }
+}

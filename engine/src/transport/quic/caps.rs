@@ -32,6 +32,11 @@ impl Caps {
         self.waiting.load(Relaxed) > 0
     }
 
+    /// No cap holds now: what is sent meanwhile is not paid for later.
+    pub(super) fn rest(&self) {
+        *locked(&self.booked) = None;
+    }
+
     /// Returns when `bytes` of content may leave; `sent` is what the session has sent, in all.
     pub(super) async fn pass(&self, bytes: u64, sent: u64) {
         let due = owed(&mut locked(&self.booked), bytes, sent);

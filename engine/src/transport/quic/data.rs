@@ -176,6 +176,9 @@ async fn write_chunks(
         session.caps.pass(part.len() as u64, session.meter().sent).await;
         stream.write_chunk(part).await?;
     }
+    if first < chunks.len() {
+        session.caps.rest();
+    }
     stream.write_all_chunks(&mut chunks[first..]).await
 }
 

@@ -76,6 +76,10 @@ impl Link for QuicLink {
         self.0.session.has_room()
     }
 
+    fn is_full(&self) -> bool {
+        self.0.session.is_full()
+    }
+
     fn meter(&self) -> WireMeter {
         self.0.session.meter()
     }

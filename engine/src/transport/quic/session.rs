@@ -200,9 +200,19 @@ impl Session {
 
     /// Whether a connection that carries data messages may have more under way than it has.
     pub(super) fn has_room(&self) -> bool {
+        !self.caps.holds() && self.members_have_room()
+    }
+
+    /// Whether the network, or a cap that others share, is what content waits for.
+    pub(super) fn is_full(&self) -> bool {
         if self.caps.holds() {
-            return false;
+            self.caps.paces().holds_for_others()
+        } else {
+            !self.members_have_room()
         }
+    }
+
+    fn members_have_room(&self) -> bool {
         let members = locked(&self.members);
         let Some((control, rest)) = members.split_first() else { return false };
         let room = |member: &Arc<Member>| {

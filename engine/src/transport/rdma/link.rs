@@ -289,6 +289,11 @@ impl<L: Link> Link for RdmaLink<L> {
         self.fabric.is_some() || self.inner.has_room()
     }
 
+    fn is_full(&self) -> bool {
+        // What rails could carry besides is not known.
+        self.fabric.is_some() || self.inner.is_full()
+    }
+
     fn blame(&self, path: u8) {
         if let Some(fabric) = &self.fabric {
             fabric.shared.commands.push(Command::Blame { rail: path });

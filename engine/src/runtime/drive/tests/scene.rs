@@ -17,6 +17,7 @@ use crate::metrics::{RailState, RailStatus, TransferMeter};
 use crate::protocol::{SourceEnd, TargetEnd, Task};
 use crate::runtime::drive::target::run_with_credit;
 use crate::runtime::drive::{Context, Lost, run_source};
+use crate::runtime::shares::Share;
 use crate::runtime::source::{Around, SourceFiles, SourceRoot};
 use crate::runtime::target::{Planted, StoreOptions, TargetStore, index_path};
 use crate::sim::process::{Life, ProcessTree};
@@ -462,7 +463,8 @@ fn context<L: Link>(link: L, slab: &Slab) -> (Context<L>, watch::Sender<bool>) {
     let meter = TransferMeter::new("push", "peer", "path");
     let (slab, codecs) = (slab.clone(), Arc::default());
     let way = crate::border::testing::inside();
-    (Context { link, slab, codecs, compress: Compress::Always, meter, way, cancel }, stop)
+    let (compress, share) = (Compress::Always, Share::default());
+    (Context { link, slab, codecs, compress, share, meter, way, cancel }, stop)
 }
 
 /// What a node that is told to stop says to a source.
