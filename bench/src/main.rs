@@ -54,6 +54,8 @@ enum Command {
     Serve(measure::net::ServeArgs),
     /// Measure QUIC to a node that runs `portway-bench serve`
     Quic(measure::net::QuicArgs),
+    /// Measure RDMA to a node that runs `portway-bench serve`, in perftest's columns
+    Rdma(measure::net::RdmaArgs),
     /// Measure what lies between this node and one that runs `portway-bench serve`
     Path(measure::net::PathArgs),
     /// Push with the engine as it is, stage by stage, and name what limits
@@ -106,6 +108,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Local(args) => measure::local::run(&args),
         Command::Serve(args) => measure::net::serve(&args),
         Command::Quic(args) => measure::net::quic(&args),
+        Command::Rdma(args) => measure::net::rdma(&args),
         Command::Path(args) => measure::net::path(&args),
         Command::Transfer(args) => measure::transfer::transfer(&args),
         Command::Bottlenecks(args) => measure::transfer::cases::run(&args),

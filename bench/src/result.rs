@@ -85,6 +85,9 @@ pub(crate) struct Row {
     pub(crate) cpu_s_per_gb: Option<f64>,
     /// Bytes of one message, call or file.
     pub(crate) size: Option<u64>,
+    /// Messages of all runs together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) messages: Option<u64>,
     /// Place in a series: the hour of the week from Monday 00:00, or the month from now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) at: Option<u64>,
@@ -179,6 +182,7 @@ impl Row {
             runs,
             cpu_s_per_gb: None,
             size: None,
+            messages: None,
             at: None,
             latency_s: None,
         }
