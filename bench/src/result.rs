@@ -120,6 +120,9 @@ pub(crate) enum Unit {
     /// A number of things.
     #[serde(rename = "count")]
     Count,
+    /// US dollars, once.
+    #[serde(rename = "USD")]
+    Usd,
     /// US dollars per month.
     #[serde(rename = "USD/month")]
     UsdPerMonth,

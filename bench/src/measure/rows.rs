@@ -148,7 +148,8 @@ fn shown(value: f64, unit: Unit) -> String {
         Unit::Share => format!("{:.1} %", value * 100.0),
         Unit::Count if value.fract() == 0.0 => format!("{value:.0}"),
         Unit::Count => format!("{value:.2}"),
-        Unit::UsdPerMonth => format!("{value:.0} USD"),
+        Unit::Usd => format!("{value:.0} USD"),
+        Unit::UsdPerMonth => format!("{value:.0} USD/month"),
     }
 }
 

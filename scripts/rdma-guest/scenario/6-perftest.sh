@@ -9,6 +9,11 @@ source "$(dirname "${BASH_SOURCE[0]}")/../nodes.sh"
 rails_used=(0)
 runs=${RUNS:-3} depth=16 off=0
 enrol
+# Only their identities are wanted, and what else runs would be seen in the figures.
+for node in a b; do
+    kill -TERM "${serve_pid[$node]}" && wait "${serve_pid[$node]}" || true
+    unset "serve_pid[$node]"
+done
 mapfile -t ports < <("$bench" free-ports)
 (portway=$bench && node b serve --listen "127.0.0.1:${ports[0]}") \
     >"$work/bench-serve.log" 2>&1 &

@@ -220,7 +220,9 @@ async fn measure(args: &RdmaArgs, ends: &Ends, op: Op, bytes: usize) -> Result<[
         wrong_here + wrong_there
     );
     let all_bytes = messages as f64 * bytes as f64;
-    samples.iter_mut().for_each(|sample| sample.cpu_s += cpu_s * sample.bytes / all_bytes);
+    for sample in &mut samples {
+        sample.cpu_s += cpu_s * sample.bytes / all_bytes;
+    }
     let plural = if queue_pairs == 1 { "" } else { "s" };
     let (stage, case) = (op.word(), format!("{queue_pairs} queue pair{plural}, depth {depth}"));
     let counted = samples.iter().map(|sample| sample.bytes / bytes as f64).sum::<f64>();

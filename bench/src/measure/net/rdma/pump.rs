@@ -11,7 +11,7 @@ use crate::system;
 
 /// Longest time without a completion.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long is slept at once before a message is due; the rest is waited for awake.
+/// A sleep ends so long before a message is due; the rest is waited for awake.
 const NAP: Duration = Duration::from_micros(200);
 
 /// A port that asks, with what is under way in each queue pair.
@@ -102,10 +102,9 @@ impl Pump {
         let mut probe = Probe::new(began, due.clone())?;
         for (number, due) in due.into_iter().enumerate() {
             let when = began + due;
-            while let Some(left) = when.checked_duration_since(Instant::now()) {
-                if left > 2 * NAP {
-                    std::thread::sleep(left - NAP);
-                }
+            while Instant::now() < when {
+                let left = when.saturating_duration_since(Instant::now());
+                std::thread::sleep(left.saturating_sub(NAP));
             }
             self.port.post(0)?;
             self.under_way[0] += 1;

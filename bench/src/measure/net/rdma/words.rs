@@ -76,7 +76,7 @@ pub(crate) enum Op {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::measure::net) struct Port {
     device: String,
-    port: u8,
+    number: u8,
     infiniband: bool,
     gid: [u8; 16],
     lid: u16,
@@ -127,7 +127,7 @@ impl From<&PortInfo> for Port {
     fn from(port: &PortInfo) -> Self {
         Self {
             device: port.device.clone(),
-            port: port.port,
+            number: port.port,
             infiniband: port.fabric == Fabric::InfiniBand,
             gid: port.gid,
             lid: port.lid,
@@ -143,7 +143,7 @@ impl From<&Port> for PortInfo {
     fn from(port: &Port) -> Self {
         Self {
             device: port.device.clone(),
-            port: port.port,
+            port: port.number,
             fabric: if port.infiniband { Fabric::InfiniBand } else { Fabric::Ethernet },
             gid: port.gid,
             gid_index: 0,

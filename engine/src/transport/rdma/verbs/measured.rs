@@ -21,6 +21,10 @@ use crate::transport::rdma::{Endpoint, Operation, Plan, PortInfo, QpAddress, Rai
 /// Sets apart the numbers of receives: the rest of a number is the place of the queue pair.
 const RECEIVE: u64 = 1 << 32;
 
+/// Receives that are posted in a queue pair, at least: as perftest has them. Twice the messages under
+/// way would do if the processor were always there to post the next one.
+const RECEIVES_MIN: usize = 512;
+
 /// A queue pair with its memory.
 ///
 /// Fields are dropped in this order: the device has let go of the lease before it goes back.
@@ -86,9 +90,11 @@ impl MeasuredPort {
         self.destroy();
         plan.check()?;
         let name = self.context.name();
-        // Both ends of a SEND have completions: of what is sent, or received.
-        let entries = plan.queue_pairs * plan.depth;
-        if plan.depth > self.limits.requests || entries > self.limits.completions {
+        // Completions of what is sent, or received.
+        let shape = shape(plan, role);
+        let room = shape.requests.max(shape.receives);
+        let entries = plan.queue_pairs * room;
+        if room > self.limits.requests || entries > self.limits.completions {
             let text = format!("{name} has no room for so many messages under way");
             return Err(RailError::new(text));
         }
@@ -101,7 +107,6 @@ impl MeasuredPort {
             let start = lease.as_ptr() as usize;
             let range = start..start + lease.len();
             let region = Region::new(&self.domain, &self.slab, range, memory(plan, role))?;
-            let shape = shape(plan, role);
             let qp = QueuePair::new(&self.domain, &queue, self.port.port, &shape, random()? & PSN)?;
             self.lines.push(Line { qp, region, lease, base: start as u64, remote: None });
         }
@@ -135,7 +140,7 @@ impl MeasuredPort {
         }
         if receives && role == Role::Answers {
             for pair in 0..self.lines.len() {
-                (0..plan.depth).try_for_each(|_| self.receive(pair))?;
+                (0..receives_of(&plan)).try_for_each(|_| self.receive(pair))?;
             }
         }
         Ok(())
@@ -229,6 +234,11 @@ fn memory(plan: &Plan, role: Role) -> Use {
     }
 }
 
+/// Receives that are posted in a queue pair.
+fn receives_of(plan: &Plan) -> usize {
+    RECEIVES_MIN.max(2 * plan.depth)
+}
+
 /// Room of a queue pair, and what its peer may do.
 fn shape(plan: &Plan, role: Role) -> Shape {
     let none = ibv_access_flags(0);
@@ -236,7 +246,7 @@ fn shape(plan: &Plan, role: Role) -> Shape {
         (Role::Asks, _) => (plan.depth, 1, none),
         (Role::Answers, Operation::Read) => (1, 1, ibv_access_flags::IBV_ACCESS_REMOTE_READ),
         (Role::Answers, Operation::Write) => (1, 1, ibv_access_flags::IBV_ACCESS_REMOTE_WRITE),
-        (Role::Answers, Operation::Send) => (1, plan.depth, none),
+        (Role::Answers, Operation::Send) => (1, receives_of(plan), none),
     };
     Shape { requests, receives, access }
 }
@@ -260,6 +270,6 @@ mod tests {
             assert_eq!(shape(&plan, Role::Asks).access.0, 0);
             assert_eq!(memory(&plan, Role::Asks), Use::Local);
         }
-        assert_eq!(shape(&plan(Operation::Send), Role::Answers).receives, 8);
+        assert_eq!(shape(&plan(Operation::Send), Role::Answers).receives, 512);
     }
 }
