@@ -42,6 +42,8 @@ enum Command {
     Peers(peers::PeersArgs),
     /// Measure pushes over an emulated link; prints Markdown
     Wan(wan::WanArgs),
+    /// Be an emulated link to an address, until it is stopped
+    Relay(wan::RelayArgs),
     /// Say which links a workload needs, what they cost, and why
     Size(model::SizeArgs),
     /// Replay the busiest stretch of a workload over an emulated link, and over a smaller one
@@ -102,6 +104,7 @@ fn run(command: Command) -> Result<bool> {
         Command::KillLoop(args) => kill::run(&args),
         Command::Peers(args) => peers::run(&args),
         Command::Wan(args) => wan::run(&args),
+        Command::Relay(args) => wan::relay(&args),
         Command::Size(args) => model::run(&args),
         Command::Replay(args) => model::replay(&args),
         Command::Report(args) => report::run(&args),

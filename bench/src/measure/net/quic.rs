@@ -33,7 +33,7 @@ pub(crate) struct QuicArgs {
     #[arg(long, default_value_t = 10.0, value_parser = seconds)]
     seconds: f64,
     /// Runs; median, lowest and highest are printed
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(3..=99))]
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u64).range(3..=99))]
     runs: u64,
     /// Questions a second that latency is measured with, idle and under load
     #[arg(long, default_value_t = 200.0, value_parser = rate)]

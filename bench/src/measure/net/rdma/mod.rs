@@ -53,7 +53,7 @@ pub(crate) struct RdmaArgs {
     #[arg(long, default_value_t = 2.0, value_parser = seconds)]
     seconds: f64,
     /// Runs of each size; median, lowest and highest are printed
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(3..=99))]
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u64).range(3..=99))]
     runs: u64,
     /// Messages a second that latency is measured with
     #[arg(long, default_value_t = 200.0, value_parser = rate)]
