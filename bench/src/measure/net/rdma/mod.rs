@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
+use portway::base::human;
 use portway::base::limits::LEASE_BYTES;
 use portway::buf::{Lease, Slab};
 use portway::config::PortName;
@@ -139,13 +140,13 @@ pub(super) async fn run(args: &RdmaArgs) -> Result<()> {
         }
     }
     ends.link.close("done").await;
-    let mut notes = vec![format!(
+    let mut notes: Vec<String> = share(&ends.mine, &rows).into_iter().collect();
+    notes.push(format!(
         "{} here, {} there; payload of a packet: {} bytes.",
         ends.mine.name(),
         ends.theirs.0.name(),
         ends.mine.mtu.min(ends.theirs.0.mtu)
-    )];
-    notes.extend(share(&ends.mine, &rows));
+    ));
     notes.push(format!(
         "The other end: {}, {} processors, {}.",
         machine.cpu, machine.processors, machine.kernel
@@ -153,19 +154,19 @@ pub(super) async fn run(args: &RdmaArgs) -> Result<()> {
     args.output.give(Kind::Rdma, when, notes, rows)
 }
 
-/// How much of the wire the fastest row uses, if the device says what the wire has.
+/// The fastest row, and how much of the wire it uses if the device says what that has.
 fn share(port: &PortInfo, rows: &[Row]) -> Option<String> {
     let wire_bps = f64::from(port.rate_mbit) * 1e6;
     let rates = rows.iter().filter(|row| row.latency_s.is_none());
     let most = rates.max_by(|a, b| a.median.total_cmp(&b.median))?;
-    (wire_bps > 0.0).then(|| {
-        format!(
-            "The fastest, {} of {} bytes, takes {:.0} % of the {} that the port has.",
-            most.stage,
-            most.size.unwrap_or(0),
-            most.median * 8.0 / wire_bps * 100.0,
-            bits(wire_bps)
-        )
+    let (stage, size) = (&most.stage, most.size.unwrap_or(0));
+    let fastest =
+        format!("The fastest, {stage} of {size} bytes, moves {}", human::rate(most.median));
+    let part = most.median * 8.0 / wire_bps * 100.0;
+    Some(if wire_bps > 0.0 {
+        format!("{fastest}: {part:.0} % of the {} that the port has.", bits(wire_bps))
+    } else {
+        format!("{fastest}.")
     })
 }
 
@@ -277,9 +278,10 @@ mod tests {
         let words = share(&port, &[row(64, 1e6), row(65536, 1e10)]).expect("a share");
         assert_eq!(
             words,
-            "The fastest, read of 65536 bytes, takes 80 % of the 100.00 Gb/s that the port has."
+            "The fastest, read of 65536 bytes, moves 10.0 GB/s: 80 % of the 100.00 Gb/s that the port has."
         );
-        assert_eq!(share(&PortInfo { rate_mbit: 0, ..port }, &[row(64, 1e6)]), None);
+        let silent = share(&PortInfo { rate_mbit: 0, ..port }, &[row(64, 1e6)]).expect("a finding");
+        assert!(silent.ends_with("moves 1.00 MB/s."), "{silent}");
     }
 
     fn port() -> PortInfo {
