@@ -72,4 +72,8 @@ compare "the wire limits: $rate" 65536 $((16 << 20)) strict
 mend_rails
 compare "processors limit" 65536 $((48 << 20))
 compare "processors limit" 4096 $((16 << 20))
+# The whole table, as an operator has it; the result stays with the logs.
+(portway=$bench && node a rdma "127.0.0.1:${ports[0]}" --op read,write,send --depth "$depth" \
+    --seconds 1 -o /mnt/out/rdma.json) 2>"$work/rdma.err" ||
+    die "portway-bench rdma failed" "$(tail -n 2 "$work/rdma.err")"
 [ "$off" = 0 ] || die "the two do not agree where the wire limits"
