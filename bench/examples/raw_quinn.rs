@@ -1,18 +1,26 @@
 //! Throughput of quinn with nothing of Portway around it, for `scripts/bench-agree.sh`.
 //!
-//! `raw_quinn serve` prints its address and certificate; `raw_quinn send ADDR CERTIFICATE SECONDS
-//! MTU` prints GB/s over one connection, a stream after the other. Windows, socket buffers, cipher, congestion control
-//! (cubic) and stream length are those that the engine uses, so that only its own work differs.
+//! `raw_quinn serve MTU` prints its address and certificate; `raw_quinn send ADDR CERTIFICATE SECONDS
+//! MTU` prints GB/s over one connection, a stream after the other. Windows, socket buffers, segments
+//! of a send and a receive, cipher, congestion control (cubic), order of streams and their length are
+//! those that the engine uses, so that only its own work differs.
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::io::{self, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{Connection, Endpoint, EndpointConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
+use quinn::udp::{RecvMeta, Transmit};
+use quinn::{
+    AsyncUdpSocket, Connection, Endpoint, EndpointConfig, MtuDiscoveryConfig, Runtime as _,
+    TokioRuntime, TransportConfig, UdpPoller, VarInt,
+};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -29,12 +37,12 @@ fn main() -> Outcome<()> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match words[..] {
-        ["serve"] => runtime.block_on(serve()),
+        ["serve", mtu] => runtime.block_on(serve(mtu.parse()?)),
         ["send", address, certificate, seconds, mtu] => {
             let certificate = from_hex(certificate)?;
             runtime.block_on(send(address.parse()?, certificate, seconds.parse()?, mtu.parse()?))
         }
-        _ => Err("raw_quinn serve | raw_quinn send ADDR CERTIFICATE SECONDS MTU".into()),
+        _ => Err("raw_quinn serve MTU | raw_quinn send ADDR CERTIFICATE SECONDS MTU".into()),
     }
 }
 
@@ -47,21 +55,72 @@ fn transport(mtu: u16) -> Arc<TransportConfig> {
         .send_window(WINDOW_BYTES.into())
         .stream_receive_window(VarInt::from_u32(STREAM_BYTES as u32 + 4096))
         .max_concurrent_uni_streams(256_u32.into())
+        .send_fairness(false)
         .mtu_discovery_config(Some(discovery));
     Arc::new(transport)
 }
 
-fn endpoint(address: SocketAddr, server: Option<quinn::ServerConfig>) -> Outcome<Endpoint> {
+/// A socket that says how many datagrams of the MTU fit one send or receive of the kernel's. Without
+/// that quinn hands over ten whatever their size: above 6,550 bytes the kernel refuses these, which
+/// quinn takes for loss; and the memory to receive has room for 64.
+#[derive(Debug)]
+struct Fitting {
+    inner: Arc<dyn AsyncUdpSocket>,
+    mtu: usize,
+}
+
+impl AsyncUdpSocket for Fitting {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Arc::clone(&self.inner).create_io_poller()
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        self.inner.try_send(transmit)
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        buffers: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        self.inner.poll_recv(cx, buffers, metas)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.inner.max_transmit_segments().min((65_507 / self.mtu).max(1))
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        self.inner.max_receive_segments().min(65_535_usize.div_ceil(self.mtu))
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.inner.may_fragment()
+    }
+}
+
+fn endpoint(
+    address: SocketAddr,
+    mtu: u16,
+    server: Option<quinn::ServerConfig>,
+) -> Outcome<Endpoint> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     let _ = socket.set_recv_buffer_size(SOCKET_BYTES);
     let _ = socket.set_send_buffer_size(SOCKET_BYTES);
     socket.bind(&address.into())?;
     let mut config = EndpointConfig::default();
-    config.max_udp_payload_size(65_507)?;
-    Ok(Endpoint::new(config, server, socket.into(), Arc::new(quinn::TokioRuntime))?)
+    config.max_udp_payload_size(mtu.max(1472))?;
+    let inner = TokioRuntime.wrap_udp_socket(socket.into())?;
+    let socket = Arc::new(Fitting { inner, mtu: usize::from(mtu.max(1472)) });
+    Ok(Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime))?)
 }
 
-async fn serve() -> Outcome<()> {
+async fn serve(mtu: u16) -> Outcome<()> {
     let key = rcgen::KeyPair::generate()?;
     let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()])?;
     let certificate: CertificateDer<'static> = params.self_signed(&key)?.der().clone();
@@ -76,8 +135,8 @@ async fn serve() -> Outcome<()> {
         .with_single_cert(vec![certificate], secret)?;
     let crypto = Arc::new(QuicServerConfig::try_from(tls)?);
     let mut config = quinn::ServerConfig::with_crypto(crypto);
-    config.transport_config(transport(65_507));
-    let endpoint = endpoint((Ipv4Addr::LOCALHOST, 0).into(), Some(config))?;
+    config.transport_config(transport(mtu));
+    let endpoint = endpoint((Ipv4Addr::LOCALHOST, 0).into(), mtu, Some(config))?;
     println!("{} {shown}", endpoint.local_addr()?);
     while let Some(incoming) = endpoint.accept().await {
         let connection = incoming.await?;
@@ -125,7 +184,7 @@ async fn send(
         .with_no_client_auth();
     let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
     config.transport_config(transport(mtu));
-    let endpoint = endpoint((Ipv4Addr::UNSPECIFIED, 0).into(), None)?;
+    let endpoint = endpoint((Ipv4Addr::UNSPECIFIED, 0).into(), mtu, None)?;
     let connection = endpoint.connect_with(config, address, "localhost")?.await?;
     let content = Bytes::from((0..STREAM_BYTES).map(|i| (i * 31) as u8).collect::<Vec<_>>());
     let stream = async || -> Outcome<()> {

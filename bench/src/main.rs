@@ -42,6 +42,8 @@ enum Command {
     Peers(peers::PeersArgs),
     /// Measure pushes over an emulated link; prints Markdown
     Wan(wan::WanArgs),
+    /// Be an emulated link to an address, until it is stopped
+    Relay(wan::RelayArgs),
     /// Say which links a workload needs, what they cost, and why
     Size(model::SizeArgs),
     /// Replay the busiest stretch of a workload over an emulated link, and over a smaller one
@@ -54,6 +56,8 @@ enum Command {
     Serve(measure::net::ServeArgs),
     /// Measure QUIC to a node that runs `portway-bench serve`
     Quic(measure::net::QuicArgs),
+    /// Measure RDMA to a node that runs `portway-bench serve`, in perftest's columns
+    Rdma(measure::net::RdmaArgs),
     /// Measure what lies between this node and one that runs `portway-bench serve`
     Path(measure::net::PathArgs),
     /// Push with the engine as it is, stage by stage, and name what limits
@@ -100,12 +104,14 @@ fn run(command: Command) -> Result<bool> {
         Command::KillLoop(args) => kill::run(&args),
         Command::Peers(args) => peers::run(&args),
         Command::Wan(args) => wan::run(&args),
+        Command::Relay(args) => wan::relay(&args),
         Command::Size(args) => model::run(&args),
         Command::Replay(args) => model::replay(&args),
         Command::Report(args) => report::run(&args),
         Command::Local(args) => measure::local::run(&args),
         Command::Serve(args) => measure::net::serve(&args),
         Command::Quic(args) => measure::net::quic(&args),
+        Command::Rdma(args) => measure::net::rdma(&args),
         Command::Path(args) => measure::net::path(&args),
         Command::Transfer(args) => measure::transfer::transfer(&args),
         Command::Bottlenecks(args) => measure::transfer::cases::run(&args),

@@ -85,6 +85,9 @@ pub(crate) struct Row {
     pub(crate) cpu_s_per_gb: Option<f64>,
     /// Bytes of one message, call or file.
     pub(crate) size: Option<u64>,
+    /// Messages of all runs together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) messages: Option<u64>,
     /// Place in a series: the hour of the week from Monday 00:00, or the month from now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) at: Option<u64>,
@@ -117,6 +120,9 @@ pub(crate) enum Unit {
     /// A number of things.
     #[serde(rename = "count")]
     Count,
+    /// US dollars, once.
+    #[serde(rename = "USD")]
+    Usd,
     /// US dollars per month.
     #[serde(rename = "USD/month")]
     UsdPerMonth,
@@ -179,6 +185,7 @@ impl Row {
             runs,
             cpu_s_per_gb: None,
             size: None,
+            messages: None,
             at: None,
             latency_s: None,
         }

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use portway::base::human;
 
+use crate::report;
 use crate::result::{Document, Kind, Row, Unit};
 
 /// Where results go.
@@ -78,6 +79,30 @@ fn text(document: &Document) -> String {
         human::bytes(machine.memory_bytes),
         machine.kernel
     );
+    if document.kind == Kind::Rdma {
+        out += &report::perftest(document).to_string();
+    } else {
+        out += &table(document);
+    }
+    for row in document.results.iter().filter(|row| row.latency_s.is_some()) {
+        if let Some(l) = row.latency_s {
+            let [p50, p90, p99, p999] = [l.p50, l.p90, l.p99, l.p999].map(|s| s * 1e3);
+            let size = row.size.map_or_else(String::new, |size| format!(", {size} bytes"));
+            let _ = write!(
+                out,
+                "\n{} {}{size}: 50 % within {p50:.3} ms, 90 % {p90:.3}, 99 % {p99:.3}, 99.9 % {p999:.3}\n",
+                row.stage, row.case
+            );
+        }
+    }
+    for note in &document.notes {
+        let _ = write!(out, "\n{note}\n");
+    }
+    out
+}
+
+/// Every row with its runs' median, lowest and highest.
+fn table(document: &Document) -> String {
     let head = ["stage", "case", "median", "low", "high", "runs", "CPU s/GB"].map(str::to_owned);
     let mut lines = vec![head];
     for row in &document.results {
@@ -93,6 +118,7 @@ fn text(document: &Document) -> String {
     }
     let widths: Vec<usize> =
         (0..7).map(|i| lines.iter().map(|l| l[i].chars().count()).max().unwrap_or(0)).collect();
+    let mut out = String::new();
     for line in &lines {
         let mut cells = String::new();
         for (i, (cell, width)) in line.iter().zip(&widths).enumerate() {
@@ -105,19 +131,6 @@ fn text(document: &Document) -> String {
         }
         out += cells.trim_end();
         out.push('\n');
-    }
-    for row in document.results.iter().filter(|row| row.latency_s.is_some()) {
-        if let Some(l) = row.latency_s {
-            let [p50, p90, p99, p999] = [l.p50, l.p90, l.p99, l.p999].map(|s| s * 1e3);
-            let _ = write!(
-                out,
-                "\n{} {}: 50 % within {p50:.3} ms, 90 % {p90:.3}, 99 % {p99:.3}, 99.9 % {p999:.3}\n",
-                row.stage, row.case
-            );
-        }
-    }
-    for note in &document.notes {
-        let _ = write!(out, "\n{note}\n");
     }
     out
 }
@@ -135,7 +148,8 @@ fn shown(value: f64, unit: Unit) -> String {
         Unit::Share => format!("{:.1} %", value * 100.0),
         Unit::Count if value.fract() == 0.0 => format!("{value:.0}"),
         Unit::Count => format!("{value:.2}"),
-        Unit::UsdPerMonth => format!("{value:.0} USD"),
+        Unit::Usd => format!("{value:.0} USD"),
+        Unit::UsdPerMonth => format!("{value:.0} USD/month"),
     }
 }
 

@@ -56,8 +56,10 @@ pub(crate) struct Month {
     pub(crate) links: u32,
     /// Bytes of IP packets.
     pub(crate) bytes: f64,
-    /// USD.
+    /// USD that are paid for the month.
     pub(crate) price: f64,
+    /// USD that are paid in it once, for links that come.
+    pub(crate) once: f64,
 }
 
 /// What happens when one link is lost.
@@ -100,10 +102,15 @@ impl<'a> Plan<'a> {
 }
 
 impl OptionPlan<'_> {
-    /// The price of all months, if its links are enough in all.
+    /// What is paid once, in all months that its links are enough.
+    pub(crate) fn once(&self) -> f64 {
+        self.months.iter().map(|month| month.once).sum()
+    }
+
+    /// The price of all months, with what is paid once, if its links are enough in all.
     pub(crate) fn total(&self, months: u32) -> Option<f64> {
         let enough = self.months.len() > months as usize;
-        enough.then(|| self.months.iter().map(|month| month.price).sum())
+        enough.then(|| self.months.iter().map(|month| month.price + month.once).sum())
     }
 }
 
@@ -115,7 +122,9 @@ pub(crate) fn growth(workload: &Workload, months: u32) -> f64 {
 /// The cheapest option that is enough for all months; or the one that is for most, the cheaper of
 /// two.
 fn advised(options: &[OptionPlan<'_>]) -> Option<usize> {
-    let price = |plan: &OptionPlan<'_>| plan.months.iter().map(|month| month.price).sum::<f64>();
+    let price = |plan: &OptionPlan<'_>| {
+        plan.months.iter().map(|month| month.price + month.once).sum::<f64>()
+    };
     let able = options.iter().enumerate().filter(|(_, plan)| !plan.months.is_empty());
     let best = able.min_by(|(_, a), (_, b)| {
         b.months.len().cmp(&a.months.len()).then(price(a).total_cmp(&price(b)))
@@ -130,10 +139,18 @@ fn with_spare(demand: &Demand<'_>, option: &LinkOption, growth: f64, from: u32) 
     (links <= option.links_max).then_some(links)
 }
 
-fn month(demand: &Demand<'_>, option: &LinkOption, growth: f64, links: u32) -> (Month, Usage) {
+/// A month with so many links, of which `new` come in it.
+fn month(
+    demand: &Demand<'_>,
+    option: &LinkOption,
+    growth: f64,
+    links: u32,
+    new: u32,
+) -> (Month, Usage) {
     let usage = price::usage(demand, &Link::of(option), links, growth);
     let price = price::bill(option, links, &usage);
-    (Month { links, bytes: usage.month_bytes, price }, usage)
+    let once = price::setup(option, new);
+    (Month { links, bytes: usage.month_bytes, price, once }, usage)
 }
 
 fn option_plan<'a>(demand: &Demand<'a>, option: &'a LinkOption) -> OptionPlan<'a> {
@@ -144,8 +161,9 @@ fn option_plan<'a>(demand: &Demand<'a>, option: &'a LinkOption) -> OptionPlan<'a
     for number in 0..=workload.months {
         let growth = growth(workload, number);
         let Some(more) = with_spare(demand, option, growth, links) else { break };
+        let new = more - if number == 0 { 0 } else { links };
         links = more;
-        let (month, usage) = month(demand, option, growth, links);
+        let (month, usage) = month(demand, option, growth, links, new);
         months.push(month);
         today = today.or(Some(usage));
     }
@@ -196,7 +214,8 @@ fn at_step(step: usize) -> f64 {
     STEP.powf(step as f64 - f64::from(STEPS))
 }
 
-/// The price of an option at each step of traffic, while its links are enough.
+/// The price of an option at each step of traffic, while its links are enough. What is paid once is
+/// spread over the months that are looked ahead.
 fn curve(demand: &Demand<'_>, option: &LinkOption) -> Vec<Month> {
     let mut links = 1;
     let mut months = Vec::new();
@@ -204,7 +223,9 @@ fn curve(demand: &Demand<'_>, option: &LinkOption) -> Vec<Month> {
         let growth = at_step(step as usize);
         let Some(more) = with_spare(demand, option, growth, links) else { break };
         links = more;
-        months.push(month(demand, option, growth, links).0);
+        let (mut month, _) = month(demand, option, growth, links, links);
+        month.price += month.once / f64::from(demand.workload.months + 1);
+        months.push(month);
     }
     months
 }

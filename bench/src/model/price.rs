@@ -77,6 +77,11 @@ pub(crate) fn bill(option: &LinkOption, links: u32, usage: &Usage) -> f64 {
     port + sent + rate
 }
 
+/// What setting up so many links costs, in USD, once.
+pub(crate) fn setup(option: &LinkOption, links: u32) -> f64 {
+    option.setup.map_or(0.0, |setup| setup.0) * f64::from(links)
+}
+
 /// The hour of the week that is used most in the median week, and how much.
 pub(crate) fn busiest(usage: &Usage) -> (usize, f64) {
     let hours = usage.hours.iter().enumerate().map(|(hour, weeks)| (hour, weeks[1]));

@@ -7,7 +7,7 @@ use super::need::Required;
 use super::plan::{BreakEven, OptionPlan, Plan};
 use super::price;
 use super::share::Late;
-use super::unit::{LinkRate, Monthly, Share, Size, Time};
+use super::unit::{LinkRate, Monthly, Once, Share, Size, Time};
 use super::workload::{Billing, PlanFor, Redundancy, Workload};
 
 /// A rate of content, as links are sold.
@@ -54,10 +54,11 @@ fn advice(plan: &Plan<'_>) -> String {
         if growing.is_empty() { String::new() } else { format!("; {}", growing.join(", ")) };
     match option.total(workload.months) {
         Some(total) => format!(
-            "{order}{spare}{growing}: {} now and {} in month {until}, {:.0} USD in all, the least \
+            "{order}{spare}{growing}: {} now and {} in month {until}, {}{:.0} USD in all, the least \
              of the options that are enough.",
             Monthly(first.price),
             Monthly(last.price),
+            once(option),
             total
         ),
         None => format!(
@@ -68,6 +69,12 @@ fn advice(plan: &Plan<'_>) -> String {
             counted(option.option.links_max, "link")
         ),
     }
+}
+
+/// What is paid once, if there is such a price.
+fn once(option: &OptionPlan<'_>) -> String {
+    let once = option.once();
+    if once > 0.0 { format!("{} once for set-up, ", Once(once)) } else { String::new() }
 }
 
 fn late(late: &Late, workload: &Workload) -> String {

@@ -81,8 +81,16 @@ fn options(plan: &Plan<'_>) -> Columns {
     let months = plan.workload.months;
     let end = format!("month {months}");
     let (links_then, price_then) = (format!("links, {end}"), format!("USD, {end}"));
-    let headings =
-        ["option", "links now", &links_then, "sent a month", "USD now", &price_then, "USD in all"];
+    let headings = [
+        "option",
+        "links now",
+        &links_then,
+        "sent a month",
+        "USD now",
+        &price_then,
+        "USD once",
+        "USD in all",
+    ];
     let mut table = Columns::new(&headings);
     for (number, option) in plan.options.iter().enumerate() {
         let mark = if plan.advised == Some(number) { " *" } else { "" };
@@ -96,6 +104,7 @@ fn options(plan: &Plan<'_>) -> Columns {
             or_dash(now.map(|month| Size(month.bytes).to_string())),
             or_dash(now.map(|month| format!("{:.0}", month.price))),
             or_dash(then.map(|month| format!("{:.0}", month.price))),
+            or_dash(now.map(|_| format!("{:.0}", option.once()))),
             or_dash(option.total(months).map(|total| format!("{total:.0}"))),
         ]);
     }
@@ -159,6 +168,9 @@ pub(crate) fn rows(plan: &Plan<'_>) -> Vec<Row> {
                 rows.push(Row { at: Some(number as u64), ..row });
             };
             at("price", Unit::UsdPerMonth, month.price);
+            if month.once > 0.0 {
+                at("price once", Unit::Usd, month.once);
+            }
             at("links", Unit::Count, f64::from(month.links));
             at("sent a month", Unit::Bytes, month.bytes);
         }

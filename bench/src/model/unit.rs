@@ -12,6 +12,7 @@ enum Quantity {
     Share,
     Growth,
     Monthly,
+    Once,
     PerGb,
     PerMbit,
 }
@@ -27,6 +28,7 @@ impl Quantity {
             Self::Share => ("a share", "`12.5 %`"),
             Self::Growth => ("a growth", "`4 %/month`"),
             Self::Monthly => ("a monthly price", "`900 USD/month`"),
+            Self::Once => ("a one-time price", "`1500 USD`"),
             Self::PerGb => ("a price of bytes", "`0.09 USD/GB`"),
             Self::PerMbit => ("a monthly price of a rate", "`0.60 USD/Mb/s`"),
         }
@@ -35,7 +37,7 @@ impl Quantity {
 
 /// Every unit, what it measures, and what one of it is in the base unit: bytes, bits per second,
 /// bytes per second, seconds, parts of one, USD, USD per 10^9 bytes, USD per 10^6 bits per second.
-const UNITS: [(&str, Quantity, f64); 34] = [
+const UNITS: [(&str, Quantity, f64); 35] = [
     ("B", Quantity::Size, 1.0),
     ("kB", Quantity::Size, 1e3),
     ("MB", Quantity::Size, 1e6),
@@ -67,6 +69,7 @@ const UNITS: [(&str, Quantity, f64); 34] = [
     ("%", Quantity::Share, 0.01),
     ("%/month", Quantity::Growth, 0.01),
     ("USD/month", Quantity::Monthly, 1.0),
+    ("USD", Quantity::Once, 1.0),
     ("USD/GB", Quantity::PerGb, 1.0),
     ("USD/TB", Quantity::PerGb, 1e-3),
     ("USD/Mb/s", Quantity::PerMbit, 1.0),
@@ -173,6 +176,11 @@ quantity!(
     Quantity::Monthly
 );
 quantity!(
+    /// A price that is paid once, in USD.
+    Once,
+    Quantity::Once
+);
+quantity!(
     /// US dollars per 10^9 bytes.
     PerGb,
     Quantity::PerGb
@@ -244,6 +252,12 @@ impl std::fmt::Display for Time {
 impl std::fmt::Display for Share {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(&format!("{} %", digits(self.0 * 100.0)))
+    }
+}
+
+impl std::fmt::Display for Once {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&format!("{:.0} USD", self.0))
     }
 }
 

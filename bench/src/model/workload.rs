@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
 use super::calendar::{Hours, Moment};
-use super::unit::{ByteRate, Growth, LinkRate, Monthly, PerGb, PerMbit, Share, Size, Time};
+use super::unit::{ByteRate, Growth, LinkRate, Monthly, Once, PerGb, PerMbit, Share, Size, Time};
 
 /// Links of one option that are looked at.
 const LINKS_MAX: u32 = 64;
@@ -211,6 +211,8 @@ pub(crate) struct LinkOption {
     pub(crate) billing: Billing,
     /// Price of one link, whatever it carries.
     pub(crate) port: Option<Monthly>,
+    /// Price of setting up one link, when it is ordered.
+    pub(crate) setup: Option<Once>,
     /// Price of what is sent.
     pub(crate) per_gb: Option<PerGb>,
     /// Rate of one link that is paid for whether it is used or not.

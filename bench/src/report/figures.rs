@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::axis::Axis;
+use super::html;
 use super::svg::{Bar, Lines, Picture, Series};
 use super::words::{binary, shown};
 use crate::columns::Columns;
@@ -168,14 +169,32 @@ fn stages(documents: &[Document]) -> impl Iterator<Item = Figure> {
     times.into_iter().flatten()
 }
 
+/// A row's name with the size of its messages.
+fn sized(row: &Row) -> String {
+    let size = row.size.map_or_else(String::new, |size| format!(", {}", binary(size as f64)));
+    name(row) + &size
+}
+
 fn latency(documents: &[Document]) -> Option<Figure> {
     let marks = ["p50", "p90", "p99", "p99.9"];
     let mut numbers = Columns::new(&["", marks[0], marks[1], marks[2], marks[3]]);
     let mut all = Vec::new();
-    for row in rows(documents, |_, row| row.latency_s.is_some()) {
+    let of = |document| rows(std::slice::from_ref(document), |_, row| row.latency_s.is_some());
+    let mut seen = BTreeSet::new();
+    let twice: BTreeSet<String> = documents
+        .iter()
+        .flat_map(|document| of(document).map(sized).collect::<BTreeSet<_>>())
+        .filter(|name| !seen.insert(name.clone()))
+        .collect();
+    let all_rows =
+        documents.iter().flat_map(|document| of(document).map(move |row| (document, row)));
+    for (document, row) in all_rows {
         let Some(latency) = row.latency_s else { continue };
-        let size = row.size.map_or_else(String::new, |size| format!(", {}", binary(size as f64)));
-        let name = name(row) + &size;
+        let mut name = sized(row);
+        // What several results have is told apart by what measured it.
+        if twice.contains(&name) {
+            name = format!("{}: {name}", html::kind(document));
+        }
         let values = [latency.p50, latency.p90, latency.p99, latency.p999];
         let [a, b, c, d] = values.map(|value| shown(Unit::Seconds, value));
         numbers.row([name.clone(), a, b, c, d]);

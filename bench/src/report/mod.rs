@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use self::words::{binary, shown};
+use self::words::binary;
 use crate::columns::Columns;
 use crate::model;
 use crate::result::{Document, Kind, Unit};
@@ -63,14 +63,14 @@ fn text(document: &Document) -> String {
                 };
             }
         }
-        Kind::Rdma => out += &perftest(document).to_string(),
+        Kind::Rdma => {
+            out += &perftest(document).to_string();
+            latency(document, &mut out);
+        }
         _ => {
             let plain = Document { results: without_places(document), ..document.clone() };
             out += &html::rows(&plain).to_string();
-            let latency = figures::all(std::slice::from_ref(document)).into_iter();
-            for figure in latency.filter(|figure| figure.title.starts_with("Latency")) {
-                let _ = write!(out, "\n{}\n\n{}", figure.title, figure.numbers);
-            }
+            latency(document, &mut out);
         }
     }
     if !document.notes.is_empty() {
@@ -79,24 +79,45 @@ fn text(document: &Document) -> String {
     out + "\n"
 }
 
+/// Latency at percentiles, if it was measured.
+fn latency(document: &Document, out: &mut String) {
+    let figures = figures::all(std::slice::from_ref(document)).into_iter();
+    for figure in figures.filter(|figure| figure.title.starts_with("Latency")) {
+        let _ = write!(out, "\n{}\n\n{}", figure.title, figure.numbers);
+    }
+}
+
 fn without_places(document: &Document) -> Vec<crate::result::Row> {
     document.results.iter().filter(|row| row.at.is_none()).cloned().collect()
 }
 
-/// Rates in the columns of perftest (`ib_write_bw`): the peak is the best run, the average the
-/// median.
-fn perftest(document: &Document) -> Columns {
-    let headings = ["", "#bytes", "#runs", "BW peak", "BW average", "MsgRate[Mpps]"];
+/// Rates in the columns of perftest (`ib_read_bw`): the peak is the best run, the average the median.
+/// Beside them the lowest run, and CPU seconds of both ends for 10^9 bytes.
+pub(crate) fn perftest(document: &Document) -> Columns {
+    let headings = [
+        "",
+        "#bytes",
+        "#iterations",
+        "BW peak[MiB/sec]",
+        "BW average[MiB/sec]",
+        "MsgRate[Mpps]",
+        "BW low[MiB/sec]",
+        "CPU s/GB",
+    ];
     let mut table = Columns::new(&headings);
+    let mebi = |rate: f64| format!("{:.2}", rate / f64::from(1 << 20));
+    let number = |value: Option<u64>| value.map_or_else(String::new, |value| value.to_string());
     for row in document.results.iter().filter(|row| row.unit == Unit::BytesPerSecond) {
         let messages = row.size.map(|size| row.median / size.max(1) as f64 / 1e6);
         table.row([
             figures::name(row),
-            row.size.map_or_else(String::new, |size| size.to_string()),
-            row.runs.len().to_string(),
-            shown(row.unit, row.high),
-            shown(row.unit, row.median),
+            number(row.size),
+            number(row.messages),
+            mebi(row.high),
+            mebi(row.median),
             messages.map_or_else(String::new, |rate| format!("{rate:.6}")),
+            mebi(row.low),
+            row.cpu_s_per_gb.map_or_else(String::new, |cpu| format!("{cpu:.3}")),
         ]);
     }
     table

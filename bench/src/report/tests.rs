@@ -67,6 +67,24 @@ fn there_are_figures_for_what_there_is_data_for() {
 }
 
 #[test]
+fn lines_of_latency_are_told_apart_by_what_measured_them() {
+    let latency = Latency { p50: 1e-4, p90: 2e-4, p99: 1e-3, p999: 2e-2 };
+    let row = |case: &str| {
+        let row = Row::of_runs("round trip", case, Unit::Seconds, vec![1e-4]);
+        Row { latency_s: Some(latency), ..row }
+    };
+    let documents = [
+        document(Kind::Quic, vec![row("idle")]),
+        document(Kind::Path, vec![row("idle"), row("under load"), row("under load")]),
+    ];
+    let figures = figures::all(&documents);
+    let svg::Picture::Lines(lines) = &figures[0].picture else { panic!("no lines") };
+    let names: Vec<&str> = lines.series.iter().map(|series| series.name.as_str()).collect();
+    let expected = ["quic: round trip, idle", "path: round trip, idle", "round trip, under load"];
+    assert_eq!(names[..3], expected);
+}
+
+#[test]
 fn the_page_is_whole_and_loads_nothing() {
     let documents = [rdma(), transfer(), size()];
     let page = html::page(&documents, &figures::all(&documents));

@@ -1,6 +1,6 @@
 //! Values as people read them.
 
-use crate::model::unit::{ByteRate, LinkRate, Monthly, Share, Size, Time};
+use crate::model::unit::{ByteRate, LinkRate, Monthly, Once, Share, Size, Time};
 use crate::result::Unit;
 
 /// A value of a unit.
@@ -13,6 +13,7 @@ pub(super) fn shown(unit: Unit, value: f64) -> String {
         Unit::PerSecond => format!("{value:.0}/s"),
         Unit::Share => Share(value).to_string(),
         Unit::Count => format!("{value:.0}"),
+        Unit::Usd => Once(value).to_string(),
         Unit::UsdPerMonth => Monthly(value).to_string(),
     }
 }

@@ -1,5 +1,6 @@
 //! Portway over an emulated link: how much of it a transfer fills, and what it sends for that.
 
+mod alone;
 mod line;
 mod relay;
 
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
+pub(crate) use self::alone::{RelayArgs, run as relay};
 use self::line::Counters;
 pub(crate) use self::line::Link;
 pub(crate) use self::relay::Relay;

@@ -296,7 +296,7 @@ impl Inner {
     }
 
     /// The ports of this node that work, whatever people set. Called for each session.
-    fn ports(&self) -> Ports {
+    pub(super) fn ports(&self) -> Ports {
         let verbs = match self.verbs() {
             Ok(verbs) => verbs,
             Err(remark) => return Ports::none(&remark.finding),
@@ -314,7 +314,7 @@ impl Inner {
         self.verbs.get_or_init(|| SystemVerbs::load().map(Arc::new)).as_ref()
     }
 
-    fn own<'a>(&'a self, us: &'a SpiffeId, ports: &'a Ports) -> Own<'a> {
+    pub(super) fn own<'a>(&'a self, us: &'a SpiffeId, ports: &'a Ports) -> Own<'a> {
         let settings = &self.config.settings.rdma;
         Own { built: path::BUILT, site: &us.site, tier: us.tier, settings, ports }
     }

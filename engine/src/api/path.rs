@@ -120,6 +120,14 @@ impl Obstacle {
     }
 }
 
+/// The ports of this node that may be measured: those that content may use.
+pub(super) fn to_measure(own: &Own<'_>) -> Result<Vec<PortInfo>, Error> {
+    allowed(own).map_err(|obstacle| {
+        let message = format!("RDMA cannot be measured: {obstacle}");
+        Error::new("no-rdma", Exit::Failed, message).hint(obstacle.fix())
+    })
+}
+
 /// What keeps two nodes from RDMA whatever devices they have.
 fn border(own: &Own<'_>, peer: &Peer) -> Result<(), Obstacle> {
     if *own.site != peer.site {

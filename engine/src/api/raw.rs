@@ -1,14 +1,16 @@
-//! Bare QUIC sessions between nodes, with nothing said on them yet: for measuring.
+//! Bare QUIC sessions between nodes, with nothing said on them yet, and bare RDMA ports: for
+//! measuring.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::connect::dial_link;
 use super::engine::{Engine, identity_error, quic_options, unix_now};
-use super::{Error, Exit, NodeAddress};
+use super::{Error, Exit, NodeAddress, path};
 use crate::identity::{peer_of, server_config};
 use crate::transport::LinkError;
 use crate::transport::quic::{QuicConfig, QuicLink, QuicListener, QuicOptions, QuicTls};
+use crate::transport::rdma::{PortInfo, SystemVerbs};
 
 impl Engine {
     /// The QUIC options of this home's configuration.
@@ -53,6 +55,21 @@ impl Engine {
             Error::new("listen", Exit::Failed, format!("cannot listen on {listen}: {e}"))
                 .hint("something else listens there; --listen takes another ADDR:PORT")
         })
+    }
+
+    /// The RDMA ports of this node that content may use, at least one, and what opens them.
+    ///
+    /// # Errors
+    /// There is no identity, no device, or none that may be used.
+    pub fn bare_ports(&self) -> Result<(Arc<SystemVerbs>, Vec<PortInfo>), Error> {
+        let identity = self.identity()?;
+        let own = self.0.ports();
+        let ports = path::to_measure(&self.0.own(identity.id(), &own))?;
+        match self.0.verbs() {
+            Ok(verbs) => Ok((Arc::clone(verbs), ports)),
+            Err(remark) => Err(Error::new("no-rdma", Exit::Failed, remark.finding.clone())
+                .hint(remark.fix.clone())),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reading and writing a file: through the page cache, around it, and by `io_uring`.
 
 use std::fs::{File, OpenOptions};
+use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, ensure};
 use portway::base::RelPath;
 use portway::base::limits::LEASE_BYTES;
-use portway::buf::{Lease, Slab};
+use portway::buf::{LEASE_ALIGN, Lease, Slab};
 use portway::storage::{self, Backend, Method, OsTree, Tree as _};
 use rustix::fs::{Advice, OFlags, fadvise};
 
@@ -46,12 +47,50 @@ pub(super) struct Bed {
     shared: Arc<Shared>,
 }
 
+/// Memory of one thread, a lease long and beginning at a page.
+enum Buffer {
+    /// As the engine has it.
+    Lease(Lease),
+    /// As it comes from the allocator: bytes, and where the first page begins.
+    Ordinary(Vec<u8>, usize),
+}
+
+impl Buffer {
+    fn ordinary() -> Self {
+        let bytes = vec![0; LEASE_BYTES + LEASE_ALIGN];
+        let first = (bytes.as_ptr() as usize).next_multiple_of(LEASE_ALIGN);
+        let at = first - bytes.as_ptr() as usize;
+        Self::Ordinary(bytes, at)
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Lease(lease) => lease,
+            Self::Ordinary(bytes, at) => &bytes[*at..*at + LEASE_BYTES],
+        }
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Lease(lease) => lease,
+            Self::Ordinary(bytes, at) => &mut bytes[*at..*at + LEASE_BYTES],
+        }
+    }
+}
+
 struct Shared {
     dir: PathBuf,
     path: PathBuf,
     /// Blocks of a lease each that the file has.
     blocks: u64,
-    slab: Slab,
+    /// Leases for all threads; `None` where memory is ordinary.
+    slab: Option<Slab>,
 }
 
 impl Drop for Shared {
@@ -66,13 +105,14 @@ fn fill(block: u64, out: &mut [u8]) {
 }
 
 impl Bed {
-    /// Writes a file of about `bytes` into `dir`, for up to `threads` threads.
-    pub(super) fn new(dir: &Path, bytes: u64, threads: usize) -> Result<Self> {
+    /// Writes a file of about `bytes` into `dir`, for up to `threads` threads, which read and write it
+    /// from `ordinary` memory or from leases.
+    pub(super) fn new(dir: &Path, bytes: u64, threads: usize, ordinary: bool) -> Result<Self> {
         let blocks = (bytes / LEASE_BYTES as u64).max(8 * threads as u64);
         let path = dir.join(NAME);
         let shared = Shared {
             dir: dir.to_owned(),
-            slab: Slab::new((threads + 1) * LEASE_BYTES),
+            slab: (!ordinary).then(|| Slab::new((threads + 1) * LEASE_BYTES)),
             path: path.clone(),
             blocks,
         };
@@ -108,19 +148,19 @@ impl Bed {
         };
         let work = move |index, threads| -> Result<Step> {
             let (shared, handle) = (Arc::clone(&shared), shared.open(way, false)?);
-            let mut lease = shared.lease()?;
+            let mut buffer = shared.buffer()?;
             let mut checked = false;
             Ok(Box::new(move || {
                 let mut bytes = 0;
                 for block in (index as u64..shared.blocks).step_by(threads) {
-                    let read = handle.read(&mut lease, block * LEASE_BYTES as u64)?;
+                    let read = handle.read(&mut buffer, block * LEASE_BYTES as u64)?;
                     ensure!(read == LEASE_BYTES, "a block ended early");
                     bytes += read as u64;
                 }
                 if !checked {
                     // In the warm-up, of the last block that was read.
                     let last = (index as u64..shared.blocks).step_by(threads).last();
-                    validate(last.unwrap_or(0), &lease)?;
+                    validate(last.unwrap_or(0), &buffer)?;
                     checked = true;
                 }
                 Ok(bytes)
@@ -139,14 +179,14 @@ impl Bed {
         let shared = Arc::clone(&self.shared);
         let work = move |index, threads| -> Result<Step> {
             let (shared, handle) = (Arc::clone(&shared), shared.open(way, true)?);
-            let mut lease = shared.lease()?;
+            let mut buffer = shared.buffer()?;
             // All blocks of a thread get the content of its first; only bytes that differ prove
             // that they were written.
-            fill(index as u64, &mut lease);
+            fill(index as u64, &mut buffer);
             Ok(Box::new(move || {
                 let mut bytes = 0;
                 for block in (index as u64..shared.blocks).step_by(threads) {
-                    handle.write(&lease, block * LEASE_BYTES as u64)?;
+                    handle.write(&buffer, block * LEASE_BYTES as u64)?;
                     bytes += LEASE_BYTES as u64;
                 }
                 Ok(bytes)
@@ -175,27 +215,28 @@ enum Handle {
 }
 
 impl Handle {
-    fn read(&self, lease: &mut Lease, offset: u64) -> Result<usize> {
+    fn read(&self, buffer: &mut Buffer, offset: u64) -> Result<usize> {
         Ok(match self {
-            Self::Plain(file) => file.read_exact_at(lease, offset).map(|()| lease.len())?,
-            Self::Engine(file) => file.read_at(lease, offset)?,
+            Self::Plain(file) => file.read_exact_at(buffer, offset).map(|()| buffer.len())?,
+            Self::Engine(file) => file.read_at(buffer, offset)?,
         })
     }
 
-    fn write(&self, lease: &Lease, offset: u64) -> Result<()> {
+    fn write(&self, buffer: &Buffer, offset: u64) -> Result<()> {
         match self {
-            Self::Plain(file) => file.write_all_at(lease, offset)?,
-            Self::Engine(file) => file.write_at(lease, offset)?,
+            Self::Plain(file) => file.write_all_at(buffer, offset)?,
+            Self::Engine(file) => file.write_at(buffer, offset)?,
         }
         Ok(())
     }
 }
 
 impl Shared {
-    fn lease(&self) -> Result<Lease> {
-        let mut lease = self.slab.try_lease().context("more threads than leases")?;
+    fn buffer(&self) -> Result<Buffer> {
+        let Some(slab) = &self.slab else { return Ok(Buffer::ordinary()) };
+        let mut lease = slab.try_lease().context("more threads than leases")?;
         lease.align_to(0);
-        Ok(lease)
+        Ok(Buffer::Lease(lease))
     }
 
     fn open(&self, way: Way, write: bool) -> Result<Handle> {
@@ -244,6 +285,16 @@ impl Shared {
 mod tests {
     use super::*;
 
+    #[test]
+    fn ordinary_memory_begins_at_a_page_and_reads_the_same() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let bed = Bed::new(dir.path(), 0, 1, true).expect("a bed");
+        let buffer = bed.shared.buffer().expect("memory");
+        assert_eq!((buffer.len(), buffer.as_ptr() as usize % LEASE_ALIGN), (LEASE_BYTES, 0));
+        let cases = bed.cases();
+        assert_eq!(once(&cases[0], 1), bed.shared.blocks * LEASE_BYTES as u64);
+    }
+
     /// Runs one case with so many threads, once.
     fn once(case: &Case, threads: usize) -> u64 {
         (case.before)().expect("before");
@@ -257,7 +308,7 @@ mod tests {
     #[test]
     fn threads_share_the_file_and_every_read_is_validated() {
         let dir = tempfile::tempdir().expect("a directory");
-        let bed = Bed::new(dir.path(), 0, 2).expect("a bed");
+        let bed = Bed::new(dir.path(), 0, 2, false).expect("a bed");
         let all = bed.shared.blocks * LEASE_BYTES as u64;
         assert_eq!(all, 16 * LEASE_BYTES as u64);
         let plain = |case: &&Case| case.name.starts_with("buffered");

@@ -25,11 +25,14 @@ pub(crate) struct LocalArgs {
     #[arg(long, default_value_t = 2.0, value_parser = seconds)]
     seconds: f64,
     /// Runs of each case; median, lowest and highest are printed
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(3..=99))]
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u64).range(3..=99))]
     runs: u64,
     /// Size of the file that is read and written
     #[arg(long, value_parser = crate::size::parse, default_value = "512MiB")]
     file: u64,
+    /// Read and write files from ordinary memory, as most programs do, not from the engine's huge pages
+    #[arg(long)]
+    ordinary_memory: bool,
     /// Only these stages: copy, digest, cut, encode, decode, aead, read, write
     #[arg(long, value_delimiter = ',')]
     stages: Vec<String>,
@@ -96,7 +99,7 @@ pub(crate) fn run(args: &LocalArgs) -> Result<bool> {
     let threads = if processors > 1 { vec![1, processors] } else { vec![1] };
     let mut cases = memory::cases();
     let bed = if wanted("read") || wanted("write") {
-        Some(disk::Bed::new(&args.dir, args.file, processors)?)
+        Some(disk::Bed::new(&args.dir, args.file, processors, args.ordinary_memory)?)
     } else {
         None
     };

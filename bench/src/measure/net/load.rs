@@ -98,7 +98,7 @@ impl Measuring {
                             probe.answer(number, now);
                         }
                     }
-                    Ok(Answer::Hello { .. }) => {}
+                    Ok(Answer::Hello { .. } | Answer::Rdma(_)) => {}
                 }
             }
         });

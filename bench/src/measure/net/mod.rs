@@ -5,6 +5,7 @@ mod load;
 mod path;
 mod probe;
 mod quic;
+mod rdma;
 mod serve;
 mod talk;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use portway::config::{Config, Home};
 
 pub(crate) use path::PathArgs;
 pub(crate) use quic::QuicArgs;
+pub(crate) use rdma::RdmaArgs;
 pub(crate) use serve::ServeArgs;
 
 /// The node that measures.
@@ -88,6 +90,11 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<bool> {
 /// Measures QUIC to a node and prints it.
 pub(crate) fn quic(args: &QuicArgs) -> Result<bool> {
     block_on(quic::run(args)).map(|()| true)
+}
+
+/// Measures RDMA to a node and prints it.
+pub(crate) fn rdma(args: &RdmaArgs) -> Result<bool> {
+    block_on(rdma::run(args)).map(|()| true)
 }
 
 /// Measures the path to a node and prints it.

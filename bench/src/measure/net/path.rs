@@ -35,7 +35,7 @@ pub(crate) struct PathArgs {
 /// Messages under way at once.
 const STREAMS: usize = 4;
 /// Runs of each load.
-const RUNS: u64 = 5;
+const RUNS: u64 = 9;
 /// What one more connection must bring to be worth it, beyond the noise of runs.
 const GAIN_MIN: f64 = 1.15;
 

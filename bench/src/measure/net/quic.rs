@@ -9,7 +9,7 @@ use portway::transport::quic::{Congestion, QuicOptions};
 
 use super::load::{Load, Loaded, Measuring};
 use super::{HomeArgs, node, told};
-use crate::measure::rows::{self, OutputArgs};
+use crate::measure::rows::{self, OutputArgs, bits};
 use crate::result::{Kind, Row, Unit};
 
 /// Arguments of `quic`.
@@ -33,7 +33,7 @@ pub(crate) struct QuicArgs {
     #[arg(long, default_value_t = 10.0, value_parser = seconds)]
     seconds: f64,
     /// Runs; median, lowest and highest are printed
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(3..=99))]
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u64).range(3..=99))]
     runs: u64,
     /// Questions a second that latency is measured with, idle and under load
     #[arg(long, default_value_t = 200.0, value_parser = rate)]
@@ -105,14 +105,28 @@ pub(super) async fn run(args: &QuicArgs) -> Result<()> {
     let sending = measuring.sending(load.streams);
     let busy = measuring.probe(args.rate, time / 3, 2).await?.row("under load")?;
     sending.stop().await?;
-    let notes = vec![format!(
-        "The other end: {}, {} processors, {}.",
-        measuring.machine.cpu, measuring.machine.processors, measuring.machine.kernel
-    )];
     let mut rows = rows_of(&case, &loaded);
+    let notes = vec![
+        finding(&rows[0], &idle, &busy),
+        format!(
+            "The other end: {}, {} processors, {}.",
+            measuring.machine.cpu, measuring.machine.processors, measuring.machine.kernel
+        ),
+    ];
     rows.extend([idle, busy]);
     measuring.link.close("done").await;
     args.output.give(Kind::Quic, when, notes, rows)
+}
+
+/// What was found, as a sentence.
+fn finding(link: &Row, idle: &Row, busy: &Row) -> String {
+    format!(
+        "{} over {}; a round trip takes {:.2} ms when nothing else is sent, and {:.2} ms beside that.",
+        bits(link.median),
+        link.case,
+        idle.median * 1e3,
+        busy.median * 1e3
+    )
 }
 
 /// The rows of a load: throughput, CPU of each end, what was sent for it, loss, MTU.

@@ -8,11 +8,13 @@ use std::time::Instant;
 use anyhow::Result;
 use bytes::Bytes;
 use clap::Args;
+use portway::api::Engine;
 use portway::buf::Slab;
 use portway::transport::quic::{QuicLink, QuicListener};
 use portway::transport::{Incoming as _, Link as _, LinkError};
 use tokio::task::JoinSet;
 
+use super::rdma::{self, Lender};
 use super::talk::{self, Ask, Buffers, Count};
 use super::{HomeArgs, told};
 use crate::system;
@@ -39,19 +41,20 @@ pub(super) async fn run(args: &ServeArgs) -> Result<()> {
     let listen = args.listen.unwrap_or(config.settings.serve.listen);
     let listener = engine.bare_listener(listen).map_err(|error| told(&error))?;
     println!("listening on {}", listener.local_addr());
-    serve(listener).await;
+    serve(engine, listener).await;
     Ok(())
 }
 
 /// Serves every session that comes.
-pub(super) async fn serve(listener: QuicListener) {
+pub(super) async fn serve(engine: Engine, listener: QuicListener) {
     let buffers = Buffers::from(listener.socket_buffers());
     let mut sessions = JoinSet::new();
     while let Some(link) = listener.accept().await {
         while sessions.try_join_next().is_some() {}
+        let lender = Lender::new(engine.clone());
         sessions.spawn(async move {
             let peer = link.peer().node.clone();
-            if let Err(error) = session(&link, buffers).await
+            if let Err(error) = session(&link, buffers, lender).await
                 && !matches!(error, LinkError::Closed { .. })
             {
                 eprintln!("session with {peer}: {error}");
@@ -92,13 +95,15 @@ impl Received {
 }
 
 /// Answers until the peer closes.
-async fn session(link: &QuicLink, buffers: Buffers) -> Result<(), LinkError> {
+async fn session(link: &QuicLink, buffers: Buffers, mut lender: Lender) -> Result<(), LinkError> {
     let (received, began) = (Arc::new(Received::default()), Instant::now());
     let mut content = JoinSet::new();
     content.spawn(receive(link.clone(), Arc::clone(&received)));
     loop {
         let ask: Ask = talk::heard(&link.recv().await?)?;
-        let answer = talk::answer(&ask, || received.count(began), buffers);
+        // Devices are asked in between, and block for a moment.
+        let lend = |ask: &rdma::Ask| tokio::task::block_in_place(|| lender.answer(ask));
+        let answer = talk::answer(&ask, || received.count(began), buffers, lend);
         talk::say(link, &answer).await?;
     }
 }

@@ -8,11 +8,12 @@ use portway::transport::quic::SocketBuffers;
 use portway::transport::{Link, LinkError};
 use serde::{Deserialize, Serialize};
 
+use super::rdma;
 use crate::result::Machine;
 use crate::rng::Rng;
 
 /// Version of what is said here. Both ends must have the same.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A question of the end that measures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,6 +31,8 @@ pub(super) enum Ask {
         /// Comes back.
         number: u64,
     },
+    /// About RDMA.
+    Rdma(rdma::Ask),
 }
 
 /// An answer of the end that serves.
@@ -52,6 +55,8 @@ pub(super) enum Answer {
         /// As it was asked.
         number: u64,
     },
+    /// To `Rdma`.
+    Rdma(rdma::Answer),
 }
 
 /// What has arrived so far, and what it cost.
@@ -127,11 +132,18 @@ pub(super) async fn greet<L: Link>(link: &L, label: &str) -> Result<(Machine, Bu
     }
 }
 
-/// The answer to a question, by an end that counted `count` and has these buffers.
-pub(super) fn answer(ask: &Ask, count: impl FnOnce() -> Count, buffers: Buffers) -> Answer {
+/// The answer to a question, by an end that counted `count`, has these buffers, and lends by `lend`
+/// what RDMA needs.
+pub(super) fn answer(
+    ask: &Ask,
+    count: impl FnOnce() -> Count,
+    buffers: Buffers,
+    lend: impl FnOnce(&rdma::Ask) -> rdma::Answer,
+) -> Answer {
     match ask {
         Ask::Hello { .. } => Answer::Hello { version: VERSION, machine: Machine::here(), buffers },
         Ask::Count => Answer::Count(count()),
         Ask::Ping { number } => Answer::Ping { number: *number },
+        Ask::Rdma(ask) => Answer::Rdma(lend(ask)),
     }
 }

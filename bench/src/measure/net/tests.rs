@@ -26,7 +26,7 @@ async fn a_measuring_session_counts_compares_and_answers() {
     let engine = engine(dir.path());
     let listener = engine.bare_listener((Ipv4Addr::LOCALHOST, 0).into()).expect("a listener");
     let address = NodeAddress::Address(listener.local_addr());
-    let serving = tokio::spawn(serve::serve(listener));
+    let serving = tokio::spawn(serve::serve(engine.clone(), listener));
     let options = engine.quic_options();
     let connections = options.connections;
     let link = engine.bare_session(&address, options).await.expect("a session");

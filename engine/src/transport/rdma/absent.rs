@@ -1,9 +1,10 @@
 //! The devices of a build without the feature `rdma`: none.
 
+use super::plan::{Endpoint, Plan, Role};
 use super::port::{Completion, PortInfo, QpAddress, Rail, RailError, Read, Verbs, Window};
 use super::sysfs::Remark;
 use crate::base::NodeName;
-use crate::buf::Slab;
+use crate::buf::{Lease, Slab};
 use std::os::fd::BorrowedFd;
 
 use bytes::Bytes;
@@ -18,6 +19,63 @@ impl SystemVerbs {
     /// Always: the build has no RDMA.
     pub fn load() -> Result<Self, Remark> {
         Err(Remark::new("this build has no RDMA", "build with the feature rdma"))
+    }
+
+    /// Never called.
+    ///
+    /// # Errors
+    /// None.
+    pub fn open_measured(&self, _: &PortInfo, _: &Slab) -> Result<MeasuredPort, RailError> {
+        match *self {}
+    }
+}
+
+/// No port to be measured: there is no value of this type.
+pub struct MeasuredPort {
+    none: SystemVerbs,
+}
+
+impl MeasuredPort {
+    /// Never called.
+    ///
+    /// # Errors
+    /// None.
+    pub fn create(
+        &mut self,
+        _: &Plan,
+        _: Role,
+        _: impl Fn(&mut [u8]),
+    ) -> Result<Vec<Endpoint>, RailError> {
+        match self.none {}
+    }
+
+    /// Never called.
+    ///
+    /// # Errors
+    /// None.
+    pub fn connect(&mut self, _: &PortInfo, _: &[Endpoint]) -> Result<(), RailError> {
+        match self.none {}
+    }
+
+    /// Never called.
+    ///
+    /// # Errors
+    /// None.
+    pub fn post(&mut self, _: usize) -> Result<(), RailError> {
+        match self.none {}
+    }
+
+    /// Never called.
+    ///
+    /// # Errors
+    /// None.
+    pub fn poll(&mut self, _: impl FnMut(usize)) -> Result<(), RailError> {
+        match self.none {}
+    }
+
+    /// Never called.
+    pub fn destroy(&mut self) -> Vec<Lease> {
+        match self.none {}
     }
 }
 

@@ -17,6 +17,7 @@ mod machine;
 mod message;
 mod numa;
 mod pair;
+mod plan;
 mod port;
 pub mod sysfs;
 #[cfg(test)]
@@ -25,13 +26,14 @@ mod tests;
 mod verbs;
 
 #[cfg(not(feature = "rdma"))]
-pub use absent::SystemVerbs;
+pub use absent::{MeasuredPort, SystemVerbs};
 pub use arrived::RdmaIncoming;
 pub use destination::{Destination, Destinations, Direct, Registrar, StagedBecause};
 pub use hello::{Ports, UnknownFabric};
 pub use link::{RdmaLink, RdmaOptions};
+pub use plan::{Endpoint, Operation, Plan, Role, best_pair};
 pub use port::{
     Completion, Fabric, PortInfo, QpAddress, Rail, RailError, Read, Sink, Verbs, Window,
 };
 #[cfg(feature = "rdma")]
-pub use verbs::{GpuRegion, SystemRail, SystemVerbs, WindowKind};
+pub use verbs::{GpuRegion, MeasuredPort, SystemRail, SystemVerbs, WindowKind};

@@ -12,6 +12,7 @@ mod domain;
 mod gpu;
 mod library;
 mod local;
+mod measured;
 mod outstanding;
 mod pair;
 mod queued;
@@ -29,6 +30,7 @@ use crate::base::NodeName;
 use crate::buf::Slab;
 
 pub use gpu::GpuRegion;
+pub use measured::MeasuredPort;
 pub use rail::SystemRail;
 
 /// How content is opened to a peer's READs.
@@ -63,6 +65,16 @@ impl SystemVerbs {
     #[must_use]
     pub fn with_windows(self, kind: WindowKind) -> Self {
         Self { windows: Some(kind), ..self }
+    }
+
+    /// Opens a port to be measured, between leases of a slab that nothing else uses.
+    ///
+    /// # Errors
+    /// The device refuses: no permission, no such device.
+    pub fn open_measured(&self, port: &PortInfo, slab: &Slab) -> Result<MeasuredPort, RailError> {
+        let context = Context::open(self.library, &port.device)?;
+        let software = sysfs::is_software(&self.roots, &port.device);
+        MeasuredPort::open(context, port, slab, software)
     }
 
     /// All devices, and why their ports can or cannot be used. Each is opened for a moment.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rdma_sys::{
     bind_mw_t, ibv_access_flags, ibv_ah_attr, ibv_mr, ibv_mtu, ibv_mw, ibv_mw_bind_info, ibv_qp,
     ibv_qp_attr, ibv_qp_attr_mask as Mask, ibv_qp_init_attr, ibv_qp_state, ibv_qp_type,
-    ibv_send_flags, ibv_send_wr, ibv_sge, ibv_wr_opcode, rdma_t,
+    ibv_recv_wr, ibv_send_flags, ibv_send_wr, ibv_sge, ibv_wr_opcode, rdma_t,
 };
 
 use super::completion::CompletionQueue;
@@ -24,9 +24,12 @@ pub(super) const PATIENCE: (u8, u8) = (14, 6);
 /// arrive, so what waits behind a few MiB is asked for again and again where the time is short. It
 /// takes the 7 times that are the most for "for ever" (both seen with `rdma_rxe` of Linux 6.1).
 pub(super) const PATIENCE_SOFTWARE: (u8, u8) = (17, 4);
-/// How often to wait for a peer that has no receive posted. Nobody posts receives here and no
-/// request wants one, so not at all.
-const RETRIES_NOT_READY: u8 = 0;
+/// How often to wait for a peer that has no receive posted: not at all where nobody posts receives
+/// and no request wants one, and for ever (7) where measurements do.
+const RETRIES_NOT_READY: (u8, u8) = (0, 7);
+/// How long a peer is to wait that found no receive posted, by the table of the specification: 0.01
+/// and 0.64 ms.
+const TIMER_NOT_READY: (u8, u8) = (1, 12);
 /// Place in the table of partition keys: that of the default partition.
 const PARTITION: u16 = 0;
 
@@ -36,6 +39,8 @@ unsafe impl Plain for ibv_qp_init_attr {}
 unsafe impl Plain for ibv_qp_attr {}
 // SAFETY: pointers, plain numbers and unions of both.
 unsafe impl Plain for ibv_send_wr {}
+// SAFETY: pointers and plain numbers.
+unsafe impl Plain for ibv_recv_wr {}
 
 /// Something to be done by a queue pair.
 #[derive(Clone, Copy)]
@@ -51,10 +56,32 @@ pub(super) struct Request {
 pub(super) enum Work {
     /// READ of `len` bytes from the peer's `remote` to `local`.
     Read { local: u64, len: u32, lkey: u32, remote: u64, rkey: u32 },
+    /// WRITE of `len` bytes from `local` to the peer's `remote`; only where that is measured.
+    Write { local: u64, len: u32, lkey: u32, remote: u64, rkey: u32 },
+    /// SEND of `len` bytes from `local`; only where that is measured.
+    Send { local: u64, len: u32, lkey: u32 },
     /// Binds a window to a part of a region, with a new key.
     Bind { window: Handle<ibv_mw>, region: Handle<ibv_mr>, base: u64, len: u64, rkey: u32 },
     /// Frees the window that has this key.
     Invalidate { rkey: u32 },
+}
+
+/// What a queue pair has room for, and what its peer may do.
+pub(super) struct Shape {
+    /// Requests under way.
+    pub(super) requests: usize,
+    /// Receives that are posted.
+    pub(super) receives: usize,
+    /// Rights of the peer.
+    pub(super) access: ibv_access_flags,
+}
+
+impl Shape {
+    /// That of transfers: the peer may read, and nothing else ever.
+    pub(super) fn of_transfers(requests: usize) -> Self {
+        // No receive is ever posted, but some providers want room for one.
+        Self { requests, receives: 1, access: ibv_access_flags::IBV_ACCESS_REMOTE_READ }
+    }
 }
 
 /// A queue pair.
@@ -79,6 +106,8 @@ pub(super) struct Connection {
     pub(super) reads: u8,
     /// When to send again and how often: `PATIENCE` or `PATIENCE_SOFTWARE`.
     pub(super) patience: (u8, u8),
+    /// Whether requests want receives, which the peer posts.
+    pub(super) receives: bool,
 }
 
 impl QueuePair {
@@ -87,17 +116,16 @@ impl QueuePair {
         domain: &Arc<Domain>,
         queue: &Arc<CompletionQueue>,
         port: u8,
-        requests: usize,
+        shape: &Shape,
         psn: u32,
     ) -> Result<Self, RailError> {
         let mut attributes = ibv_qp_init_attr::zeroed();
         attributes.send_cq = queue.raw();
         attributes.recv_cq = queue.raw();
         attributes.qp_type = ibv_qp_type::IBV_QPT_RC;
-        attributes.cap.max_send_wr = u32::try_from(requests).unwrap_or(u32::MAX);
+        attributes.cap.max_send_wr = u32::try_from(shape.requests).unwrap_or(u32::MAX);
         attributes.cap.max_send_sge = 1;
-        // No receive is ever posted, but some providers want room for one.
-        attributes.cap.max_recv_wr = 1;
+        attributes.cap.max_recv_wr = u32::try_from(shape.receives).unwrap_or(u32::MAX);
         attributes.cap.max_recv_sge = 1;
         let library = domain.context.library;
         // SAFETY: a domain and a completion queue of one device, which the queue pair keeps.
@@ -108,7 +136,7 @@ impl QueuePair {
         })?;
         let (queue, domain) = (Arc::clone(queue), Arc::clone(domain));
         let pair = Self { raw, queue, domain, port, psn, destroyed: false };
-        pair.begin()?;
+        pair.begin(shape.access)?;
         Ok(pair)
     }
 
@@ -119,13 +147,13 @@ impl QueuePair {
         QpAddress { number, psn: self.psn }
     }
 
-    fn begin(&self) -> Result<(), RailError> {
+    fn begin(&self, access: ibv_access_flags) -> Result<(), RailError> {
         let mut attributes = ibv_qp_attr::zeroed();
         attributes.qp_state = ibv_qp_state::IBV_QPS_INIT;
         attributes.pkey_index = PARTITION;
         attributes.port_num = self.port;
         // All that a peer may ever do.
-        attributes.qp_access_flags = ibv_access_flags::IBV_ACCESS_REMOTE_READ.0;
+        attributes.qp_access_flags = access.0;
         let mask = Mask::IBV_QP_STATE
             | Mask::IBV_QP_PKEY_INDEX
             | Mask::IBV_QP_PORT
@@ -135,6 +163,7 @@ impl QueuePair {
 
     /// Connects the queue pair, both directions.
     pub(super) fn connect(&self, connection: &Connection) -> Result<(), RailError> {
+        let of = |(without, with)| if connection.receives { with } else { without };
         let mut attributes = ibv_qp_attr::zeroed();
         attributes.qp_state = ibv_qp_state::IBV_QPS_RTR;
         attributes.ah_attr = connection.address;
@@ -142,8 +171,8 @@ impl QueuePair {
         attributes.dest_qp_num = connection.peer.number;
         attributes.rq_psn = connection.peer.psn;
         attributes.max_dest_rd_atomic = connection.reads;
-        // Is sent where a receive is missing, so never.
-        attributes.min_rnr_timer = 1;
+        // Is sent where a receive is missing.
+        attributes.min_rnr_timer = of(TIMER_NOT_READY);
         let mask = Mask::IBV_QP_STATE
             | Mask::IBV_QP_AV
             | Mask::IBV_QP_PATH_MTU
@@ -156,7 +185,7 @@ impl QueuePair {
         attributes.qp_state = ibv_qp_state::IBV_QPS_RTS;
         attributes.timeout = connection.patience.0;
         attributes.retry_cnt = connection.patience.1;
-        attributes.rnr_retry = RETRIES_NOT_READY;
+        attributes.rnr_retry = of(RETRIES_NOT_READY);
         attributes.sq_psn = self.psn;
         attributes.max_rd_atomic = connection.reads;
         let mask = Mask::IBV_QP_STATE
@@ -231,6 +260,33 @@ impl QueuePair {
         (taken.min(requests.len()), Err(refused(what, &error)))
     }
 
+    /// Posts a receive of up to `len` bytes into `local`.
+    ///
+    /// # Safety
+    /// The memory stays, and nobody else uses it, until the receive has completed or the queue pair
+    /// is destroyed.
+    pub(super) unsafe fn receive(
+        &self,
+        number: u64,
+        local: u64,
+        len: u32,
+        lkey: u32,
+    ) -> Result<(), RailError> {
+        let context = &self.domain.context;
+        let mut piece = ibv_sge { addr: local, length: len, lkey };
+        let mut wr = ibv_recv_wr::zeroed();
+        (wr.wr_id, wr.sg_list, wr.num_sge) = (number, &raw mut piece, 1);
+        let refuses = || RailError::new(format!("{} took no receive", context.name()));
+        let post = context.ops.post_recv.ok_or_else(refuses)?;
+        let mut bad: *mut ibv_recv_wr = null_mut();
+        // SAFETY: a queue pair of the device that the function is of. The request and its piece
+        // live until the call returns, and the caller keeps the memory.
+        match unsafe { post(self.raw.raw(), &raw mut wr, &raw mut bad) } {
+            0 => Ok(()),
+            _ => Err(refuses()),
+        }
+    }
+
     /// Destroys the queue pair. After `true` the device touches no memory for it.
     pub(super) fn destroy(mut self) -> bool {
         self.end()
@@ -260,7 +316,9 @@ impl Drop for QueuePair {
 
 fn piece(request: &Request) -> ibv_sge {
     match request.work {
-        Work::Read { local, len, lkey, .. } => ibv_sge { addr: local, length: len, lkey },
+        Work::Read { local, len, lkey, .. }
+        | Work::Write { local, len, lkey, .. }
+        | Work::Send { local, len, lkey } => ibv_sge { addr: local, length: len, lkey },
         Work::Bind { .. } | Work::Invalidate { .. } => ibv_sge { addr: 0, length: 0, lkey: 0 },
     }
 }
@@ -270,11 +328,17 @@ fn wr(request: &Request, piece: &mut ibv_sge) -> ibv_send_wr {
     wr.wr_id = request.number;
     wr.send_flags = ibv_send_flags::IBV_SEND_SIGNALED.0;
     match request.work {
-        Work::Read { remote, rkey, .. } => {
-            wr.opcode = ibv_wr_opcode::IBV_WR_RDMA_READ;
-            wr.sg_list = piece;
-            wr.num_sge = 1;
+        Work::Read { remote, rkey, .. } | Work::Write { remote, rkey, .. } => {
+            wr.opcode = match request.work {
+                Work::Write { .. } => ibv_wr_opcode::IBV_WR_RDMA_WRITE,
+                _ => ibv_wr_opcode::IBV_WR_RDMA_READ,
+            };
+            (wr.sg_list, wr.num_sge) = (piece, 1);
             wr.wr.rdma = rdma_t { remote_addr: remote, rkey };
+        }
+        Work::Send { .. } => {
+            wr.opcode = ibv_wr_opcode::IBV_WR_SEND;
+            (wr.sg_list, wr.num_sge) = (piece, 1);
         }
         Work::Bind { window, region, base, len, rkey } => {
             wr.opcode = ibv_wr_opcode::IBV_WR_BIND_MW;

