@@ -72,8 +72,10 @@ PLANTED = [
      "        if !self.stands() {\n            self.blocking(Self::check).await?;\n        }\n        self.pay(bytes)",
      "        if !ON && !self.stands() {\n            self.blocking(Self::check).await?;\n        }\n        self.pay(bytes)"),
     ("labels of files that are opened are not looked at (hard links)", "engine/src/runtime/source/guard.rs",
-     "            label => way.found(label).map_err",
-     "            _ if ON => Ok(()),\n            label => way.found(label).map_err"),
+     "        Ok(match self.counts(way, entry, file.label()?)? {\n",
+     "        Ok(match self.counts(way, entry, file.label()?)? {\n            _ if ON => Ok(()),\n"),
+    ("a file without a label in the place of a public one is sent", "engine/src/runtime/source/guard.rs",
+     "        if !way.is_below_default() {", "        if ON || !way.is_below_default() {"),
     ("decisions are kept over a change of policy", "engine/src/policy/decider.rs",
      "        let changed = State { ground: Arc::new(ground), answers: HashMap::new() };",
      "        let kept = self.0.read().unwrap_or_else(PoisonError::into_inner).answers.clone();\n"

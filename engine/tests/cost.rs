@@ -267,9 +267,9 @@ fn within_a_tenth(planned: u64, took: u64) -> bool {
     planned.abs_diff(took) * 10 <= took
 }
 
-async fn the_plan_is_what_the_push_takes(compress: Compress) {
+async fn the_plan_is_what_the_push_takes(compress: Compress, link: &str) {
     let pair = Pair::new().await;
-    linked(&pair, "price_per_gb = 90");
+    linked(&pair, &format!("price_per_gb = 90\n{link}"));
     for (name, source) in workloads(&pair) {
         let options = || TransferOptions { compress: Some(compress), ..TransferOptions::default() };
         let node = engine(&pair.onprem.home);
@@ -307,12 +307,17 @@ async fn the_plan_is_what_the_push_takes(compress: Compress) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_plan_of_content_as_it_is_comes_true() {
-    the_plan_is_what_the_push_takes(Compress::Never).await;
+    the_plan_is_what_the_push_takes(Compress::Never, "").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_plan_of_content_that_is_made_smaller_comes_true() {
-    the_plan_is_what_the_push_takes(Compress::Always).await;
+    the_plan_is_what_the_push_takes(Compress::Always, "").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_plan_of_content_that_is_made_smaller_where_that_pays_comes_true() {
+    the_plan_is_what_the_push_takes(Compress::Auto, "limit_mbps = 40").await;
 }
 
 fn in_seconds(seconds: u64) -> TransferOptions {
@@ -367,4 +372,24 @@ async fn the_cheapest_link_is_taken_that_is_in_time() {
     let error = pair.push_with(&source, "e", wrong).await.expect_err("no such link");
     assert_eq!((error.code, error.exit), ("unknown-link", Exit::Usage), "{error}");
     assert_eq!(error.hint, "did you mean fast?");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_is_not_billed_by_bytes_is_reported_by_the_month() {
+    let pair = Pair::new().await;
+    linked(&pair, "billing = \"p95\"\ncommit_mbps = 200\nprice_per_mbps = 1.5");
+    let source = pair.path("source");
+    write(&source.join("f"), &noise(40, 300_000));
+    pair.push(&source, "a").await.expect("pushed");
+    let report = || engine(&pair.onprem.home).cost_report(CostBy::Link, None).expect("a report");
+    let months = report().months;
+    assert_eq!(months.len(), 1, "{months:?}");
+    assert_eq!((months[0].link.as_str(), months[0].billing.as_str()), ("wan", "p95"));
+    assert_eq!(months[0].price, Some("300".parse().unwrap()), "the commit is paid for");
+    assert!(months[0].p95_bps < 1_000_000, "{months:?}");
+    assert_eq!(report().totals[0].price, Some(Money(0)), "no byte adds to the bill");
+    linked(&pair, "billing = \"flat\"\nprice_per_month = 800");
+    assert_eq!(report().months[0].price, Some("800".parse().unwrap()));
+    linked(&pair, "price_per_gb = 1");
+    assert!(report().months.is_empty());
 }

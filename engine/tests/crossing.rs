@@ -66,3 +66,13 @@ fn nothing_crosses_that_may_not() {
         assert!(tally.events.values().all(|happened| *happened > count / 100), "{tally:?}");
     }
 }
+
+/// Labels that came late: a file without one in the place of a public one, a class that was found or
+/// raised when its content had been read already.
+#[test]
+fn histories_that_once_went_wrong_do_not() {
+    for seed in [13_531, 18_030, 25_036, 37_372, 37_761, 42_674, 77_246] {
+        let (_, violations) = run_all(seed, 1);
+        assert!(violations.is_empty(), "{}", violations[0]);
+    }
+}

@@ -6,7 +6,7 @@ mod common;
 use std::path::Path;
 
 use common::{Pair, config, engine, noise, remote, write};
-use portway::api::{Engine, Exit, Outcome, TransferOptions};
+use portway::api::{Engine, Exit, NodeAddress, Outcome, TransferOptions};
 use portway::base::Tier;
 use portway::config::Home;
 
@@ -186,4 +186,21 @@ async fn a_label_that_is_found_on_the_way_is_kept_at_the_other_end() {
         TransferOptions::default(),
     );
     assert_eq!(pull.wait().await.expect_err("it may not leave").code, "denied");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_of_another_site_is_told_of_its_own_transfers_only() {
+    let pair = Pair::new().await;
+    let home = scene(&pair).await;
+    let source = pair.path("theirs");
+    write(&source.join("x"), &noise(3, 1000));
+    push(&pair.cloud.home, &source, "theirs", false).await;
+    let onprem = NodeAddress::Address(pair.onprem.address);
+    let paths = async |home: &Home| -> Vec<String> {
+        let status = engine(home).status(Some(onprem.clone())).await.expect("answered");
+        status.recent.into_iter().map(|(snapshot, _)| snapshot.path).collect()
+    };
+    assert_eq!(paths(&pair.cloud.home).await, ["theirs"]);
+    let all = paths(&home).await;
+    assert!(all.len() == 3 && all.iter().any(|path| path == "sets/secret"), "{all:?}");
 }

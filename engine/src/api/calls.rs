@@ -190,7 +190,7 @@ pub(super) async fn answer(
         ("status", _) if link.peer().kind == policy::Kind::Workload => {
             Err(Failure::new("not-allowed", "only nodes may ask for transfers of a node"))
         }
-        ("status", _) => json(&shared.status()),
+        ("status", _) => json(&shared.status_for(link.peer())),
         ("list", _) => list(shared, link.peer(), body).await,
         ("verify", _) => remote_verify(shared, body).await,
         ("roles", _) => roles::roles(shared).await,

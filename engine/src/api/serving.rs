@@ -16,7 +16,7 @@ use crate::audit::Ending;
 use crate::base::RelPath;
 use crate::border::{Closed, Way};
 use crate::encode::Compress;
-use crate::metrics::{NodeStatus, Phase, TransferMeter};
+use crate::metrics::{NodeStatus, Phase, Snapshot, TransferMeter};
 use crate::policy::Action;
 use crate::protocol::{Failure, SourceEnd, Stop, TargetEnd, Task};
 use crate::runtime::drive::{Context, Lost, run_source, run_target};
@@ -26,7 +26,7 @@ use crate::runtime::target::{Planted, StoreOptions, TargetStore};
 use crate::storage;
 use crate::transport::quic::QuicLink;
 use crate::transport::rdma::Ports;
-use crate::transport::{Link, LinkError};
+use crate::transport::{Link, LinkError, Peer};
 use crate::wire::{Accept, Frame, Open, Operation};
 
 /// Longest that a peer may take to say what a session is for.
@@ -346,6 +346,18 @@ impl Shared {
             problems: self.engine.problems(),
         };
         status.bound();
+        status
+    }
+
+    /// What `peer` is told of that: one of another site learns of its own transfers only.
+    pub(super) fn status_for(&self, peer: &Peer) -> NodeStatus {
+        let mut status = self.status();
+        if peer.site != self.us.site {
+            let with_it = |snapshot: &Snapshot| snapshot.peer == peer.node.as_str();
+            status.running.retain(with_it);
+            status.recent.retain(|(snapshot, _)| with_it(snapshot));
+            status.problems.clear();
+        }
         status
     }
 }

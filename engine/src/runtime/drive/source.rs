@@ -38,8 +38,8 @@ enum Input {
     Read(ReadDone, Held),
     ReadAgain(SourceInput, u64, Held),
     Sent(u64),
-    /// The snapshot may be sealed.
-    Root(Frame),
+    /// Whether what tells of content may still be sent.
+    Asked(Result<(), Failure>),
     /// No connection takes content any more.
     Unsendable(LinkError),
 }
@@ -70,10 +70,17 @@ struct Driver<L: Link> {
     rereads: Arc<Semaphore>,
     /// The class that the target knows of.
     told: Class,
+    /// Frames that wait for the border's word, in order.
+    withheld: Vec<Frame>,
     /// Tasks that touch files; they are waited for.
     work: JoinSet<()>,
     /// Tasks that wait for the link; they are dropped.
     net: JoinSet<()>,
+}
+
+/// Whether a frame tells of content: that it is there, or what it is.
+fn tells(frame: &Frame) -> bool {
+    matches!(frame, Frame::Entries { .. } | Frame::Offer { .. } | Frame::Root { .. })
 }
 
 /// Runs a source over an opened session until the transfer ends there. With `plan` it sends no content
@@ -126,6 +133,7 @@ pub async fn run_source<L: Link>(
         coding,
         rereads: Arc::new(Semaphore::new(1)),
         told,
+        withheld: Vec::new(),
         work,
         net,
     };
@@ -155,13 +163,7 @@ impl<L: Link> Driver<L> {
     fn act(&mut self) -> Option<SourceEnd> {
         while let Some(action) = self.machine.poll_action() {
             match action {
-                SourceAction::Send(root @ Frame::Root { .. }) => self.send_root(root),
-                SourceAction::Send(frame) => {
-                    if matches!(frame, Frame::Offer { .. }) {
-                        self.tell_class();
-                    }
-                    self.frames.send(&frame);
-                }
+                SourceAction::Send(frame) => self.send(frame),
                 SourceAction::Scan(max) => self.scans.send(max),
                 SourceAction::Read { run, job } => {
                     let (files, slab) = (Arc::clone(&self.files), self.context.slab.clone());
@@ -209,22 +211,41 @@ impl<L: Link> Driver<L> {
         let _ = seen.map(|(plan, held)| plan.see(held.slices(header)));
     }
 
-    /// Seals the snapshot, if it may still go: where the target has all content, nothing was asked since
-    /// it was read.
-    fn send_root(&mut self, root: Frame) {
+    /// Sends a frame. What tells of content waits, and all behind it, while the border is asked again:
+    /// where the target has everything, nothing else asks after content was read.
+    fn send(&mut self, frame: Frame) {
+        if matches!(frame, Frame::Refuse { .. }) {
+            return self.frames.send(&frame);
+        }
+        if !self.withheld.is_empty() {
+            return self.withheld.push(frame);
+        }
+        if !tells(&frame) {
+            return self.frames.send(&frame);
+        }
         if self.context.way.stands() {
             self.tell_class();
-            return self.frames.send(&root);
+            return self.frames.send(&frame);
         }
+        self.withheld.push(frame);
         let way = Arc::clone(&self.context.way);
         spawn_input(&mut self.work, &self.inputs, async move {
             let asked = tokio::task::spawn_blocking(move || way.check()).await;
-            match asked {
-                Ok(Ok(())) => Input::Root(root),
-                Ok(Err(denied)) => Input::broken(denial(&denied)),
-                Err(_) => Input::broken(panicked()),
-            }
+            Input::Asked(match asked {
+                Ok(asked) => asked.map_err(|denied| denial(&denied)),
+                Err(_) => Err(panicked()),
+            })
         });
+    }
+
+    /// Sends what waited for the border's word.
+    fn release(&mut self) {
+        for frame in std::mem::take(&mut self.withheld) {
+            if tells(&frame) {
+                self.tell_class();
+            }
+            self.frames.send(&frame);
+        }
     }
 
     /// Tells of a class that is higher than it was told before, ahead of what has it: a label that was
@@ -305,10 +326,13 @@ impl<L: Link> Driver<L> {
                 SourceInput::Frame(frame)
             }
             Some(Input::Machine(input)) => input,
-            Some(Input::Root(root)) => {
-                self.tell_class();
-                self.frames.send(&root);
+            Some(Input::Asked(Ok(()))) => {
+                self.release();
                 return Ok(());
+            }
+            Some(Input::Asked(Err(failure))) => {
+                self.withheld.clear();
+                SourceInput::Broken(failure)
             }
             Some(Input::Sent(run)) => {
                 self.sending = self.sending.saturating_sub(1);

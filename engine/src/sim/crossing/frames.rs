@@ -11,13 +11,15 @@ use crate::wire::{Frame, Known, Piece};
 impl Pump<'_> {
     /// The source says something.
     pub(super) fn told(&mut self, frame: Frame) -> Result<(), String> {
-        if matches!(frame, Frame::Root { .. })
-            && let Err(denied) = self.sides.out.check()
-        {
+        let tells =
+            matches!(frame, Frame::Entries { .. } | Frame::Offer { .. } | Frame::Root { .. });
+        if tells {
+            self.unseen = None;
+        }
+        if tells && let Err(denied) = self.sides.out.check() {
             self.source.handle(SourceInput::Broken(denial(&denied)));
             return Ok(());
         }
-        let tells = matches!(frame, Frame::Offer { .. } | Frame::Root { .. });
         if tells && self.sides.out.class() != self.told {
             self.told = self.sides.out.class();
             self.add(Work::ToTarget(Frame::Class(self.told.clone())));
@@ -38,6 +40,9 @@ impl Pump<'_> {
             for canary in pieces.iter().filter_map(|it| self.world.digests.get(&it.digest)) {
                 let classes = self.world.model.classes(plan.source, *canary, &plan.from);
                 let class = classes.into_iter().min().unwrap_or(NO_CLASS);
+                if plan.crosses() && !self.world.permits(plan.source, plan.asked(class)) {
+                    return Err(format!("{plan:?}, offered content of class {class}"));
+                }
                 self.world.model.comes(plan.target, *canary, class);
             }
         }

@@ -77,6 +77,8 @@ pub(super) struct Pump<'a> {
     pub(super) class: u8,
     /// The class that the target knows of.
     pub(super) known: u8,
+    /// The class before a label was raised that the border of the source did not look at since.
+    pub(super) unseen: Option<u8>,
     pub(super) told: Class,
     pub(super) source: Source,
     pub(super) target: Target,
@@ -110,6 +112,7 @@ impl<'a> Pump<'a> {
             id,
             class,
             known: class,
+            unseen: None,
             source: Source::new(world.rng.between(1, 4) as usize, false).packing(pack),
             target: Target::new(Task::Receive, CREDIT_BYTES),
             lanes: Default::default(),
@@ -133,10 +136,14 @@ impl<'a> Pump<'a> {
             if self.plan.rough && self.world.rng.chance(7) {
                 let (plan, class) = (self.plan, self.class);
                 let abort = self.world.meanwhile((plan.source, plan.target), &plan.from)?;
-                // `portway label` tells the border; nothing else that changes a class does.
-                let relabelled = self.world.model.dataset(plan.source, &plan.from);
-                self.class =
-                    if self.world.take_relabelled() { class.max(relabelled) } else { class };
+                // `portway label` tells the border; nothing else that changes a class does. Until it looks,
+                // what was raised may be replaced again.
+                if self.world.take_relabelled() && self.unseen.is_none() {
+                    self.unseen = Some(class);
+                }
+                if let Some(before) = self.unseen {
+                    self.class = before.max(self.world.model.dataset(plan.source, &plan.from));
+                }
                 if let Some(abort) = abort {
                     return self.aborted(abort);
                 }
@@ -204,6 +211,10 @@ impl<'a> Pump<'a> {
     }
 
     fn step(&mut self, lane: usize) -> Result<(), String> {
+        // What is scanned or read is looked at.
+        if matches!(lane, 3 | 4) {
+            self.unseen = None;
+        }
         // Messages overtake each other, and so do reads and what is placed.
         let len = self.lanes[lane].len() as u64;
         let at = if matches!(lane, 2 | 4 | 6) { self.world.rng.below(len) as usize } else { 0 };
@@ -358,6 +369,7 @@ impl<'a> Pump<'a> {
         let extents = self.extents(sent.iter().map(|&i| &pieces[i]));
         let message = (header.encode(), vec![Bytes::from(content.clone())]);
         let way = Arc::clone(&self.sides.out);
+        self.unseen = None;
         let result = self.world.runtime.block_on(way.send(&self.tap, message, &extents));
         for heard in self.tap.take() {
             if self.plan.crosses() {
