@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinSet;
 
+use super::TransferOptions;
 use super::engine::{Engine, Inner};
 use crate::base::{Priority, Rate};
 use crate::buf::Slab;
@@ -107,17 +108,26 @@ fn be_nice() {
 }
 
 impl Inner {
-    /// What a session of a transfer of this priority works with; `limit` is its own cap.
-    pub(super) fn tools(&self, priority: Priority, limit: Option<Rate>) -> Tools {
-        let lanes = &self.lanes;
-        let shares = lanes.shares.get_or_init(|| {
+    /// The place of a transfer among those of this node.
+    pub(super) fn share(&self, options: &TransferOptions) -> Share {
+        Share::new(self.shares(), options.priority, options.limit)
+    }
+
+    fn shares(&self) -> Arc<Shares> {
+        let shares = self.lanes.shares.get_or_init(|| {
             let shares = Shares::open(&self.state_path("shares")).unwrap_or_else(|error| {
                 tracing::warn!(%error, "priorities hold within this process only");
                 Shares::default()
             });
             Arc::new(shares)
         });
-        let share = Share::new(Arc::clone(shares), priority, limit);
+        Arc::clone(shares)
+    }
+
+    /// What a session of a transfer of this priority works with; `limit` is its own cap.
+    pub(super) fn tools(&self, priority: Priority, limit: Option<Rate>) -> Tools {
+        let lanes = &self.lanes;
+        let share = Share::new(self.shares(), priority, limit);
         let parts = lanes.parts.get_or_init(|| {
             let slab = &self.slab;
             (slab.part(STAGING_PART), slab.part(BULK_PART))

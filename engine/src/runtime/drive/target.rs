@@ -13,7 +13,7 @@ use super::landing::Landing;
 use super::ledger::LedgerJob;
 use super::{
     Broken, Context, FrameSender, Lost, MachineClock, Ordered, STRAGGLERS, Watch, cancelled,
-    denial, look, spawn_guard, spawn_input, spawn_receiver, spawn_work, update_meter,
+    denial, look, spawn_guard, spawn_receiver, spawn_work, update_meter,
 };
 use crate::audit::kill;
 use crate::base::Seq;
