@@ -1,6 +1,6 @@
 //! What transfers of each priority have: threads, leases, codecs, and their share of the node.
 //!
-//! Bulk has threads of its own that the system runs when no others want to, and codecs that no other
+//! Bulk has threads of its own that the system runs when hardly any others want to, and codecs that no other
 //! transfer waits for. Staging and bulk have parts of the slab, so that those that wait hold no memory
 //! that one which comes first needs.
 
@@ -18,8 +18,9 @@ use crate::buf::Slab;
 use crate::runtime::codecs::Codecs;
 use crate::runtime::shares::{Share, Shares};
 
-/// How much the threads of bulk leave to others: all that those can use, but for a hundredth (nice(2)).
-const NICE: i32 = 19;
+/// How much the threads of bulk leave to others: of a processor that another thread wants, too, they have
+/// a twenty-third (sched(7): weights of 45 and 1,024), so that they are never starved.
+const NICE: i32 = 14;
 /// Parts of the slab that staging and bulk have.
 const STAGING_PART: usize = 2;
 const BULK_PART: usize = 4;
@@ -101,7 +102,7 @@ impl Drop for Lanes {
     }
 }
 
-/// Lets the system run this thread when no others want to.
+/// Lets the system run others before this thread.
 fn be_nice() {
     // The system's threads have priorities of their own; without, this one is as others are.
     let _ = rustix::process::setpriority_process(None, NICE);

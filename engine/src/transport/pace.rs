@@ -171,6 +171,11 @@ impl Paces {
         Self(paces.into())
     }
 
+    /// Whether nothing will ever be capped.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The lowest cap; `None` while there is none.
     pub fn rate(&self) -> Option<Rate> {
         self.0.iter().filter_map(|pace| pace.rate()).min()

@@ -173,6 +173,8 @@ async fn write_chunks(
             session.caps.rest();
             // A cap may begin meanwhile, and should not have to wait for the whole message.
             let group = group(&chunks[first..]);
+            let bytes = chunks[first..first + group].iter().map(|chunk| chunk.len() as u64).sum();
+            session.caps.keep_little_waiting(bytes, || session.meter().sent).await;
             stream.write_all_chunks(&mut chunks[first..first + group]).await?;
             first += group;
             continue;
