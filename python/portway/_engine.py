@@ -170,7 +170,7 @@ class Engine:
         staging: StrPath | None = None,
         keep: int | None = None,
         keep_every: int | None = None,
-        priority: str = "bulk",
+        priority: str = "staging",
         limit: Limit | None = None,
     ) -> Transfer:
         """Saves a checkpoint beside training: returns as soon as its bytes are in a local staging
@@ -187,7 +187,8 @@ class Engine:
             staging: The staging area; None takes one below the home's state directory. On the file
                 system of `source` a clone costs no time.
             keep, keep_every: See `push`.
-            priority, limit: Of the push, which leaves training alone unless it is told otherwise.
+            priority, limit: Of the push. `bulk` leaves processors to training, too; on a machine
+                whose processors are never idle the next save may have to wait for it.
 
         Raises:
             OSError: The staging area cannot be written; it is left as it was.

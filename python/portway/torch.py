@@ -85,6 +85,8 @@ class Writer(StorageWriter):
         staging: A local directory for a rank's file while it is pushed; None takes the system's
             temporary directory.
         keep, keep_every: See `Engine.push`; the coordinator's count.
+        priority: See `Engine.push`; `bulk` leaves training alone that goes on beside an
+            asynchronous save.
 
     Raises, from `dcp.save`: what `Transfer.wait` raises, within PyTorch's `CheckpointException`.
     """
@@ -98,8 +100,10 @@ class Writer(StorageWriter):
         staging: StrPath | None = None,
         keep: int | None = None,
         keep_every: int | None = None,
+        priority: str = "interactive",
     ) -> None:
         super().__init__()
+        self._priority = priority
         mirrors = [mirror] if isinstance(mirror, str) else list(mirror)
         self._targets = [place.rstrip("/") for place in (target, *mirrors)]
         self._engine = engine
@@ -155,7 +159,8 @@ class Writer(StorageWriter):
         """Whether this may be `NODE:PATH`."""
         return ":" in str(checkpoint_id)
 
-    def _push(self, source: Path, name: str, **keep: int | None) -> None:
+    def _push(self, source: Path, name: str, **keep: Any) -> None:
+        keep["priority"] = self._priority
         places = [f"{target}/{name}" if name else target for target in self._targets]
         pushes = [self._engine.push(source, place, whole=True, **keep) for place in places]
         for push, place in zip(pushes, places):

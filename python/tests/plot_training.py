@@ -1,6 +1,6 @@
 """Draws a report of `test_training.py`: the losses of both jobs, and what saving costs a step.
 
-    python plot_training.py REPORT OUT.png      # pip install matplotlib
+python plot_training.py REPORT OUT.png      # pip install matplotlib
 """
 
 from __future__ import annotations

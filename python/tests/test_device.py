@@ -58,7 +58,9 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def load(nodes: Nodes, library: Path, remote: str, device: str = "cuda", **environment: str) -> dict:
+def load(
+    nodes: Nodes, library: Path, remote: str, device: str = "cuda", **environment: str
+) -> dict:
     """What the job said; `patterns` takes all tensors but `none`."""
     environment = {**os.environ, "LD_LIBRARY_PATH": str(library), **environment}
     patterns = environment.pop("PATTERNS", "*")
@@ -80,7 +82,9 @@ def written(path: Path) -> dict[str, np.ndarray]:
     }
     header, at = {}, 0
     for name, array in arrays.items():
-        kind = {"float32": "F32", "float16": "F16", "uint16": "BF16", "float64": "F64"}[str(array.dtype)]
+        kind = {"float32": "F32", "float16": "F16", "uint16": "BF16", "float64": "F64"}[
+            str(array.dtype)
+        ]
         place = [at, at + array.nbytes]
         header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": place}
         at += array.nbytes

@@ -30,7 +30,7 @@ def test_a_file_is_there_when_path_returns(engine, nodes: Nodes, name, tmp_path)
             path = stage.path(shard)
             assert path == tmp_path / "tokens" / shard
             assert path.read_bytes() == (nodes.root / name / shard).read_bytes()
-        assert stage.wait() == portway.StageProgress(8, 8, 0, 8 * SIZE, 8 * SIZE)
+        assert stage.wait() == portway.StageProgress(8, 8, 0, 8 * SIZE, 8 * SIZE, 0)
     # A second job finds all of it there.
     with engine.stage(f"onprem:{name}", tmp_path / "tokens", order=order) as stage:
         assert [path.name for path in stage] == order

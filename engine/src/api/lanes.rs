@@ -1,6 +1,6 @@
 //! What transfers of each priority have: threads, leases, codecs, and their share of the node.
 //!
-//! Bulk has threads of its own that the system runs when no others want to, and codecs that no other
+//! Bulk has threads of its own that the system runs when hardly any others want to, and codecs that no other
 //! transfer waits for. Staging and bulk have parts of the slab, so that those that wait hold no memory
 //! that one which comes first needs.
 
@@ -11,14 +11,16 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinSet;
 
+use super::TransferOptions;
 use super::engine::{Engine, Inner};
 use crate::base::{Priority, Rate};
 use crate::buf::Slab;
 use crate::runtime::codecs::Codecs;
 use crate::runtime::shares::{Share, Shares};
 
-/// How much the threads of bulk leave to others: all that those can use, but for a hundredth (nice(2)).
-const NICE: i32 = 19;
+/// How much the threads of bulk leave to others: of a processor that another thread wants, too, they have
+/// a twenty-third (sched(7): weights of 45 and 1,024), so that they are never starved.
+const NICE: i32 = 14;
 /// Parts of the slab that staging and bulk have.
 const STAGING_PART: usize = 2;
 const BULK_PART: usize = 4;
@@ -100,24 +102,33 @@ impl Drop for Lanes {
     }
 }
 
-/// Lets the system run this thread when no others want to.
+/// Lets the system run others before this thread.
 fn be_nice() {
     // The system's threads have priorities of their own; without, this one is as others are.
     let _ = rustix::process::setpriority_process(None, NICE);
 }
 
 impl Inner {
-    /// What a session of a transfer of this priority works with; `limit` is its own cap.
-    pub(super) fn tools(&self, priority: Priority, limit: Option<Rate>) -> Tools {
-        let lanes = &self.lanes;
-        let shares = lanes.shares.get_or_init(|| {
+    /// The place of a transfer among those of this node.
+    pub(super) fn share(&self, options: &TransferOptions) -> Share {
+        Share::new(self.shares(), options.priority, options.limit)
+    }
+
+    fn shares(&self) -> Arc<Shares> {
+        let shares = self.lanes.shares.get_or_init(|| {
             let shares = Shares::open(&self.state_path("shares")).unwrap_or_else(|error| {
                 tracing::warn!(%error, "priorities hold within this process only");
                 Shares::default()
             });
             Arc::new(shares)
         });
-        let share = Share::new(Arc::clone(shares), priority, limit);
+        Arc::clone(shares)
+    }
+
+    /// What a session of a transfer of this priority works with; `limit` is its own cap.
+    pub(super) fn tools(&self, priority: Priority, limit: Option<Rate>) -> Tools {
+        let lanes = &self.lanes;
+        let share = Share::new(self.shares(), priority, limit);
         let parts = lanes.parts.get_or_init(|| {
             let slab = &self.slab;
             (slab.part(STAGING_PART), slab.part(BULK_PART))

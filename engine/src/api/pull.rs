@@ -24,6 +24,7 @@ use crate::protocol::{Stop, TargetEnd, Task};
 use crate::runtime::drive::{Context, run_target};
 use crate::runtime::fatal;
 use crate::runtime::root::{Denied, Root};
+use crate::runtime::shares::Direction;
 use crate::runtime::source::Remarks;
 use crate::runtime::target::{Planted, StoreOptions, TargetStore};
 use crate::transport::{Link, WireMeter};
@@ -78,6 +79,8 @@ impl Pull {
             }
         })?;
         let node = &self.source.node;
+        // Others make way before the first byte comes.
+        self.engine.0.share(&self.options).moves(Direction::In);
         let way = (&self.source, &*self.target);
         let link = self.engine.pull_in_time(way, None, &self.options).await?;
         let options = TransferOptions { link, ..self.options.clone() };

@@ -22,6 +22,7 @@ use crate::metrics::TransferMeter;
 use crate::policy::Action;
 use crate::protocol::{SourceEnd, Stop};
 use crate::runtime::drive::{Context, Estimate, run_source};
+use crate::runtime::shares::Direction;
 use crate::transport::{Link, WireMeter};
 use crate::wire::{Open, Operation};
 
@@ -77,6 +78,8 @@ impl Push {
         let prepared = self.prepare()?;
         let _lock = rates::lock(&self.engine.0, &self.target.node, &prepared.target)?;
         let node = &self.target.node;
+        // Others make way before the first byte wants to leave.
+        self.engine.0.share(&self.options).moves(Direction::Out);
         let options =
             TransferOptions { link: self.in_time(&prepared).await?, ..self.options.clone() };
         let started = Instant::now();

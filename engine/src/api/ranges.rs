@@ -10,10 +10,10 @@ use super::calls::hex;
 use super::crossing::denial;
 use super::reading::Reading;
 use super::transfer::random_id;
-use super::{Engine, Error, Exit, Remote};
+use super::{Engine, Error, Exit, Remote, TransferOptions};
 use crate::audit::Ending;
 use crate::base::limits::CHUNK_BYTES_MAX;
-use crate::base::{Class, Digest, Priority, TransferId};
+use crate::base::{Class, Digest, TransferId};
 use crate::manifest::{ChunkRef, ListHasher, decode_list};
 use crate::runtime::shares::{Direction, Share};
 use crate::storage::Meta;
@@ -168,7 +168,7 @@ impl Engine {
             transfer,
             class,
             reading: Mutex::new(Some(reading)),
-            share: self.0.tools(Priority::Interactive, None).share,
+            share: self.0.share(&TransferOptions::default()),
             fetched: AtomicU64::new(0),
         })
     }

@@ -22,7 +22,7 @@ use crate::base::{Priority, Rate};
 use crate::transport::{Pace, Paces};
 
 /// How long what is on the board counts as now, in nanoseconds.
-const NOW_NS: u64 = 400_000_000;
+const NOW_NS: u64 = 1_000_000_000;
 /// How long processors are watched at a time, and after how long that says nothing of now.
 const WATCH: Duration = Duration::from_millis(200);
 const STALE: Duration = Duration::from_secs(2);

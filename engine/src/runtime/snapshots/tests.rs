@@ -214,7 +214,7 @@ impl History {
         let in_use = |step: &u64| pulled.contains(step) || self.held.iter().any(|it| it.0 == *step);
         let goes = |step: &&u64| {
             let newer = ours.iter().filter(|other| other > step).count();
-            newer >= last as usize && every.is_none_or(|every| *step % every != 0)
+            newer >= last as usize && every.is_none_or(|every| !step.is_multiple_of(every))
         };
         let (stay, go): (Vec<u64>, Vec<u64>) =
             ours.iter().filter(goes).partition(|step| in_use(step));

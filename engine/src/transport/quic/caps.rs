@@ -2,9 +2,15 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
 
 use super::session::locked;
 use crate::transport::Paces;
+
+/// What waits in buffers of a session that yields to others, in bytes, and how often that is looked at:
+/// enough for some gigabits per second.
+const UNSENT_BYTES_MAX: u64 = 1 << 20;
+const UNSENT_LOOK: Duration = Duration::from_millis(1);
 
 /// The caps of a session.
 #[derive(Default)]
@@ -14,6 +20,8 @@ pub(super) struct Caps {
     waiting: AtomicUsize,
     /// What the session may have sent by now, in bytes of the wire; `None` before the first one.
     booked: Mutex<Option<u64>>,
+    /// What the session will have sent when all that was handed over has left, in bytes.
+    handed: Mutex<u64>,
 }
 
 impl Caps {
@@ -35,6 +43,26 @@ impl Caps {
     /// No cap holds now: what is sent meanwhile is not paid for later.
     pub(super) fn rest(&self) {
         *locked(&self.booked) = None;
+    }
+
+    /// Where a cap may begin at any time, returns when little waits to leave of what was handed over
+    /// before these `bytes`: what waits in buffers no cap can hold. `sent` tells what the session has sent.
+    pub(super) async fn keep_little_waiting(&self, bytes: u64, sent: impl Fn() -> u64) {
+        if self.paces().is_empty() {
+            return;
+        }
+        loop {
+            let now = sent();
+            {
+                let mut handed = locked(&self.handed);
+                *handed = (*handed).max(now);
+                if *handed - now <= UNSENT_BYTES_MAX {
+                    *handed += bytes;
+                    return;
+                }
+            }
+            tokio::time::sleep(UNSENT_LOOK).await;
+        }
     }
 
     /// Returns when `bytes` of content may leave; `sent` is what the session has sent, in all.

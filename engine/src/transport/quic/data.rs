@@ -158,6 +158,9 @@ async fn write(
     Ok(Box::pin(async move { stopped.await.map(|_| ()).map_err(|_| Lost) }))
 }
 
+/// What is written at once where nothing caps it, in bytes.
+const UNCAPPED_BYTES: usize = 256 << 10;
+
 /// Writes everything, as fast as the caps of the session let it.
 async fn write_chunks(
     session: &Session,
@@ -165,9 +168,17 @@ async fn write_chunks(
     mut chunks: Vec<Bytes>,
 ) -> Result<(), WriteError> {
     let mut first = 0;
-    while let Some(step) = session.caps.paces().step()
-        && first < chunks.len()
-    {
+    while first < chunks.len() {
+        let Some(step) = session.caps.paces().step() else {
+            session.caps.rest();
+            // A cap may begin meanwhile, and should not have to wait for the whole message.
+            let group = group(&chunks[first..]);
+            let bytes = chunks[first..first + group].iter().map(|chunk| chunk.len() as u64).sum();
+            session.caps.keep_little_waiting(bytes, || session.meter().sent).await;
+            stream.write_all_chunks(&mut chunks[first..first + group]).await?;
+            first += group;
+            continue;
+        };
         let chunk = &mut chunks[first];
         let part = chunk.split_to(chunk.len().min(usize::try_from(step).unwrap_or(usize::MAX)));
         if chunk.is_empty() {
@@ -176,10 +187,17 @@ async fn write_chunks(
         session.caps.pass(part.len() as u64, session.meter().sent).await;
         stream.write_chunk(part).await?;
     }
-    if first < chunks.len() {
-        session.caps.rest();
-    }
-    stream.write_all_chunks(&mut chunks[first..]).await
+    Ok(())
+}
+
+/// How many of these chunks are written at once where nothing caps them.
+fn group(chunks: &[Bytes]) -> usize {
+    let mut bytes = 0;
+    let fits = |chunk: &&Bytes| {
+        bytes += chunk.len();
+        bytes <= UNCAPPED_BYTES
+    };
+    chunks.iter().take_while(fits).count().max(1)
 }
 
 /// A stream that is reset when dropped before its end; quinn alone would end it as if whole.
