@@ -156,13 +156,14 @@ impl Measuring {
         let sending = self.sending(load.streams);
         let each = load.time / load.runs as u32;
         tokio::time::sleep(each.max(WARM_UP_MIN)).await;
-        let first = self.look().await?;
+        let first = self.arrived(begun.count.bytes + 1).await?;
         let (mut samples, mut before) = (Vec::new(), first.count);
         let mut cpu_before = first.cpu_s;
         let mut last = first.count;
         for _ in 0..load.runs {
             tokio::time::sleep(each).await;
-            let look = self.look().await?;
+            // A run ends with a message, so that none counts in part.
+            let look = self.arrived(before.bytes + 1).await?;
             last = look.count;
             let cpu_s = look.cpu_s - cpu_before + last.cpu_s - before.cpu_s;
             let bytes = (last.bytes - before.bytes) as f64;
