@@ -30,21 +30,26 @@ trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
+# near COMMAND..., far COMMAND...: a command as one of the two nodes. served NODE COMMAND...: one that runs
+# until the end.
 near() { PORTWAY_HOME=$work/near "$@"; }
 far() { PORTWAY_HOME=$work/far "$@"; }
+served() {
+    local node=$1
+    shift
+    env PORTWAY_HOME="$work/$node" "$@" >>"$work/log" 2>&1 &
+    running+=($!)
+}
 
 mkdir -p "$work/near-data" "$work/far-data"
 mapfile -t ports < <("$bench" free-ports 3)
 near "$portway" init --name near --site lab --tier private >"$work/log" 2>&1
-near "$portway" serve --root "$work/near-data" --listen "127.0.0.1:${ports[0]}" >>"$work/log" 2>&1 &
-running+=($!)
+served near "$portway" serve --root "$work/near-data" --listen "127.0.0.1:${ports[0]}"
 "$bench" wait-udp "${ports[0]}"
 token=$(near "$portway" invite --name far --site lab --tier private 2>>"$work/log" | tail -n 1)
 far "$portway" join "$token" >>"$work/log" 2>&1 || die "far could not join" "$(tail -n 1 "$work/log")"
-far "$portway" serve --root "$work/far-data" --listen "127.0.0.1:${ports[1]}" >>"$work/log" 2>&1 &
-running+=($!)
-far "$bench" serve --listen "127.0.0.1:${ports[2]}" >>"$work/log" 2>&1 &
-running+=($!)
+served far "$portway" serve --root "$work/far-data" --listen "127.0.0.1:${ports[1]}"
+served far "$bench" serve --listen "127.0.0.1:${ports[2]}"
 "$bench" wait-udp "${ports[1]}"
 "$bench" wait-udp "${ports[2]}"
 

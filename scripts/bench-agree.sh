@@ -6,6 +6,9 @@
 #
 # Prints both and the ratio, a line each; exit status 1 if one is off by more than 10 %. Both sides
 # take turns, ROUNDS=5 of each, and medians are compared. SECONDS_EACH=3 is the time of one turn.
+# Where the processor is all that there is (digests, reads of what is cached, QUIC on one machine) rates
+# are those of a second of CPU time, of all threads and both ends, so that others on the machine do not
+# count; what a second on the clock gives is printed too.
 # DIR=. names the file system of the disk, FILE_MIB=1024 the size of the file. Both read it from
 # ordinary memory; a last line, that is not judged, has what the engine's huge pages bring. Writes are
 # not judged either: what a write takes depends on what was written before it.
@@ -46,6 +49,12 @@ row() {
         | .median / (if .unit == "bits/s" then 8e9 else 1e9 end)' "$1"
 }
 
+# cpu_row FILE STAGE CASE: GB in a second of CPU time.
+cpu_row() {
+    jq -re --arg stage "$2" --arg case "$3" \
+        '.results[] | select(.stage == $stage and .case == $case) | 1 / .cpu_s_per_gb' "$1"
+}
+
 digest() {
     local b3sum=${B3SUM:-b3sum} bytes=$((2 << 30)) name="BLAKE3 of 64 KiB, in cache, 1 thread" user
     command -v "$b3sum" >/dev/null || die "b3sum is missing" "cargo install b3sum, or B3SUM=its path"
@@ -53,12 +62,12 @@ digest() {
     head -c "$bytes" /dev/urandom >/dev/shm/portway-bench-agree.tmp
     for ((i = 0; i < rounds; i++)); do
         "$bench" local --stages digest --seconds "$seconds" --runs 3 -o "$work/r" >/dev/null 2>&1
-        row "$work/r" digest "$name" >>"$work/digest.ours"
+        cpu_row "$work/r" digest "$name" >>"$work/digest.ours"
         user=$( { TIMEFORMAT=%U; time "$b3sum" --num-threads 1 --no-mmap /dev/shm/portway-bench-agree.tmp >/dev/null; } 2>&1)
         awk -v b="$bytes" -v s="$user" 'BEGIN { print b / s / 1e9 }' >>"$work/digest.theirs"
     done
     rm -f /dev/shm/portway-bench-agree.tmp
-    agree "BLAKE3, one thread (b3sum)" "$work/digest.ours" "$work/digest.theirs"
+    agree "BLAKE3, a CPU second (b3sum)" "$work/digest.ours" "$work/digest.theirs"
 }
 
 # fio on a file of the same size: OPTIONS...
@@ -68,6 +77,13 @@ fio_rate() {
     fio --name=agree --filename="$dir/portway-bench-agree.tmp" --size="${mib}M" --bs=2M --rw="$kind" \
         --ioengine=psync --output-format=json "$@" |
         jq -re --arg kind "$kind" '.jobs[0] | (.[$kind].io_bytes / (.job_runtime / 1e3) / 1e9)'
+}
+
+# The same of reading what is cached, in a second of CPU time.
+fio_cached() {
+    fio --name=agree --filename="$dir/portway-bench-agree.tmp" --size="${mib}M" --bs=2M --rw=read \
+        --ioengine=psync --output-format=json --invalidate=0 --time_based --runtime="$seconds" |
+        jq -re '.jobs[0] | .read.io_bytes / 1e9 / ((.usr_cpu + .sys_cpu) / 100 * .job_runtime / 1e3)'
 }
 
 disk() {
@@ -81,31 +97,35 @@ disk() {
         "$bench" local --stages read,write --dir "$dir" --file "${mib}MiB" --runs 3 --ordinary-memory \
             -o "$work/r" >/dev/null 2>&1
         row "$work/r" read "O_DIRECT, 1 thread" >>"$work/rd.ours"
-        row "$work/r" read "buffered, cached, 1 thread" >>"$work/rc.ours"
+        cpu_row "$work/r" read "buffered, cached, 1 thread" >>"$work/rc.ours"
         row "$work/r" write "O_DIRECT, synced, 1 thread" >>"$work/wd.ours"
         row "$work/r" write "buffered, synced, 1 thread" >>"$work/wb.ours"
         fio_rate read --direct=1 --time_based --runtime="$seconds" >>"$work/rd.theirs"
         cat "$dir/portway-bench-agree.tmp" >/dev/null
-        fio_rate read --invalidate=0 --time_based --runtime="$seconds" >>"$work/rc.theirs"
+        fio_cached >>"$work/rc.theirs"
         fio_rate write --direct=1 --overwrite=1 --end_fsync=1 >>"$work/wd.theirs"
         fio_rate write --overwrite=1 --end_fsync=1 --invalidate=0 >>"$work/wb.theirs"
     done
     agree "read, O_DIRECT (fio)" "$work/rd.ours" "$work/rd.theirs"
-    agree "read, cached (fio)" "$work/rc.ours" "$work/rc.theirs"
+    agree "read, cached, a CPU second (fio)" "$work/rc.ours" "$work/rc.theirs"
     agree "write, O_DIRECT (fio)" "$work/wd.ours" "$work/wd.theirs" look
     agree "write, buffered, synced (fio)" "$work/wb.ours" "$work/wb.theirs" look
     agree "read, O_DIRECT, huge pages (fio, small)" "$work/rh.ours" "$work/rd.theirs" look
 }
 
+# ticks PID: CPU time of a process so far.
+ticks() { awk '{ print $14 + $15 }' "/proc/$1/stat"; }
+
 quic() {
-    local i mtu port address certificate raw=$bin/examples/raw_quinn
+    local i mtu port address certificate raw=$bin/examples/raw_quinn raw_pid before cpu
     export PORTWAY_HOME=$work/home
     "$portway" init --name agree --site lab --tier private >/dev/null 2>&1
     port=$("$bench" free-ports)
     "$bench" serve --listen "127.0.0.1:$port" >/dev/null &
     servers+=($!)
     "$raw" serve 8952 >"$work/raw" &
-    servers+=($!)
+    raw_pid=$!
+    servers+=("$raw_pid")
     "$bench" wait-udp "$port"
     until [ -s "$work/raw" ]; do sleep 0.05; done
     read -r address certificate <"$work/raw"
@@ -114,9 +134,15 @@ quic() {
             "$bench" quic "127.0.0.1:$port" --connections 2 --streams 1 --mtu "$mtu" --congestion cubic \
                 --seconds "$seconds" --runs 3 -o "$work/r" >/dev/null
             row "$work/r" link "2 connections, 1 streams, cubic" >>"$work/q$mtu.ours"
-            "$raw" send "$address" "$certificate" "$seconds" "$mtu" >>"$work/q$mtu.theirs"
+            cpu_row "$work/r" link "2 connections, 1 streams, cubic" >>"$work/c$mtu.ours"
+            before=$(ticks "$raw_pid")
+            cpu=$( { TIMEFORMAT='%U %S'; time "$raw" send "$address" "$certificate" "$seconds" "$mtu" >"$work/sent"; } 2>&1)
+            cut -d' ' -f1 "$work/sent" >>"$work/q$mtu.theirs"
+            echo "$(cut -d' ' -f2 "$work/sent") $cpu $(($(ticks "$raw_pid") - before)) $(getconf CLK_TCK)" |
+                awk '{ print $1 / ($2 + $3 + $4 / $5) }' >>"$work/c$mtu.theirs"
         done
-        agree "QUIC, datagrams of $mtu bytes (quinn)" "$work/q$mtu.ours" "$work/q$mtu.theirs"
+        agree "QUIC, $mtu bytes, a CPU second (quinn)" "$work/c$mtu.ours" "$work/c$mtu.theirs"
+        agree "QUIC, $mtu bytes, by the clock (quinn)" "$work/q$mtu.ours" "$work/q$mtu.theirs" look
     done
 }
 

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use super::axis::Axis;
 use super::html;
-use super::svg::{Bar, Lines, Picture, Series};
+use super::svg::{Bar, LOOKS, Lines, Picture, Series};
 use super::words::{binary, shown};
 use crate::columns::Columns;
-use crate::result::{Document, Kind, Row, Unit};
+use crate::result::{Document, Kind, Latency, Row, Unit};
 
 /// A picture and its numbers.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ pub(super) fn all(documents: &[Document]) -> Vec<Figure> {
     figures.extend(over_size(documents, Unit::BitsPerSecond));
     figures.extend(rates(documents));
     figures.extend(stages(documents));
-    figures.extend(latency(documents));
+    figures.extend(latencies(documents));
     figures.extend(documents.iter().filter_map(utilisation));
     figures.extend(price(documents));
     figures
@@ -175,10 +175,8 @@ fn sized(row: &Row) -> String {
     name(row) + &size
 }
 
-fn latency(documents: &[Document]) -> Option<Figure> {
-    let marks = ["p50", "p90", "p99", "p99.9"];
-    let mut numbers = Columns::new(&["", marks[0], marks[1], marks[2], marks[3]]);
-    let mut all = Vec::new();
+/// A figure of latencies; RDMA has one for each operation, since each has many sizes.
+fn latencies(documents: &[Document]) -> Vec<Figure> {
     let of = |document| rows(std::slice::from_ref(document), |_, row| row.latency_s.is_some());
     let mut seen = BTreeSet::new();
     let twice: BTreeSet<String> = documents
@@ -186,25 +184,50 @@ fn latency(documents: &[Document]) -> Option<Figure> {
         .flat_map(|document| of(document).map(sized).collect::<BTreeSet<_>>())
         .filter(|name| !seen.insert(name.clone()))
         .collect();
-    let all_rows =
-        documents.iter().flat_map(|document| of(document).map(move |row| (document, row)));
-    for (document, row) in all_rows {
+    let mut groups: Vec<(String, Vec<(String, Latency)>)> = Vec::new();
+    let all = documents.iter().flat_map(|document| of(document).map(move |row| (document, row)));
+    for (document, row) in all {
         let Some(latency) = row.latency_s else { continue };
+        let title = match document.kind {
+            Kind::Rdma => format!("Latency at percentiles: {}", row.stage),
+            _ => "Latency at percentiles".to_owned(),
+        };
         let mut name = sized(row);
         // What several results have is told apart by what measured it.
         if twice.contains(&name) {
             name = format!("{}: {name}", html::kind(document));
         }
+        match groups.iter_mut().find(|(known, _)| *known == title) {
+            Some((_, own)) => own.push((name, latency)),
+            None => groups.push((title, vec![(name, latency)])),
+        }
+    }
+    groups.into_iter().map(|(title, own)| latency(title, &own)).collect()
+}
+
+/// Every row in the table; in the picture no more than can be told apart, from the first to the last.
+fn latency(title: String, rows: &[(String, Latency)]) -> Figure {
+    let marks = ["p50", "p90", "p99", "p99.9"];
+    let mut numbers = Columns::new(&["", marks[0], marks[1], marks[2], marks[3]]);
+    let mut all = Vec::new();
+    for (name, latency) in rows {
         let values = [latency.p50, latency.p90, latency.p99, latency.p999];
         let [a, b, c, d] = values.map(|value| shown(Unit::Seconds, value));
         numbers.row([name.clone(), a, b, c, d]);
         // A logarithm has no zero.
         let points = values.iter().map(|value| value.max(1e-9));
         let points = points.enumerate().map(|(mark, value)| (mark as f64, value)).collect();
-        all.push(Series { name, points });
+        all.push(Series { name: name.clone(), points });
     }
-    if all.is_empty() {
-        return None;
+    let last = all.len().saturating_sub(1);
+    if all.len() > LOOKS {
+        let places: BTreeSet<usize> =
+            (0..LOOKS).map(|look| (look * last + (LOOKS - 1) / 2) / (LOOKS - 1)).collect();
+        let mut place = 0;
+        all.retain(|_| {
+            place += 1;
+            places.contains(&(place - 1))
+        });
     }
     let lines = Lines {
         x: Axis::Names(marks.map(str::to_owned).into()),
@@ -214,12 +237,12 @@ fn latency(documents: &[Document]) -> Option<Figure> {
         y_shown: |s| shown(Unit::Seconds, s),
         series: all,
     };
-    Some(Figure {
-        title: "Latency at percentiles".to_owned(),
+    Figure {
+        title,
         caption: "Each mark upwards is ten times as long. A line that rises has a long tail.",
         picture: Picture::Lines(lines),
         numbers,
-    })
+    }
 }
 
 /// Medians of a series, by place.

@@ -85,6 +85,26 @@ fn lines_of_latency_are_told_apart_by_what_measured_them() {
 }
 
 #[test]
+fn a_picture_of_latency_has_no_more_lines_than_can_be_told_apart() {
+    let latency = Latency { p50: 1e-4, p90: 2e-4, p99: 1e-3, p999: 2e-2 };
+    let row = |stage: &str, size: u64| {
+        let row = Row::of_runs(stage, "one at a time", Unit::Seconds, vec![1e-4]);
+        Row { latency_s: Some(latency), size: Some(size), ..row }
+    };
+    let mut rows: Vec<Row> = (0..9).map(|bits| row("read", 64 << bits)).collect();
+    rows.push(row("write", 64));
+    let figures = figures::all(&[document(Kind::Rdma, rows)]);
+    let titles: Vec<&str> = figures.iter().map(|figure| figure.title.as_str()).collect();
+    assert_eq!(titles, ["Latency at percentiles: read", "Latency at percentiles: write"]);
+    assert_eq!(figures[0].numbers.rows().len(), 10, "a heading, and every size");
+    let svg::Picture::Lines(lines) = &figures[0].picture else { panic!("no lines") };
+    let names: Vec<&str> = lines.series.iter().map(|series| series.name.as_str()).collect();
+    assert_eq!(names.len(), svg::LOOKS);
+    assert_eq!(names[0], "read, one at a time, 64 B");
+    assert_eq!(names[5], "read, one at a time, 16 KiB", "the largest");
+}
+
+#[test]
 fn the_page_is_whole_and_loads_nothing() {
     let documents = [rdma(), transfer(), size()];
     let page = html::page(&documents, &figures::all(&documents));

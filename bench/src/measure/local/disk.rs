@@ -5,6 +5,7 @@ use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use anyhow::{Context as _, Result, ensure};
 use portway::base::RelPath;
@@ -89,6 +90,8 @@ struct Shared {
     path: PathBuf,
     /// Blocks of a lease each that the file has.
     blocks: u64,
+    /// Whether something else was written since.
+    changed: AtomicBool,
     /// Leases for all threads; `None` where memory is ordinary.
     slab: Option<Slab>,
 }
@@ -115,15 +118,11 @@ impl Bed {
             slab: (!ordinary).then(|| Slab::new((threads + 1) * LEASE_BYTES)),
             path: path.clone(),
             blocks,
+            changed: AtomicBool::new(true),
         };
-        let file = at(&path, "make", File::create(&path))
+        at(&path, "make", File::create(&path))
             .context("hint: --dir names a directory that can be written, with room")?;
-        let mut buffer = vec![0; LEASE_BYTES];
-        for block in 0..blocks {
-            fill(block, &mut buffer);
-            at(&path, "write", file.write_all_at(&buffer, block * LEASE_BYTES as u64))?;
-        }
-        at(&path, "sync", file.sync_all())?;
+        shared.restore()?;
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -194,7 +193,10 @@ impl Bed {
         };
         let synced = Arc::clone(&self.shared);
         Case {
-            after: Box::new(move || synced.sync()),
+            after: Box::new(move || {
+                synced.changed.store(true, Relaxed);
+                synced.sync()
+            }),
             once: true,
             ..Case::new("write", format!("{}, synced", way.title()), LEASE_BYTES as u64, work)
         }
@@ -266,8 +268,24 @@ impl Shared {
         at(&self.path, "sync", self.file()?.sync_data())
     }
 
+    /// Writes the content that reads are compared with, unless it is there.
+    fn restore(&self) -> Result<()> {
+        if !self.changed.swap(false, Relaxed) {
+            return Ok(());
+        }
+        let file = OpenOptions::new().write(true).open(&self.path);
+        let (file, mut buffer) = (at(&self.path, "open", file)?, vec![0; LEASE_BYTES]);
+        for block in 0..self.blocks {
+            fill(block, &mut buffer);
+            let offset = block * LEASE_BYTES as u64;
+            at(&self.path, "write", file.write_all_at(&buffer, offset))?;
+        }
+        at(&self.path, "sync", file.sync_all())
+    }
+
     /// Takes the file out of the page cache.
     fn cool(&self) -> Result<()> {
+        self.restore()?;
         let file = self.file()?;
         file.sync_all()?;
         fadvise(&file, 0, None, Advice::DontNeed)?;
@@ -276,6 +294,7 @@ impl Shared {
 
     /// Reads the file into the page cache.
     fn warm(&self) -> Result<()> {
+        self.restore()?;
         std::io::copy(&mut self.file()?, &mut std::io::sink())?;
         Ok(())
     }
@@ -322,6 +341,7 @@ mod tests {
         let changed = &cases[0];
         let mut step = (changed.work)(0, 1).expect("a step");
         assert!(step().is_err(), "the content is not that of the bed any more");
+        assert_eq!(once(changed, 1), all, "the next run has it again");
         let path = bed.shared.path.clone();
         drop((step, cases));
         assert!(path.exists());

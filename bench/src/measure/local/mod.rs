@@ -43,6 +43,10 @@ pub(crate) struct LocalArgs {
 /// The stages, in the order in which a byte passes them.
 const STAGES: [&str; 8] = ["copy", "digest", "cut", "encode", "decode", "aead", "read", "write"];
 
+/// Rounds in which all cases take turns, each with a part of its runs: what changes slowly, what others
+/// do on the machine or its clock, is in the spread of each.
+const ROUNDS: u64 = 3;
+
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(s) if (0.05..=600.0).contains(&s) => Ok(s),
@@ -104,40 +108,73 @@ pub(crate) fn run(args: &LocalArgs) -> Result<bool> {
         None
     };
     cases.extend(bed.iter().flat_map(disk::Bed::cases));
-    let (when, mut rows) = (rows::now(), Vec::new());
-    for case in cases.iter().filter(|case| wanted(case.stage)) {
-        for &threads in &threads {
-            let name = format!("{}, {}", case.name, threads_word(threads));
-            eprintln!("{} {name}", case.stage);
-            let measured = measure(case, threads, args);
-            let samples = match measured {
-                Ok(samples) => samples,
-                // What a kernel or file system does not offer is told, and the rest goes on.
-                Err(error) if matches!(case.stage, "read" | "write") => {
-                    eprintln!("    not measured: {error:#}");
-                    continue;
-                }
-                Err(error) => return Err(error.context(name)),
-            };
-            let row = rows::rate(case.stage, &name, &samples);
-            rows.push(Row { size: Some(case.size), ..row });
+    let when = rows::now();
+    let cases = cases.iter().filter(|case| wanted(case.stage));
+    let mut all: Vec<Measured<'_>> = cases
+        .flat_map(|case| threads.iter().map(move |&threads| Measured::new(case, threads)))
+        .collect();
+    for round in 0..ROUNDS {
+        let runs = args.runs / ROUNDS + u64::from(round < args.runs % ROUNDS);
+        for measured in &mut all {
+            eprintln!("{} {} ({} of {ROUNDS})", measured.case.stage, measured.name, round + 1);
+            measured.round(runs, args)?;
         }
     }
-    args.output.give(Kind::Local, when, Vec::new(), rows)?;
+    let rows = all.iter().filter(|measured| !measured.samples.is_empty()).map(Measured::row);
+    args.output.give(Kind::Local, when, Vec::new(), rows.collect())?;
     Ok(true)
+}
+
+/// A case on so many threads, with its runs so far.
+struct Measured<'a> {
+    case: &'a Case,
+    threads: usize,
+    name: String,
+    samples: Vec<Sample>,
+    /// The kernel or the file system does not offer it.
+    refused: bool,
+}
+
+impl<'a> Measured<'a> {
+    fn new(case: &'a Case, threads: usize) -> Self {
+        let name = format!("{}, {}", case.name, threads_word(threads));
+        Self { case, threads, name, samples: Vec::new(), refused: false }
+    }
+
+    /// Some runs more.
+    fn round(&mut self, runs: u64, args: &LocalArgs) -> Result<()> {
+        if self.refused {
+            return Ok(());
+        }
+        match measure(self.case, self.threads, runs, args) {
+            Ok(samples) => self.samples.extend(samples),
+            // What a kernel or file system does not offer is told, and the rest goes on.
+            Err(error) if matches!(self.case.stage, "read" | "write") => {
+                eprintln!("    not measured: {error:#}");
+                (self.refused, self.samples) = (true, Vec::new());
+            }
+            Err(error) => return Err(error.context(self.name.clone())),
+        }
+        Ok(())
+    }
+
+    fn row(&self) -> Row {
+        let row = rows::rate(self.case.stage, &self.name, &self.samples);
+        Row { size: Some(self.case.size), ..row }
+    }
 }
 
 fn threads_word(threads: usize) -> String {
     if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") }
 }
 
-/// A warm-up, then the runs of one case.
-fn measure(case: &Case, threads: usize, args: &LocalArgs) -> Result<Vec<Sample>> {
+/// A warm-up, then some runs of one case.
+fn measure(case: &Case, threads: usize, runs: u64, args: &LocalArgs) -> Result<Vec<Sample>> {
     let work: Result<Vec<Step>> = (0..threads).map(|index| (case.work)(index, threads)).collect();
     let mut work = work?;
-    let each = Duration::from_secs_f64(args.seconds / (args.runs + 1) as f64);
+    let each = Duration::from_secs_f64(args.seconds / (args.runs + ROUNDS) as f64);
     once(case, &mut work, each)?;
-    (0..args.runs).map(|_| once(case, &mut work, each)).collect()
+    (0..runs).map(|_| once(case, &mut work, each)).collect()
 }
 
 /// One run: all threads begin together; the time ends when the last one is done.

@@ -22,6 +22,9 @@ use crate::system;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often is looked whether something is there.
 const LOOK: Duration = Duration::from_millis(2);
+/// Messages that a run should have at least, and the smallest that they are made for that, in bytes.
+const RUN_MESSAGES: f64 = 64.0;
+const MESSAGE_BYTES_MIN: usize = 64 << 10;
 /// Before the first run, at least: the rate grows from nothing.
 const WARM_UP_MIN: Duration = Duration::from_secs(1);
 
@@ -71,6 +74,8 @@ pub(super) struct Loaded {
     pub(super) lost_share: f64,
     /// Largest UDP payload that the path took, in bytes.
     pub(super) mtu: u16,
+    /// Bytes of a message.
+    pub(super) message_bytes: usize,
 }
 
 /// All counters of both ends at about one moment.
@@ -120,9 +125,10 @@ impl Measuring {
         Ok(())
     }
 
-    /// Begins to send content, so many messages at once.
-    pub(super) fn sending(&self, streams: usize) -> Sending {
-        let (stop, content) = (Arc::new(AtomicBool::new(false)), talk::content());
+    /// Begins to send content, so many messages at once, of so many bytes each.
+    pub(super) fn sending(&self, streams: usize, bytes: usize) -> Sending {
+        let stop = Arc::new(AtomicBool::new(false));
+        let content = talk::content().slice(..bytes);
         let mut senders = JoinSet::new();
         for _ in 0..streams {
             senders.spawn(send(self.link.clone(), content.clone(), Arc::clone(&stop)));
@@ -153,30 +159,42 @@ impl Measuring {
     /// Sends content for the time of a load; the rate has its warm-up first.
     pub(super) async fn load(&mut self, load: Load) -> Result<Loaded> {
         let begun = self.look().await?;
-        let sending = self.sending(load.streams);
+        let mut sending = self.sending(load.streams, LEASE_BYTES);
         let each = load.time / load.runs as u32;
         tokio::time::sleep(each.max(WARM_UP_MIN)).await;
-        let first = self.look().await?;
+        let mut first = self.arrived(begun.count.bytes + 1).await?;
+        let warm_s = first.count.at_s - begun.count.at_s;
+        let rate = (first.count.bytes - begun.count.bytes) as f64 / warm_s.max(1e-3);
+        let message_bytes = message_bytes(rate * each.as_secs_f64());
+        let mut sent = 0;
+        if message_bytes < LEASE_BYTES {
+            sent = sending.stop().await?;
+            first = self.arrived(begun.count.bytes + sent).await?;
+            sending = self.sending(load.streams, message_bytes);
+            tokio::time::sleep(each.max(WARM_UP_MIN)).await;
+            first = self.arrived(first.count.bytes + 1).await?;
+        }
         let (mut samples, mut before) = (Vec::new(), first.count);
         let mut cpu_before = first.cpu_s;
         let mut last = first.count;
         for _ in 0..load.runs {
             tokio::time::sleep(each).await;
-            let look = self.look().await?;
+            // A run ends with a message, so that none counts in part.
+            let look = self.arrived(before.bytes + 1).await?;
             last = look.count;
             let cpu_s = look.cpu_s - cpu_before + last.cpu_s - before.cpu_s;
             let bytes = (last.bytes - before.bytes) as f64;
             samples.push(Sample { bytes, wall_s: last.at_s - before.at_s, cpu_s });
             (before, cpu_before) = (last, look.cpu_s);
         }
-        let messages = sending.stop().await?;
-        let end = self.arrived(begun.count.bytes + messages * LEASE_BYTES as u64).await?;
+        sent += sending.stop().await?;
+        let end = self.arrived(begun.count.bytes + sent).await?;
         ensure!(last.compared > 0 && last.bytes > first.count.bytes, "no content arrived");
         ensure!(last.wrong == 0, "{} of {} messages arrived altered", last.wrong, last.compared);
         // Over the whole load, so that what was under way at a look does not count.
         let gigabytes = (end.count.bytes - begun.count.bytes) as f64 / 1e9;
-        let sent = (end.wire.sent - begun.wire.sent) as f64;
-        let packets = sent / f64::from(end.wire.mtu.max(1));
+        let wire = (end.wire.sent - begun.wire.sent) as f64;
+        let packets = wire / f64::from(end.wire.mtu.max(1));
         let lost = end.wire.lost_packets.saturating_sub(begun.wire.lost_packets) as f64;
         Ok(Loaded {
             samples,
@@ -184,9 +202,10 @@ impl Measuring {
                 (end.cpu_s - begun.cpu_s) / gigabytes,
                 (end.count.cpu_s - begun.count.cpu_s) / gigabytes,
             ],
-            sent_per_byte: sent / 1e9 / gigabytes,
+            sent_per_byte: wire / 1e9 / gigabytes,
             lost_share: (lost / packets).min(1.0),
             mtu: end.wire.mtu,
+            message_bytes,
         })
     }
 
@@ -218,6 +237,12 @@ impl Measuring {
     }
 }
 
+/// Bytes of a message where a run has so many: on a slow link smaller ones, so that a run has enough.
+fn message_bytes(run_bytes: f64) -> usize {
+    let fits = (run_bytes / RUN_MESSAGES) as usize;
+    fits.clamp(MESSAGE_BYTES_MIN, LEASE_BYTES)
+}
+
 /// Content that is sent until this is stopped or dropped.
 pub(super) struct Sending {
     stop: Arc<AtomicBool>,
@@ -225,23 +250,35 @@ pub(super) struct Sending {
 }
 
 impl Sending {
-    /// Sends what was begun, and no more; returns how many messages were sent.
+    /// Sends what was begun, and no more; returns how many bytes were sent.
     pub(super) async fn stop(mut self) -> Result<u64> {
         self.stop.store(true, Relaxed);
-        let mut messages = 0;
+        let mut bytes = 0;
         while let Some(sent) = self.senders.join_next().await {
-            messages += sent?.context("the session ended while content was sent")?;
+            bytes += sent?.context("the session ended while content was sent")?;
         }
-        Ok(messages)
+        Ok(bytes)
     }
 }
 
 /// Sends one message after the other.
 async fn send(link: QuicLink, content: Bytes, stop: Arc<AtomicBool>) -> Result<u64, LinkError> {
-    let mut messages = 0;
+    let mut bytes = 0;
     while !stop.load(Relaxed) {
         link.send_data(Bytes::from_static(b"bench"), vec![content.clone()]).await?;
-        messages += 1;
+        bytes += content.len() as u64;
     }
-    Ok(messages)
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_smaller_where_a_run_would_have_few() {
+        assert_eq!(message_bytes(1e9), LEASE_BYTES);
+        assert_eq!(message_bytes(64.0 * 1e5), 100_000, "64 of them");
+        assert_eq!(message_bytes(1e5), MESSAGE_BYTES_MIN);
+    }
 }

@@ -75,7 +75,7 @@ pub(super) async fn run(args: &PathArgs) -> Result<()> {
         let loaded = measuring.load(load).await?;
         let case = format!("{} connections", options.connections);
         rows.extend(rows_of(&case, &loaded));
-        let sending = measuring.sending(load.streams);
+        let sending = measuring.sending(load.streams, loaded.message_bytes);
         rows.push(measuring.probe(args.rate, time / 3, 2).await?.row("under load")?);
         sending.stop().await?;
         Ok((measuring, loaded, rows, probe.least_s()))

@@ -102,7 +102,7 @@ pub(super) async fn run(args: &QuicArgs) -> Result<()> {
     let load = Load { streams: args.streams.into(), runs: args.runs, time };
     let loaded = measuring.load(load).await?;
     // Under a load of its own: questions cost the one that is measured nothing.
-    let sending = measuring.sending(load.streams);
+    let sending = measuring.sending(load.streams, loaded.message_bytes);
     let busy = measuring.probe(args.rate, time / 3, 2).await?.row("under load")?;
     sending.stop().await?;
     let mut rows = rows_of(&case, &loaded);
@@ -133,7 +133,7 @@ fn finding(link: &Row, idle: &Row, busy: &Row) -> String {
 pub(super) fn rows_of(case: &str, loaded: &Loaded) -> Vec<Row> {
     let bit_rates = loaded.samples.iter().map(|s| s.bytes * 8.0 / s.wall_s).collect();
     let throughput = Row {
-        size: Some(portway::base::limits::LEASE_BYTES as u64),
+        size: Some(loaded.message_bytes as u64),
         cpu_s_per_gb: rows::rate("link", case, &loaded.samples).cpu_s_per_gb,
         ..Row::of_runs("link", case, Unit::BitsPerSecond, bit_rates)
     };

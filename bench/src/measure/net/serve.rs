@@ -1,8 +1,8 @@
 //! `serve`: the end that receives, counts, compares and answers.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -67,7 +67,8 @@ pub(super) async fn serve(engine: Engine, listener: QuicListener) {
 /// What a session received.
 #[derive(Default)]
 struct Received {
-    bytes: AtomicU64,
+    /// Bytes of whole messages, and when the last of them came, in seconds.
+    arrived: Mutex<(u64, f64)>,
     messages: AtomicU64,
     compared: AtomicU64,
     wrong: AtomicU64,
@@ -75,20 +76,24 @@ struct Received {
 
 impl Received {
     /// Counts a message, and compares its content if it is its turn.
-    fn note(&self, found: &[u8], sent: &[u8]) {
-        self.bytes.fetch_add(found.len() as u64, Relaxed);
+    fn note(&self, found: &[u8], sent: &[u8], began: Instant) {
+        {
+            let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
+            *arrived = (arrived.0 + found.len() as u64, began.elapsed().as_secs_f64());
+        }
         if self.messages.fetch_add(1, Relaxed).is_multiple_of(COMPARED_OF) {
             self.compared.fetch_add(1, Relaxed);
-            self.wrong.fetch_add(u64::from(found != sent), Relaxed);
+            self.wrong.fetch_add(u64::from(!sent.starts_with(found)), Relaxed);
         }
     }
 
-    fn count(&self, began: Instant) -> Count {
+    fn count(&self) -> Count {
+        let (bytes, at_s) = *self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
         Count {
-            bytes: self.bytes.load(Relaxed),
+            bytes,
+            at_s,
             compared: self.compared.load(Relaxed),
             wrong: self.wrong.load(Relaxed),
-            at_s: began.elapsed().as_secs_f64(),
             cpu_s: system::own_cpu_s(),
         }
     }
@@ -98,18 +103,18 @@ impl Received {
 async fn session(link: &QuicLink, buffers: Buffers, mut lender: Lender) -> Result<(), LinkError> {
     let (received, began) = (Arc::new(Received::default()), Instant::now());
     let mut content = JoinSet::new();
-    content.spawn(receive(link.clone(), Arc::clone(&received)));
+    content.spawn(receive(link.clone(), Arc::clone(&received), began));
     loop {
         let ask: Ask = talk::heard(&link.recv().await?)?;
         // Devices are asked in between, and block for a moment.
         let lend = |ask: &rdma::Ask| tokio::task::block_in_place(|| lender.answer(ask));
-        let answer = talk::answer(&ask, || received.count(began), buffers, lend);
+        let answer = talk::answer(&ask, || received.count(), buffers, lend);
         talk::say(link, &answer).await?;
     }
 }
 
 /// Reads data messages until there are no more.
-async fn receive(link: QuicLink, received: Arc<Received>) {
+async fn receive(link: QuicLink, received: Arc<Received>, began: Instant) {
     let slab = Slab::new(LEASES * portway::base::limits::LEASE_BYTES);
     let sent: Bytes = talk::content();
     let mut reads = JoinSet::new();
@@ -119,7 +124,7 @@ async fn receive(link: QuicLink, received: Arc<Received>) {
         let (received, sent) = (Arc::clone(&received), sent.clone());
         reads.spawn(async move {
             if let Ok((lease, bytes)) = incoming.read(lease).await {
-                received.note(&lease[..bytes], &sent);
+                received.note(&lease[..bytes], &sent, began);
             }
         });
     }
@@ -131,11 +136,23 @@ mod tests {
 
     #[test]
     fn every_eighth_message_is_compared_and_a_wrong_one_is_counted() {
-        let received = Received::default();
-        (0..8).for_each(|_| received.note(b"same", b"same"));
-        received.note(b"dame", b"same");
-        received.note(b"unseen", b"same");
-        let count = received.count(Instant::now());
-        assert_eq!((count.bytes, count.compared, count.wrong), (42, 2, 1));
+        let (received, began) = (Received::default(), Instant::now());
+        (0..8).for_each(|_| received.note(b"same", b"same", began));
+        received.note(b"dame", b"same", began);
+        received.note(b"sam", b"same", began);
+        let count = received.count();
+        assert_eq!((count.bytes, count.compared, count.wrong), (39, 2, 1));
+    }
+
+    #[test]
+    fn the_time_of_a_count_is_when_the_last_message_came() {
+        let (received, began) = (Received::default(), Instant::now());
+        received.note(b"same", b"same", began);
+        let first = received.count();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let later = received.count();
+        assert!((later.bytes, later.at_s) == (first.bytes, first.at_s), "nothing came");
+        received.note(b"same", b"same", began);
+        assert!(received.count().at_s - first.at_s >= 0.02);
     }
 }

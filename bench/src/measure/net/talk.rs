@@ -68,7 +68,7 @@ pub(super) struct Count {
     pub(super) compared: u64,
     /// Messages whose content was not what was sent.
     pub(super) wrong: u64,
-    /// Seconds by the clock of the serving end.
+    /// When the last of it came whole, in seconds by the clock of the serving end.
     pub(super) at_s: f64,
     /// CPU seconds of the serving process.
     pub(super) cpu_s: f64,
