@@ -316,7 +316,7 @@ async fn the_plan_of_content_that_is_made_smaller_comes_true() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_plan_of_content_that_is_made_smaller_where_that_pays_comes_true() {
+async fn the_plan_of_content_that_may_be_made_smaller_comes_true() {
     the_plan_is_what_the_push_takes(Compress::Auto, "limit_mbps = 40").await;
 }
 

@@ -111,6 +111,10 @@ fn a_report_of_costs_is_a_table() {
     wan            1,200    1.50 GB    30.0 kB  0.135 USD
     total          1,200    1.50 GB    30.0 kB  no price
     total          1,200    1.50 GB    30.0 kB  0.135 USD
+
+    link    month    billing    sent at p95      commit  cost a month
+    leased  2026-11  p95         123.457 Mb/s    200 Mb/s  500.00 USD
+    dark    2026-11  flat        123.457 Mb/s           -  no price
     ");
     assert_eq!(
         cost::csv(CostBy::Link, &report),

@@ -7,6 +7,7 @@ use super::push::{Attempted, Push};
 use super::retry::Miss;
 use super::sources::Sources;
 use super::{Compress, Error, Exit, LinkPlan, NodeAddress, Plan, Remote, TransferOptions, rates};
+use crate::base::limits::LEASE_BYTES;
 use crate::base::{Rate, human, utc};
 use crate::config::Link as LinkConfig;
 use crate::cost::{Tally, path};
@@ -18,8 +19,9 @@ use crate::wire::Numbers;
 const ENCODED_UP_TO: f64 = 125e6;
 /// Round trip from which on content is encoded from the first message on (`docs/encoding.md`).
 const FAR_US: u64 = 2_000;
-/// How long nothing is encoded on shorter paths, until processors were watched.
-const UNWATCHED_S: f64 = 0.25;
+/// Content that goes as it is on shorter paths, whatever their rate: the messages that are ready before
+/// processors were watched for a quarter of a second, of which sixteen are under way at a time.
+const UNWATCHED_BYTES: u64 = 16 * LEASE_BYTES as u64;
 
 /// What the way inside of a site is called where links are.
 pub(super) const SITE: &str = "site";
@@ -129,10 +131,12 @@ pub(super) struct Seen<'a> {
 
 impl Seen<'_> {
     /// Content as it is sent with `auto` over a link of this rate: smaller where the link is what is
-    /// waited for, after a time in which processors were not watched yet.
-    fn auto(&self, rate: Option<f64>, unwatched_s: f64) -> u64 {
-        let Some(rate) = rate.filter(|rate| *rate <= ENCODED_UP_TO) else { return self.sent };
-        let plain = self.sent.min((rate * unwatched_s) as u64);
+    /// waited for, after what went while processors were not watched yet.
+    fn auto(&self, rate: Option<f64>, unwatched: u64) -> u64 {
+        if rate.is_none_or(|rate| rate > ENCODED_UP_TO) {
+            return self.sent;
+        }
+        let plain = self.sent.min(unwatched);
         let smaller = u128::from(self.sent - plain) * u128::from(self.encoded);
         let smaller = smaller.checked_div(u128::from(self.sent)).unwrap_or(0);
         plain + u64::try_from(smaller).unwrap_or(u64::MAX)
@@ -181,9 +185,9 @@ impl Engine {
         let encoded = match seen.compress {
             Compress::Always => seen.encoded,
             Compress::Never => seen.sent,
-            Compress::Auto if wire.rtt_us >= FAR_US => seen.auto(rate, 0.0),
+            Compress::Auto if wire.rtt_us >= FAR_US => seen.auto(rate, 0),
             // What was measured on a short path may have been the processors' rate.
-            Compress::Auto => seen.auto(link.and_then(bytes_per_s), UNWATCHED_S),
+            Compress::Auto => seen.auto(link.and_then(bytes_per_s), UNWATCHED_BYTES),
         };
         // All but content went over the wire for the plan, too.
         let bytes_wire = wire.ip_sent + path::wire_bytes(encoded, wire.mtu);

@@ -1,14 +1,44 @@
-//! What the model says of each frame of a session between sites.
+//! What the model says of each frame of a session between sites, and of its end.
 
 use super::law::NO_CLASS;
 use super::pump::{Pump, Work};
+use super::session::Ended;
 use super::tap::canaries;
 use crate::base::{RelPath, Seq};
-use crate::protocol::SourceInput;
-use crate::runtime::denial;
+use crate::protocol::{SourceEnd, SourceInput, Stop, TargetEnd};
+use crate::runtime::{denial, is_denial};
 use crate::wire::{Frame, Known, Piece};
 
 impl Pump<'_> {
+    /// How the session ended, by what both sides say.
+    pub(super) fn ended(&self) -> Result<Ended, String> {
+        if let (Some(SourceEnd::Published(..)), Some(TargetEnd::Published(..))) =
+            (&self.source_end, &self.target_end)
+        {
+            return Ok(Ended::Published);
+        }
+        let source = match &self.source_end {
+            Some(SourceEnd::Stopped(stop)) => Some(stop),
+            _ => None,
+        };
+        let target = match &self.target_end {
+            Some(TargetEnd::Stopped(stop)) => Some(stop),
+            _ => None,
+        };
+        let stops: Vec<_> = [source, target].into_iter().flatten().collect();
+        let failures = stops.iter().map(|stop| match stop {
+            Stop::Refused { failure, .. } | Stop::Violation(failure) | Stop::Local(failure) => {
+                failure
+            }
+        });
+        match failures.min_by_key(|failure| !is_denial(failure)) {
+            Some(failure) if is_denial(failure) => Ok(Ended::Denied(failure.detail.clone())),
+            Some(failure) if failure.code == "protocol" => Err(failure.detail.clone()),
+            Some(failure) => Ok(Ended::Stopped(failure.code.clone())),
+            None => Err("a session stands still".to_owned()),
+        }
+    }
+
     /// The source says something.
     pub(super) fn told(&mut self, frame: Frame) -> Result<(), String> {
         let tells =

@@ -15,7 +15,7 @@ use crate::border::{SendError, Way};
 use crate::manifest::Entry;
 use crate::protocol::{
     CommitJob, PlacePiece, ReadJob, SettledObject, Source, SourceAction, SourceEnd, SourceInput,
-    Stop, Target, TargetAction, TargetEnd, TargetInput, Task,
+    Target, TargetAction, TargetEnd, TargetInput, Task,
 };
 use crate::runtime::source::SourceFiles;
 use crate::runtime::target::TargetStore;
@@ -161,34 +161,6 @@ impl<'a> Pump<'a> {
             }
         }
         Err("a session does not end".to_owned())
-    }
-
-    fn ended(&self) -> Result<Ended, String> {
-        if let (Some(SourceEnd::Published(..)), Some(TargetEnd::Published(..))) =
-            (&self.source_end, &self.target_end)
-        {
-            return Ok(Ended::Published);
-        }
-        let source = match &self.source_end {
-            Some(SourceEnd::Stopped(stop)) => Some(stop),
-            _ => None,
-        };
-        let target = match &self.target_end {
-            Some(TargetEnd::Stopped(stop)) => Some(stop),
-            _ => None,
-        };
-        let stops: Vec<_> = [source, target].into_iter().flatten().collect();
-        let failures = stops.iter().map(|stop| match stop {
-            Stop::Refused { failure, .. } | Stop::Violation(failure) | Stop::Local(failure) => {
-                failure
-            }
-        });
-        match failures.min_by_key(|failure| !is_denial(failure)) {
-            Some(failure) if is_denial(failure) => Ok(Ended::Denied(failure.detail.clone())),
-            Some(failure) if failure.code == "protocol" => Err(failure.detail.clone()),
-            Some(failure) => Ok(Ended::Stopped(failure.code.clone())),
-            None => Err("a session stands still".to_owned()),
-        }
     }
 
     /// The session is over; a target that lives makes durable what it has, or not in time.
