@@ -14,6 +14,7 @@ Places whose mutants do not compile are left out, and counted.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -184,7 +185,7 @@ def mutated(name, text, mutants, wrong):
                 out.append(f"{indent}if crate::mutants::on() == {mutant} {{ return {value}; }}")
             head = ""
         elif re.match(r"^\s+(self\.|\*)?[\w.]+( [+|-]?= .*|\(.*\)\??);$", line) and not re.match(
-                r"^\s+(let|return|use|pub|const|break|continue)\b", line):
+                r"^\s+((let|return|use|pub|const|break|continue)\b|drop\()", line):
             indent, body = re.match(r"^(\s+)(.*)$", line).groups()
             mutant = mutants.add(name, number, f"left out: {body}")
             out[-1] = f"{indent}if crate::mutants::on() != {mutant} {{ {body} }}"
@@ -193,25 +194,40 @@ def mutated(name, text, mutants, wrong):
     return "\n".join(out)
 
 
+def put(path, text):
+    """Writes a file, unless it has that text: what did not change is not built again."""
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+
+
 def copy():
     names = ["Cargo.toml", "Cargo.lock", "rustfmt.toml", "clippy.toml", "engine", "cli", "bench", "benches", "python",
              "examples", "docs"]
     COPY.mkdir(parents=True, exist_ok=True)
+    ours = {str(path) for path in FILES if path.name not in SKIPPED} | {str(ROOT / "engine/src/lib.rs")}
+
+    def written(folder, names):
+        return [name for name in names if os.path.join(folder, name) in ours]
+
     for name in names:
         source, target = ROOT / name, COPY / name
         if source.is_dir():
-            shutil.copytree(source, target, dirs_exist_ok=True)
+            shutil.copytree(source, target, dirs_exist_ok=True, ignore=written)
         elif source.exists():
             shutil.copy(source, target)
     library = COPY / "engine/src/lib.rs"
-    text = library.read_text().replace("pub mod base;", "#[doc(hidden)]\npub mod mutants;\npub mod base;", 1)
-    library.write_text(text.replace("//! The modules are", "#![allow(warnings)]\n//! The modules are", 0))
-    (COPY / "engine/src/mutants.rs").write_text(SWITCH)
+    text = (ROOT / "engine/src/lib.rs").read_text().replace("pub mod base;", "#[doc(hidden)]\npub mod mutants;\npub mod base;", 1)
+    put(library, text)
+    put(COPY / "engine/src/mutants.rs", SWITCH)
 
 
 def build(only_planted):
     """Writes and builds the copy; the mutants and the test programs."""
+    # Lines that did not compile the last time do not compile now, if nothing changed.
+    known, seen = WORK / "wrong.json", hashlib.sha256(b"".join(path.read_bytes() for path in FILES)).hexdigest()
     wrong = {}
+    if known.exists() and json.loads(known.read_text())["of"] == seen:
+        wrong = {name: set(lines) for name, lines in json.loads(known.read_text())["lines"].items()}
     for _ in range(8):
         mutants = Mutants()
         copy()
@@ -220,7 +236,7 @@ def build(only_planted):
         for name, text in texts.items():
             if not only_planted:
                 text = mutated(name, text, mutants, wrong.get(name, set()))
-            (COPY / name).write_text(text)
+            put(COPY / name, text)
         tests = [word for name in ["crossing", *NODES] for word in ("--test", name)]
         command = ["cargo", "test", "--locked", "-p", "portway", "--lib", *tests, "--no-run", "--message-format", "json"]
         env = dict(os.environ, CARGO_TARGET_DIR=str(WORK / "target"), RUSTFLAGS="")
@@ -233,13 +249,16 @@ def build(only_planted):
                 programs[row["target"]["name"]] = row["executable"]
             message = row.get("message") or {}
             if message.get("level") == "error":
-                for span in message.get("spans", []):
+                notes = [span for note in message.get("children", []) for span in note.get("spans", [])]
+                for span in message.get("spans", []) + notes:
                     name = span["file_name"]
                     place = original(COPY / name, span["line_start"], texts.get(name))
                     if place and place not in wrong.setdefault(name, set()):
                         wrong[name].add(place)
                         bad += 1
         if done.returncode == 0:
+            lines = {name: sorted(found) for name, found in wrong.items()}
+            known.write_text(json.dumps({"of": seen, "lines": lines}))
             return mutants.all, programs, sum(map(len, wrong.values()))
         if not bad:
             sys.exit(done.stderr[-4000:])
