@@ -42,7 +42,7 @@ SKIPPED = {"tests.rs", "testing.rs", "fuzz.rs", "mod.rs", "error.rs"}
 OWN = {"policy": ["policy::"], "audit": ["audit::"], "border": ["border::"], "runtime": ["runtime::"]}
 SEEDS = "400"
 # Tests of whole nodes.
-NODES = ["border", "unseen", "lowering", "identity"]
+NODES = ["border", "unseen", "lowering", "identity", "cost"]
 LIMIT_S = 120
 
 SWITCH = '''//! Says which mutant is on.
