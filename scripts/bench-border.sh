@@ -9,18 +9,16 @@
 set -euo pipefail
 # shellcheck source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=nodes.sh
+source "$(dirname "${BASH_SOURCE[0]}")/nodes.sh"
 
 [ -n "${SKIP_BUILD:-}" ] || build
 work=$(mktemp -d "${TMPDIR:-/tmp}/portway-border.XXXXXX")
-declare -A pids=() ports=()
 
 cleanup() {
-    local status=$? pid
+    local status=$?
     trap - EXIT
-    for pid in "${pids[@]}"; do
-        kill -KILL "$pid" 2>/dev/null || true
-        wait "$pid" 2>/dev/null || true
-    done
+    end_nodes
     [ "$status" = 0 ] || tail -n 20 "$work"/*.log "$work"/*.err >&2 || true
     rm -rf "$work"
     exit "$status"
@@ -29,18 +27,6 @@ trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-at() {
-    local node=$1
-    shift
-    PORTWAY_HOME=$work/$node/home "$portway" "$@"
-}
-serve() {
-    PORTWAY_HOME=$work/$1/home "$portway" serve --root "$work/$1/data" --admin off \
-        --listen "127.0.0.1:${ports[$1]}" >>"$work/serve-$1.log" 2>&1 &
-    pids[$1]=$!
-    "$bench" wait-udp "${ports[$1]}"
-}
-
 mapfile -t free < <("$bench" free-ports 3)
 ports=([onprem]=${free[0]} [near]=${free[1]} [cloud]=${free[2]})
 for node in onprem near cloud; do
@@ -48,20 +34,9 @@ for node in onprem near cloud; do
     # What has no label may leave: this is nobody's secret. Content as it is, over QUIC.
     printf '[border]\ndefault_class = "public"\n' >"$work/$node/home/portway.toml"
 done
-at onprem init --name onprem --site onprem --tier private >>"$work/enrol.log" 2>&1
-serve onprem
-for place in "near onprem private" "cloud cloud public"; do
-    read -r node site tier <<<"$place"
-    token=''
-    for _ in {1..50}; do
-        token=$(at onprem invite --name "$node" --site "$site" --tier "$tier" 2>>"$work/enrol.log") && break
-        sleep 0.1
-    done
-    [ -n "$token" ] || die "no invitation from onprem"
-    at "$node" join "$(tail -n 1 <<<"$token")" >>"$work/enrol.log" 2>&1
-    serve "$node"
-    at onprem nodes add "$node" "127.0.0.1:${ports[$node]}" >>"$work/enrol.log" 2>&1
-done
+first_node onprem onprem
+member onprem near onprem private
+member onprem cloud cloud public
 
 say "making a checkpoint and small files in $work"
 "$bench" data ckpt "$work/large" --bytes "${BYTES:-1GiB}" >/dev/null

@@ -9,19 +9,21 @@
 set -euo pipefail
 # shellcheck source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=nodes.sh
+source "$(dirname "${BASH_SOURCE[0]}")/nodes.sh"
 
 [ -n "${SKIP_BUILD:-}" ] || build
 work=$(mktemp -d "${TMPDIR:-/tmp}/portway-demo.XXXXXX")
-declare -A pids=() ports=()
 push_pid=''
 
 cleanup() {
-    local status=$? pid
+    local status=$?
     trap - EXIT
-    for pid in $push_pid "${pids[@]}"; do
-        kill -KILL "$pid" 2>/dev/null || true
-        wait "$pid" 2>/dev/null || true
-    done
+    if [ -n "$push_pid" ]; then
+        kill -KILL "$push_pid" 2>/dev/null || true
+        wait "$push_pid" 2>/dev/null || true
+    fi
+    end_nodes
     if [ -n "${KEEP:-}" ]; then
         say "homes, data and logs are in $work"
     else
@@ -34,18 +36,6 @@ trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# at NODE COMMAND...: runs portway as that node.
-at() {
-    local node=$1
-    shift
-    PORTWAY_HOME=$work/$node/home "$portway" "$@"
-}
-serve() {
-    PORTWAY_HOME=$work/$1/home "$portway" serve --root "$work/$1/data" --admin off \
-        --listen "127.0.0.1:${ports[$1]}" >>"$work/serve-$1.log" 2>&1 &
-    pids[$1]=$!
-    "$bench" wait-udp "${ports[$1]}"
-}
 checks=0
 # step WHAT: a heading.
 step() { printf '\n== %s\n' "$*"; }
@@ -121,21 +111,9 @@ price_per_gb = 0.09
 look_every_s = 2
 END
 done
-at onprem init --name onprem --site onprem --tier private >>"$work/enrol.log" 2>&1
-serve onprem
-for node in vault cloud; do
-    tier=private
-    [ "$node" != cloud ] || tier=public
-    token=''
-    for _ in {1..50}; do
-        token=$(at onprem invite --name "$node" --site "$node" --tier "$tier" 2>>"$work/enrol.log") && break
-        sleep 0.1
-    done
-    [ -n "$token" ] || die "no invitation from onprem"
-    at "$node" join "$(tail -n 1 <<<"$token")" >>"$work/enrol.log" 2>&1
-    serve "$node"
-    at onprem nodes add "$node" "127.0.0.1:${ports[$node]}" >>"$work/enrol.log" 2>&1
-done
+first_node onprem onprem
+member onprem vault vault private
+member onprem cloud cloud public
 
 step "the ready policy: what has no label stays; what two stewards call public may leave"
 mkdir -p "$work/onprem/data/open"
