@@ -163,7 +163,6 @@ fn insert(extents: &mut BTreeMap<u64, u64>, mut start: u64, mut end: u64) {
         && to >= start
     {
         start = before;
-        end = end.max(to);
     }
     while let Some((&next, &to)) = extents.range(start..=end).next() {
         extents.remove(&next);

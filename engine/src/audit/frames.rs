@@ -100,7 +100,7 @@ pub(super) fn unacknowledged(folder: &LogFolder, head: &Head) -> io::Result<u64>
     };
     let mut bytes = 0;
     for first in segments(folder)? {
-        if first == head.segment && head.position > 0 {
+        if first == head.segment {
             bytes += len(first)?.saturating_sub(head.position);
         } else if first == head.checkpoint.size {
             bytes += len(first)?;

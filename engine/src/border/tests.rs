@@ -1,5 +1,6 @@
 //! Ways: what they let through, what they record, and what stops them.
 
+mod purse;
 mod receipts;
 
 use std::sync::Arc;
@@ -234,4 +235,52 @@ fn roles_of_others_are_followed_only_where_they_are_newer() {
     change(&home, |roles| roles.readmit(&somebody));
     assert_eq!(border.roles(), None);
     assert_eq!(border.follows(ours), Follow::Hidden);
+}
+
+#[test]
+fn what_changed_counts_for_the_next_question_whatever_is_asked() {
+    let (_dir, home, border) = border();
+    let party = push(&border, "eu", Tier::Public, "public").to;
+    border.standing(&party).expect("nobody is revoked");
+    change(&home, |roles| roles.revoke_identity(&(&party.id).into()));
+    assert!(matches!(border.standing(&party), Err(Denied::Revoked(_))));
+    change(&home, |roles| roles.readmit(&(&party.id).into()));
+    assert_eq!(border.roles_version(), 2);
+    change(&home, |roles| roles.revoke_identity(&(&party.id).into()));
+    assert_eq!(border.roles().expect("signed").version, 3);
+    let link = || {
+        let (site, node) = ("eu".parse().expect("a name"), "peer".parse().expect("a name"));
+        border.link_taken(&site, (&node, None))
+    };
+    let before = link();
+    let wan = "[sites.dc]\ntier = \"private\"\n[sites.eu]\ntier = \"public\"\n[links.wan]\nsites = [\"dc\", \"eu\"]\nrate_mbps = 1000\n";
+    std::fs::write(home.config_file(), wan).expect("written");
+    sleep(SEEN);
+    assert_eq!((before, link().as_deref()), (None, Some("wan")));
+    // Who cannot wait asks to look at once.
+    std::fs::create_dir_all(home.policy_dir()).expect("made");
+    let inside = push(&border, "dc", Tier::Private, "internal");
+    border.would(&inside).expect("open to members");
+    std::fs::write(home.policy_file(), "@id(\"nothing\")\nforbid (principal, action, resource);\n")
+        .expect("written");
+    border.look_again();
+    assert!(matches!(border.would(&inside), Err(Denied::Policy(why)) if why.contains("nothing")));
+}
+
+#[test]
+fn a_denial_is_recorded_where_it_is_about_a_border() {
+    let (_dir, home, border) = border();
+    border.would(&push(&border, "eu", Tier::Public, "public")).expect("public may leave");
+    assert!(!home.audit_dir().exists(), "nothing crosses by a question");
+    let secret = push(&border, "eu", Tier::Public, "restricted");
+    assert!(matches!(border.would(&secret), Err(Denied::Policy(_))));
+    let records = recorded(&home);
+    assert!(
+        matches!(&records[..], [Record::Decision(it)] if it.verdict == Verdict::Denied),
+        "{records:?}"
+    );
+    let mut nobody = push(&border, "dc", Tier::Private, "internal");
+    nobody.class = "unheard-of".parse().expect("a class");
+    assert!(border.would(&nobody).is_err());
+    assert_eq!(recorded(&home).len(), 1, "inside a site nothing is recorded");
 }

@@ -1,7 +1,7 @@
 //! From a request to what Cedar evaluates. Everything is built through Cedar's constructors: no
 //! name, path or id is ever put into a text that is parsed, so none can say more than what it is.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request as CedarRequest,
@@ -117,14 +117,13 @@ impl Policy {
         let (types, request) = (&self.types, question.request);
         let mut entities = Vec::new();
         self.classes_into(&mut entities)?;
-        let mut sides = vec![&request.from, &request.to];
-        for actor in [Some(&question.who), question.second.as_ref()].into_iter().flatten() {
-            sides.push(&actor.subject.side);
+        let actors = [Some(&question.who), question.second.as_ref()].into_iter().flatten();
+        for actor in actors.clone() {
             self.actor_into(actor, &mut entities)?;
         }
-        sides.sort_by_key(|side| &side.site);
-        sides.dedup_by_key(|side| &side.site);
-        for side in sides {
+        let theirs = actors.map(|actor| &actor.subject.side);
+        let sides = theirs.chain([&request.to, &request.from]).map(|side| (&side.site, side));
+        for side in sides.collect::<BTreeMap<_, _>>().into_values() {
             let values = attributes([
                 ("name", text(side.site.as_str())),
                 ("tier", link(&types.tier, &side.tier.to_string())),

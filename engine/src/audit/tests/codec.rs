@@ -3,8 +3,13 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::audit::codec::RECORD_BYTES_MAX;
+use crate::audit::extents::{
+    EXTENTS_PER_RECORD_MAX, OBJECTS_PER_RECORD_MAX, PATHS_PER_RECORD_BYTES_MAX,
+};
 use crate::audit::fuzz::{encoded, entries};
-use crate::base::Digest;
+use crate::audit::portable::Portable;
+use crate::base::{Digest, Extent};
 use crate::manifest::DecodeError;
 use crate::policy::{ParsePrincipalError, REASON_BYTES_MAX, WHO_BYTES_MAX};
 
@@ -82,6 +87,15 @@ fn a_record_cut_short_or_with_more_behind_it_is_none() {
 }
 
 #[test]
+fn a_checkpoint_is_its_fields_and_nothing_more() {
+    let Record::Seal(checkpoint) = &entries()[1].record else { panic!("a seal") };
+    let bytes = checkpoint.encode();
+    assert_eq!(Checkpoint::decode(&bytes).as_ref(), Ok(checkpoint));
+    assert!(Checkpoint::decode(&bytes[1..]).is_err());
+    assert!(Checkpoint::decode(&[&bytes[..], &[0]].concat()).is_err());
+}
+
+#[test]
 fn a_newer_version_is_told_from_damage() {
     let field = |bytes: &[u8]| match Entry::decode(bytes) {
         Err(DecodeError::Field { field }) => field,
@@ -138,6 +152,39 @@ fn extents_have_one_form() {
     assert!(Entry::decode(&twice).is_ok(), "a path behind the first");
     twice[extent(2) + 2..extent(2) + 3].copy_from_slice(b"A");
     assert!(Entry::decode(&twice).is_err(), "a path before the first");
+}
+
+/// A progress record of `objects` with names of `path_bytes`, each with `extents`.
+fn decoded(objects: usize, path_bytes: usize, extents: u64) -> Result<Entry, DecodeError> {
+    let mut left = ExtentSet::default();
+    for object in 0..objects {
+        let mut name = format!("{object:06}");
+        name.extend((name.len()..path_bytes).map(|at| if at % 200 == 199 { '/' } else { 'a' }));
+        let path = RelPath::from_typed(name.as_bytes()).unwrap();
+        for at in 0..extents {
+            assert!(left.insert(&path, Extent { offset: at * 10, len: 5 }));
+        }
+    }
+    let record = Record::Progress(Progress { crossing: crossing(7), bytes: 300, left });
+    let kept = crate::audit::codec::check(&record);
+    let found = Entry::decode(&encoded(&Entry { seq: 5, at: TIME, record }));
+    assert_eq!(kept.err(), found.as_ref().err().cloned(), "what is not read is not written");
+    found
+}
+
+#[test]
+fn what_one_record_has_of_extents_is_bounded() {
+    let refused = |found: Result<Entry, DecodeError>| {
+        assert!(matches!(found, Err(DecodeError::Limit { .. })), "{found:?}");
+    };
+    decoded(OBJECTS_PER_RECORD_MAX, 6, 1).expect("as many as there may be");
+    refused(decoded(OBJECTS_PER_RECORD_MAX + 1, 6, 1));
+    decoded(4, 6, EXTENTS_PER_RECORD_MAX as u64 / 4).expect("as many as there may be");
+    refused(decoded(4, 6, EXTENTS_PER_RECORD_MAX as u64 / 4 + 1));
+    let long = Entry::decode(&vec![1; RECORD_BYTES_MAX + 1]);
+    assert!(matches!(long, Err(DecodeError::Limit { what: "record", .. })), "{long:?}");
+    decoded(64, PATHS_PER_RECORD_BYTES_MAX / 64, 1).expect("as long as they may be");
+    refused(decoded(64, PATHS_PER_RECORD_BYTES_MAX / 64 + 1, 1));
 }
 
 proptest! {

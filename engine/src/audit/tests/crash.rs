@@ -172,3 +172,18 @@ fn a_torn_tree_beside_the_head_is_found_again_from_the_records() {
 fn is_segment(path: &RelPath) -> bool {
     path.name().is_some_and(|name| name.ends_with(b".log"))
 }
+
+#[test]
+fn a_head_that_was_never_made_whole_does_not_keep_a_log_from_beginning() {
+    for garbage in [0, 1, 100, 4096, 100_000] {
+        let tree = MemoryTree::new(1);
+        tree.mkdir(&dir()).unwrap();
+        let head = tree.create(&dir().join(b"head").unwrap()).unwrap();
+        head.write_at(&vec![7; garbage], 0).unwrap();
+        let log = open(&tree).unwrap_or_else(|error| panic!("{garbage}: {error}"));
+        log.append(TIME, nth(0)).unwrap();
+        drop(log);
+        assert_eq!(check(&tree).unwrap().records, 2, "{garbage}");
+        assert_eq!(open(&tree).unwrap().recovered(), Recovered::default());
+    }
+}

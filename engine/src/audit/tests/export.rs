@@ -72,6 +72,21 @@ fn each_record_is_one_line_with_its_transfer() {
 }
 
 #[test]
+fn the_cells_of_a_row_are_what_its_line_has() {
+    let rows = Export::new([fuzz::whole_log().into_iter().map(Ok)]).unwrap();
+    let each = |row: &Row| -> Result<(), ReadError> {
+        let line: Value = serde_json::from_str(&row.to_json()).unwrap();
+        for name in COLUMNS {
+            assert_eq!(row.count(name), line[name].as_u64(), "{name}");
+            assert_eq!(row.text(name).is_none(), line[name].is_null(), "{name}");
+        }
+        assert_eq!((row.count("none"), row.text("none")), (None, None));
+        Ok(())
+    };
+    rows.each(|_| true, each).unwrap();
+}
+
+#[test]
 fn the_lines_of_each_kind_are_a_contract() {
     let entries = fuzz::whole_log();
     let text = export(vec![entries], Format::JsonLines);

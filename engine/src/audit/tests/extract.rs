@@ -66,6 +66,36 @@ fn what_is_not_told_takes_few_digests() {
     assert!(bytes.len() < 132 + 2 * 10 * 34 + 600, "{} bytes", bytes.len());
 }
 
+/// More than is read at once, in one segment.
+#[test]
+fn long_segments_are_read_in_several_turns() {
+    let count = 9000;
+    let folder = folder(count);
+    let bytes = extracted(&folder, 0, |seq| seq % 1000 == 0);
+    let (told, checkpoint, _) = read(&bytes, bytes.len(), 0).unwrap();
+    assert_eq!((told.len(), checkpoint.size), (9, count));
+    assert_eq!(Entries::open(&folder).unwrap().map(Result::unwrap).count() as u64, count);
+}
+
+#[test]
+fn it_is_given_in_parts_until_nobody_takes_them() {
+    let parts = |count, takes: usize| {
+        let mut parts = Vec::new();
+        let told = extract(&folder(count), 0, |_| true, &mut |part| {
+            parts.push(part.len());
+            parts.len() < takes
+        });
+        told.unwrap();
+        parts
+    };
+    assert_eq!(parts(9, 9).len(), 1);
+    let some = parts(2000, 99);
+    let (last, full) = some.split_last().unwrap();
+    assert!(full.len() > 2 && full.iter().all(|len| (128 << 10..136 << 10).contains(len)));
+    assert!(*last < 128 << 10);
+    assert_eq!(parts(2000, 2), full[..2]);
+}
+
 #[test]
 fn a_changed_bit_a_missing_part_and_more_behind_it_are_found() {
     let folder = folder(9);

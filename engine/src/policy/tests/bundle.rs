@@ -1,8 +1,10 @@
 //! Bundles: their bytes, and what is refused.
 
 use super::*;
+use crate::base::FileTime;
 use crate::manifest::DecodeError;
 use crate::policy::bundle::BODY_BYTES_MAX;
+use crate::policy::fields::Reader;
 use crate::policy::fuzz::bundle_of_three;
 
 #[test]
@@ -79,6 +81,8 @@ fn there_is_one_form_of_each() {
     let identity = &rest[2..];
     let twice = with(&[head, one, other, &[2, 0], identity, identity]);
     assert_eq!(Bundle::decode(&twice), Err(DecodeError::Field { field: "order of identities" }));
+    let longer = with(&[head, one, other, rest, &[0]]);
+    assert!(Bundle::decode(&longer).is_err(), "bytes after the last identity");
     let mut flag = bytes.clone();
     flag[first.end - 1] = 2;
     assert_eq!(Bundle::decode(&flag), Err(DecodeError::Field { field: "until" }));
@@ -88,6 +92,21 @@ fn there_is_one_form_of_each() {
     assert_eq!(both[last], b'9');
     both[last] = b'1';
     assert_eq!(Bundle::decode(&both), Err(DecodeError::Field { field: "revoked" }));
+}
+
+#[test]
+fn the_path_of_a_grant_has_a_bound() {
+    let of = |len: usize| {
+        let name = |at| if at % 200 == 199 { '/' } else { 'a' };
+        let dataset = path(&(0..len).map(name).collect::<String>());
+        let grant = Grant { identity: node("dc1"), role: role("reader"), dataset };
+        let roles = Roles { grants: [(grant, None)].into(), ..Roles::default() };
+        Bundle { roles, ..bundle_of_three() }
+    };
+    let longest = of(PATH_BYTES_MAX);
+    assert_eq!(Bundle::decode(&longest.encode()), Ok(longest));
+    let refused = Bundle::decode(&of(PATH_BYTES_MAX + 1).encode());
+    assert!(matches!(refused, Err(DecodeError::Limit { .. })), "{refused:?}");
 }
 
 #[test]
@@ -120,4 +139,14 @@ fn roles_never_outgrow_a_bundle() {
     let bytes = bundle.encode();
     assert!(bytes.len() <= BUNDLE_BYTES_MAX);
     assert_eq!(Bundle::decode(&bytes), Ok(bundle));
+}
+
+#[test]
+fn a_time_has_less_than_a_second_of_nanoseconds() {
+    let at = |nanos: u32| {
+        let bytes = [&5_i64.to_le_bytes()[..], &nanos.to_le_bytes()].concat();
+        Reader::new(&bytes).time("at")
+    };
+    assert_eq!(at(999_999_999), Ok(FileTime { secs: 5, nanos: 999_999_999 }));
+    assert!(matches!(at(1_000_000_000), Err(DecodeError::Limit { .. })));
 }

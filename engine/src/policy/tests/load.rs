@@ -75,6 +75,23 @@ fn a_class_that_is_not_configured_is_refused_with_its_place() {
 }
 
 #[test]
+fn a_class_that_is_not_configured_is_told_once() {
+    let text = named(
+        "permit (principal, action, resource) when { resource.class in Class::\"a\" \
+         || resource.class in Class::\"b\" || resource.class == Class::\"a\" };",
+    );
+    let told: Vec<_> = mistakes(&text).into_iter().map(|mistake| mistake.message).collect();
+    assert_eq!(told, ["Class::\"a\" is no class", "Class::\"b\" is no class"]);
+}
+
+#[test]
+fn ids_are_told_in_alphabetical_order() {
+    let names = ["d", "b", "e", "a", "f", "c"];
+    let text = names.map(|id| format!("@id(\"{id}\") permit (principal, action, resource);"));
+    assert_eq!(loaded(&text.concat()).expect("a policy").ids(), ["a", "b", "c", "d", "e", "f"]);
+}
+
+#[test]
 fn every_policy_has_an_id_of_its_own_and_a_reason_of_one_line() {
     let body = "permit (principal, action, resource);";
     for id in ["", "@id(\"\") ", "@id(\"A b\") ", "@id(\"a\\nb\") ", "@name(\"a\") "] {
@@ -155,6 +172,9 @@ fn the_digest_is_of_everything_that_decides() {
         digest(&text, base(), &[("dc1", "us")]),
         digest(&text, base(), &[("dc1", "de")]),
         digest(&text, base(), &[("dc2", "us")]),
+        digest(&text, base(), &[("dc1u", "s")]),
+        digest(&text, order(&["a", "b"], "a", &["a", "b"]), &[]),
+        digest(&text, order(&["a", "b"], "a", &[]), &[("b", "a")]),
     ];
     for (at, digest) in all.iter().enumerate() {
         assert!(!all[..at].contains(digest), "{at}");
@@ -211,6 +231,25 @@ fn policies_see_classes_sites_directories_jurisdictions_roles_and_time() {
 }
 
 #[test]
+fn the_sites_of_those_who_ask_are_known_though_nothing_moves_there() {
+    let text = named(
+        "permit (principal, action, resource) when { principal.site.jurisdiction == \"fr\" \
+         && principal.site.name == \"dc3\" };",
+    );
+    let sites = BTreeMap::from([("dc3".parse().expect("a site"), "fr".parse().expect("a law"))]);
+    let policy = Policy::load(&text, 7, Classes::default(), sites).expect("a policy");
+    let request = Request { who: node("dc3"), ..push("dc1", "dc2") };
+    assert_eq!(verdict(&policy, &request, &Roles::default()), Verdict::Granted);
+    let text = named(
+        "permit (principal, action, resource) when { context has second \
+         && context.second.site.name == \"dc3\" };",
+    );
+    let policy = loaded(&text).expect("a policy");
+    let request = relabel("dc1", "public", Some(node("dc3")));
+    assert_eq!(verdict(&policy, &request, &Roles::default()), Verdict::Granted);
+}
+
+#[test]
 fn names_and_paths_cannot_say_more_than_what_they_are() {
     let text = "@id(\"it\") permit (principal, action, resource in Dataset::\"open\");";
     let policy = loaded(text).expect("a policy");
@@ -258,7 +297,9 @@ fn names_and_paths_cannot_say_more_than_what_they_are() {
 #[test]
 fn the_longest_and_deepest_paths_are_decided() {
     let deep = RelPath::from_bytes(&[&b"a"[..]; 256].join(&b'/')).expect("a path");
-    let long = RelPath::from_bytes(&[&[b'\xff'; 255][..]; 16].join(&b'/')).expect("a path");
+    let name = |at| if at % 200 == 199 { b'/' } else { b'\xff' };
+    let long = (0..PATH_BYTES_MAX).map(name).collect::<Vec<_>>();
+    let long = RelPath::from_bytes(&long).expect("a path");
     for path in [deep, long] {
         let request = Request { path, ..push("dc1", "dc1") };
         assert_eq!(verdict(&builtin(), &request, &Roles::default()), Verdict::Granted);

@@ -1,5 +1,7 @@
 //! Staging, publishing and rolling forward, without a peer.
 
+mod told;
+
 use std::sync::Arc;
 
 use rustix::io::Errno;

@@ -1,0 +1,100 @@
+//! What a peer across the border is told of what is here, and what becomes of what is staged.
+
+use super::*;
+use crate::base::Tier;
+use crate::border::Way;
+use crate::border::testing::{border, inside, push};
+
+/// A way to another site; what is without a label may not go there.
+fn across() -> (tempfile::TempDir, Arc<Way>) {
+    let (dir, _home, border) = border();
+    let way = border.enter(push(&border, "eu", Tier::Public, "public")).expect("public may leave");
+    (dir, Arc::new(way))
+}
+
+fn opened(node: &Node, source: &str, plan: bool) -> TargetStore {
+    let options = StoreOptions {
+        transfer_id: TransferId(2),
+        source: source.to_owned(),
+        checksum: false,
+        plan,
+        planted: Planted::default(),
+    };
+    TargetStore::open(Arc::clone(&node.tree), node.index.clone(), &path("m"), options).unwrap()
+}
+
+/// A push of `onprem` was broken off.
+fn half_done(node: &Node) {
+    let store = node.open("m").unwrap();
+    stage(&store, &[dir(""), file("a", "some content", 1), failing("b", "more")], usize::MAX)
+        .unwrap();
+}
+
+#[test]
+fn what_another_source_left_staged_is_gone_before_a_peer_across_is_told_of_it() {
+    on_both(|node| {
+        half_done(&node);
+        let (_dir, way) = across();
+        // A plan changes nothing, and tells of nothing of it.
+        let store = opened(&node, "other", true);
+        let staged = store.layout.tree.clone();
+        store.tell_only(&way, Vec::new()).unwrap();
+        assert!(node.tree.meta(&staged).is_ok(), "a plan removes nothing");
+        assert!(!store.may_tell(&staged.join(b"a").unwrap()), "nor tells of it");
+        drop(store);
+
+        let store = opened(&node, "other", false);
+        store.tell_only(&way, Vec::new()).unwrap();
+        assert!(node.tree.meta(&staged).is_err(), "it has no label yet, and is not resumed");
+        assert!(store.may_tell(&staged.join(b"a").unwrap()), "what comes now is the peer's");
+    });
+}
+
+#[test]
+fn what_the_peer_left_staged_itself_stays_and_is_told_of() {
+    on_both(|node| {
+        half_done(&node);
+        let (_dir, way) = across();
+        for plan in [true, false] {
+            let store = opened(&node, "onprem", plan);
+            store.tell_only(&way, Vec::new()).unwrap();
+            let staged = store.layout.tree.clone();
+            assert!(node.tree.meta(&staged).is_ok());
+            assert!(store.may_tell(&staged.join(b"a").unwrap()));
+        }
+    });
+}
+
+#[test]
+fn a_peer_across_is_told_of_what_it_may_read_and_of_no_other_file() {
+    on_both(|node| {
+        for name in ["open", "shut", "bare"] {
+            node.push(name, &[dir(""), file("a", name, 1)]).unwrap();
+        }
+        node.tree.set_label(&path("open"), b"public").unwrap();
+        node.tree.set_label(&path("shut"), b"restricted").unwrap();
+        let own = RelPath::root().join(OWN_DIR).unwrap().join(b"roots").unwrap();
+        let files = ["open/a", "shut/a", "bare/a"].map(path);
+        let told = |store: &TargetStore| {
+            files.iter().chain([&own]).map(|at| store.may_tell(at)).collect::<Vec<_>>()
+        };
+        let (_dir, way) = across();
+        let store = opened(&node, "onprem", false);
+        store.tell_only(&way, Vec::new()).unwrap();
+        assert_eq!(told(&store), [true, false, false, false]);
+        drop(store);
+        // Labels above the tree count as those in it.
+        let store = opened(&node, "onprem", false);
+        store.tell_only(&way, vec![b"restricted".to_vec()]).unwrap();
+        assert_eq!(told(&store), [false, false, false, false]);
+        drop(store);
+        let store = opened(&node, "onprem", false);
+        store.tell_only(&way, vec![b"public".to_vec()]).unwrap();
+        assert_eq!(told(&store), [true, false, true, false]);
+        drop(store);
+        // Inside a site nothing is hidden.
+        let store = opened(&node, "onprem", false);
+        store.tell_only(&inside(), Vec::new()).unwrap();
+        assert_eq!(told(&store), [true, true, true, true]);
+    });
+}
