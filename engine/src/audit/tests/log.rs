@@ -317,6 +317,20 @@ fn a_log_that_goes_back_under_its_writer_stops_it() {
     assert!(stopped.hint().contains("evidence"));
 }
 
+#[test]
+fn what_another_process_left_behind_its_last_record_is_cut_before_more_is_written() {
+    let tree = MemoryTree::new(1);
+    let (one, other) = (open(&tree).unwrap(), open(&tree).unwrap());
+    one.append(TIME, nth(0)).unwrap();
+    let (path, bytes) =
+        files(&tree).into_iter().rfind(|(path, _)| path.name() != Some(b"head")).unwrap();
+    tree.open_rw(&path).unwrap().write_at(&[7; 5000], bytes.len() as u64).unwrap();
+    other.append(TIME, nth(1)).unwrap();
+    drop((one, other));
+    assert_eq!(open(&tree).unwrap().recovered(), Recovered::default(), "nothing is behind it");
+    assert_eq!(check(&tree).unwrap().records, 3);
+}
+
 /// Writes the files of one tree into another, under a log that is open.
 fn put_back(tree: &MemoryTree, files: &[(RelPath, Vec<u8>)]) {
     for (path, bytes) in files {

@@ -160,6 +160,22 @@ fn what_one_log_lacks_is_a_difference() {
 }
 
 #[test]
+fn what_moved_by_one_log_alone_is_missing_with_a_receipt_and_without() {
+    let none = |end| {
+        let mut none = log(end);
+        none.truncate(1);
+        none
+    };
+    let missing = |found: Vec<Difference>, at| match found[..] {
+        [Difference::Missing { end, .. }] => assert_eq!(end, at),
+        _ => panic!("{found:?}"),
+    };
+    missing(differences(log(1), none(2)), End::Theirs);
+    missing(differences(without_receipt(1), none(2)), End::Theirs);
+    missing(differences(none(1), without_receipt(2)), End::Ours);
+}
+
+#[test]
 fn a_receipt_that_says_something_else_than_the_log_is_a_difference() {
     let with = |body: ReceiptBody| {
         let (from_signature, to_signature) = (body.sign(&key(1)), body.sign(&key(2)));
