@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Mutation testing of what guards the border, with one build for all mutants.
 
-    scripts/mutants.py [--sample N] [--seed S] [--only TEXT] [--planted] [--list] [--jobs N]
+    scripts/mutants.py [--sample N] [--seed S] [--only TEXT] [--again OUTPUT] [--planted] [--list] [--jobs N]
 
 The sources are copied below target/mutants, and each place that can be mutated is written so that the
 variable PORTWAY_MUTANT says at run time which mutant is on: conditions with another operator or turned
@@ -338,14 +338,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sample", type=int, help="so many mutants, chosen by the seed, beside the planted ones")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", help="only mutants with this text in their file or description")
+    parser.add_argument("--only", action="append", help="only mutants with this text in their file or description; may be repeated")
+    parser.add_argument("--again", type=Path, help="only mutants that survive by the output of an earlier run, at any line")
     parser.add_argument("--planted", action="store_true", help="only defects that are planted by hand")
     parser.add_argument("--list", action="store_true", help="only list the mutants")
     parser.add_argument("--seconds", type=float, help="begin no mutant later than this after the build")
     parser.add_argument("--jobs", type=int, default=1, help="mutants that are tried at a time")
     given = parser.parse_args()
     mutants, programs, left_out = build(given.planted)
-    chosen = [m for m in mutants if not given.only or given.only in f"{m['file']} {m['what']}"]
+    only = given.only or [""]
+    chosen = [m for m in mutants if any(text in f"{m['file']} {m['what']}" for text in only)]
+    if given.again:
+        before = re.findall(r"^SURVIVES: (\S+?):\d+: (.*)$", given.again.read_text(), re.MULTILINE)
+        chosen = [m for m in chosen if (m["file"], m["what"]) in before]
     if given.sample:
         by_hand = [m for m in chosen if m["what"].startswith("planted")]
         others = [m for m in chosen if not m["what"].startswith("planted")]

@@ -212,20 +212,11 @@ impl Border {
         older.map_or(Ok(()), |older| older.stop(Ending::Interrupted, why, None).map(drop))
     }
 
-    /// A session began.
+    /// A session began. Those that are over are forgotten.
     pub(super) fn entered(&self, ask: &Ask, session: &Arc<Session>) {
         let mut sessions = self.sessions();
         sessions.retain(|_, session| session.strong_count() > 0);
         sessions.insert(self.name(ask), Arc::downgrade(session));
-    }
-
-    /// A session ended.
-    pub(super) fn left(&self, ask: &Ask, session: &Arc<Session>) {
-        let mut sessions = self.sessions();
-        let name = self.name(ask);
-        if sessions.get(&name).is_some_and(|known| known.ptr_eq(&Arc::downgrade(session))) {
-            sessions.remove(&name);
-        }
     }
 
     fn sessions(&self) -> MutexGuard<'_, HashMap<(TransferId, SpiffeId), Weak<Session>>> {

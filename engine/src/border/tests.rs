@@ -11,7 +11,7 @@ use super::testing::{border, push};
 use super::{Border, Denied, Follow, Way};
 use crate::audit::{Ending, Entries, ExtentSet, Known, LogFolder, Record, verify};
 use crate::base::{Extent, RelPath, Tier};
-use crate::config::{Home, change_roles};
+use crate::config::{Config, Home, change_roles};
 use crate::identity::Identity;
 use crate::policy::{ChangeError, Principal, Roles, RolesMark, Verdict};
 
@@ -283,4 +283,16 @@ fn a_denial_is_recorded_where_it_is_about_a_border() {
     nobody.class = "unheard-of".parse().expect("a class");
     assert!(border.would(&nobody).is_err());
     assert_eq!(recorded(&home).len(), 1, "inside a site nothing is recorded");
+}
+
+#[test]
+fn a_configuration_that_became_unreadable_meanwhile_lets_nothing_through() {
+    let (_dir, home, before) = border();
+    let config = Config::load(&home, [], &[]).expect("a configuration");
+    std::fs::write(home.config_file(), "no [configuration").expect("written");
+    let border = Arc::new(Border::open(&home, &config, before.identity()));
+    for (site, tier) in [("dc", Tier::Private), ("eu", Tier::Public)] {
+        let denied = border.would(&push(&border, site, tier, "public"));
+        assert!(matches!(denied, Err(Denied::Policy(_))), "{denied:?}");
+    }
 }

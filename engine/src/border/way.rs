@@ -376,7 +376,6 @@ impl Way {
         let Some((ask, ending, total)) = self.session.stop(ending, reason, root)? else {
             return Ok(None);
         };
-        self.border.left(&ask, &self.session);
         let (outward, peer) = ask.other_end(self.border.us());
         let Total { crossing, seq, bytes, left, .. } = total;
         let account = left.map(|left| Account { crossing, seq, bytes, left });
