@@ -80,7 +80,7 @@ fn leaves(way: &Way, bytes: u64) -> Result<(), Denied> {
     way.leaves(&path("a"), Extent { offset: 0, len: bytes })
 }
 
-fn over(way: Way, wire: &AtomicU64, crossed: u64) {
+fn over(way: &Way, wire: &AtomicU64, crossed: u64) {
     wire.store(crossed, Relaxed);
     way.stop(Ending::Complete, "done", None).expect("recorded and settled");
 }
@@ -89,7 +89,7 @@ fn over(way: Way, wire: &AtomicU64, crossed: u64) {
 fn a_budget_counts_only_what_it_is_about() {
     let (_dir, _home, us) = border();
     for (about, bounds) in [
-        ("".to_owned(), true),
+        (String::new(), true),
         (format!("identity = \"{}\"", us.us()), false),
         ("identity = \"spiffe://d/tier/private/site/dc/node/other\"".to_owned(), false),
         ("dataset = \"runs\"".to_owned(), true),
@@ -125,14 +125,14 @@ fn sessions_share_a_budget_and_give_back_what_did_not_cross() {
     leaves(&one, 3 * UNIT).expect("of four");
     let (other, wire_of_other) = payer.out(2, None);
     assert!(is_budget(leaves(&other, UNIT + 1)), "three are booked");
-    over(other, &wire_of_other, 0);
-    over(one, &wire_of_one, UNIT);
+    over(&other, &wire_of_other, 0);
+    over(&one, &wire_of_one, UNIT);
     let (next, wire) = payer.out(3, None);
     leaves(&next, 3 * UNIT).expect("one is spent");
     // What crosses beside the content is paid, too.
     wire.store(3 * UNIT + 1, Relaxed);
     assert!(is_budget(leaves(&next, 0)));
-    over(next, &wire, 3 * UNIT + 1);
+    over(&next, &wire, 3 * UNIT + 1);
     let last = payer.enters(payer.ask(4, None)).err();
     assert!(matches!(last, Some(Denied::Budget(_))), "nothing is left: {last:?}");
     let records = recorded(&payer.home);
@@ -163,15 +163,15 @@ fn a_transfer_costs_no_more_than_it_may_in_all_of_its_sessions() {
     let (one, wire) = payer.out(1, Some(2));
     leaves(&one, UNIT).expect("of two");
     assert!(is_budget(leaves(&one, UNIT + 1)));
-    over(one, &wire, UNIT);
+    over(&one, &wire, UNIT);
     let (again, wire) = payer.out(1, Some(2));
     assert!(is_budget(leaves(&again, UNIT + 1)), "the same transfer");
-    over(again, &wire, 0);
+    over(&again, &wire, 0);
     // What the budget gave for what the limit refused, it has again.
     let (other, wire) = payer.out(2, None);
     leaves(&other, 8 * UNIT).expect("one is spent");
     assert!(is_budget(leaves(&other, 1)));
-    over(other, &wire, 0);
+    over(&other, &wire, 0);
     let (third, _) = payer.out(3, Some(2));
     leaves(&third, 2 * UNIT).expect("another transfer");
 }
@@ -223,12 +223,12 @@ fn a_budget_that_changes_counts_for_what_is_under_way_and_nothing_is_paid_twice(
     let (other, wire_of_other) = payer.out(2, None);
     leaves(&other, UNIT).expect("three were spent");
     assert!(is_budget(leaves(&other, 1)), "four are");
-    over(other, &wire_of_other, 0);
-    over(way, &wire, 3 * UNIT);
+    over(&other, &wire_of_other, 0);
+    over(&way, &wire, 3 * UNIT);
     let (last, wire) = payer.out(3, None);
     leaves(&last, UNIT).expect("three are spent");
     assert!(is_budget(leaves(&last, 1)));
-    over(last, &wire, 0);
+    over(&last, &wire, 0);
     let (way, _) = payer.out(4, Some(1));
     configure(&payer.home, "price_per_gb = 1000", &budget(1));
     sleep(SEEN);

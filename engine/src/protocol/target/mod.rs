@@ -18,6 +18,8 @@
 //! A piece counts only once a commit covered it: data, sync, journal, in this order.
 
 mod commit;
+mod entries;
+mod finish;
 mod io;
 mod pieces;
 mod runs;
@@ -27,12 +29,12 @@ use std::sync::Arc;
 
 use super::settle::Window;
 use super::{FailedObject, Failure, Stop};
-use crate::base::limits::{ENTRY_WINDOW, OBJECTS_MAX};
-use crate::base::{Digest, Instant, RelPath, Seq};
-use crate::manifest::{ChunkRef, Entry, EntryKind, ListHasher, Object, RootHasher};
-use crate::wire::{Frame, Known, Numbers, Published, Verdict};
+use crate::base::{Digest, Instant, Seq};
+use crate::manifest::{ChunkRef, Entry, ListHasher, Object, RootHasher};
+use crate::wire::{Frame, Numbers};
 
 use commit::Commits;
+use entries::Places;
 use runs::Runs;
 
 pub use io::{
@@ -89,11 +91,7 @@ impl Slot {
 pub struct Target {
     task: Task,
     window: Window<Slot>,
-    /// Directories whose contents may still be announced, outermost first.
-    parents: Vec<RelPath>,
-    last_path: Option<RelPath>,
-    /// The snapshot is one file or link: nothing lies below it.
-    single: bool,
+    places: Places,
     entries_done: Option<u32>,
     /// Checks that are not answered.
     checks: usize,
@@ -121,9 +119,7 @@ impl Target {
         Self {
             task,
             window: Window::default(),
-            parents: Vec::new(),
-            last_path: None,
-            single: false,
+            places: Places::default(),
             entries_done: None,
             checks: 0,
             open_files: 0,
@@ -257,110 +253,6 @@ impl Target {
         }
     }
 
-    fn entries(&mut self, first: Seq, entries: Vec<Entry>) {
-        if first != self.window.next() || self.entries_done.is_some() {
-            return self.violation("entries out of turn");
-        }
-        if self.window.len() + entries.len() > ENTRY_WINDOW + 1 {
-            return self.violation(format!("more than {ENTRY_WINDOW} entries are unsettled"));
-        }
-        if u64::from(first) + entries.len() as u64 > u64::from(OBJECTS_MAX) {
-            return self.violation("more objects than a snapshot may have");
-        }
-        let mut files = 0;
-        for entry in &entries {
-            if let Err(detail) = self.place_is_new_and_below(entry) {
-                return self.violation(format!("{}: {detail}", entry.path));
-            }
-            files += u64::from(entry.is_file());
-            self.open_files += usize::from(entry.is_file());
-            let Some(bytes_total) = self.bytes_total.checked_add(entry.len()) else {
-                return self.violation("more content than can be counted");
-            };
-            self.bytes_total = bytes_total;
-            let state = if entry.is_file() {
-                State::Checking
-            } else {
-                State::Done(Object { digest: Digest::default(), len: 0, cutter: 0 })
-            };
-            let seq = self.window.push(Slot::new(entry.clone(), state));
-            if let EntryKind::Symlink(text) = &entry.kind
-                && !entry.path.link_stays_below(text)
-            {
-                let failure = Failure::new("unsafe-link", "the link leaves the snapshot");
-                self.fail(seq, failure, true);
-            }
-        }
-        self.files_total += files;
-        if !entries.is_empty() {
-            self.checks += 1;
-            self.out.push_back(TargetAction::Check { first, entries });
-        }
-    }
-
-    /// Canonical order makes every name unique, and every parent an announced directory.
-    fn place_is_new_and_below(&mut self, entry: &Entry) -> Result<(), &'static str> {
-        if self.last_path.as_ref().is_some_and(|last| *last >= entry.path) {
-            return Err("entries are not in canonical order");
-        }
-        let parent = entry.path.parent();
-        if let Some(parent) = &parent {
-            while self.parents.last().is_some_and(|dir| dir != parent) {
-                self.parents.pop();
-            }
-            if self.parents.is_empty() && !parent.is_root() {
-                return Err("its directory was not announced");
-            }
-            if self.single {
-                return Err("the snapshot is a single file");
-            }
-        }
-        if entry.kind == EntryKind::Dir {
-            self.parents.push(entry.path.clone());
-        } else if entry.path.is_root() {
-            self.single = true;
-        }
-        self.last_path = Some(entry.path.clone());
-        Ok(())
-    }
-
-    fn checked(&mut self, answers: Vec<(Seq, Checked)>) {
-        self.checks = self.checks.saturating_sub(1);
-        let mut verdicts = Vec::with_capacity(answers.len());
-        for (seq, checked) in answers {
-            let Some(slot) = self.window.slot_mut(seq) else { continue };
-            if slot.state != State::Checking {
-                continue;
-            }
-            let known = match checked {
-                Checked::Need => {
-                    slot.state = State::Open;
-                    Known::Need
-                }
-                Checked::Resumed(object) => {
-                    slot.state = State::Done(object);
-                    slot.counts.resumed = object.len;
-                    self.numbers.resumed += object.len;
-                    Known::Have(object)
-                }
-                Checked::Published(object) => {
-                    slot.state = State::Done(object);
-                    slot.counts.deduplicated = object.len;
-                    self.numbers.deduplicated += object.len;
-                    Known::Have(object)
-                }
-            };
-            if known != Known::Need {
-                self.numbers.files += 1;
-                self.open_files -= 1;
-            }
-            verdicts.push(Verdict { seq, known });
-        }
-        if !verdicts.is_empty() {
-            self.out.push_back(TargetAction::Send(Frame::Verdicts(verdicts)));
-        }
-    }
-
     fn restart(&mut self, seq: Seq, round: u32, entry: Entry) {
         if seq < self.window.base() {
             // It failed here, and the source had not heard of it.
@@ -447,19 +339,6 @@ impl Target {
         self.failed.push(FailedObject { seq, path, failure });
     }
 
-    fn published(&mut self, result: Result<(), Failure>) {
-        match result {
-            Err(failure) => self.stop(Stop::Local(failure)),
-            Ok(()) => {
-                let published = Published { root: self.root.finish(), numbers: self.numbers };
-                self.out.push_back(TargetAction::Send(Frame::Published(published.clone())));
-                let failed = std::mem::take(&mut self.failed);
-                self.ended = true;
-                self.out.push_back(TargetAction::End(TargetEnd::Published(published, failed)));
-            }
-        }
-    }
-
     fn pump(&mut self, now: Instant) {
         if self.ended {
             return;
@@ -468,59 +347,6 @@ impl Target {
         self.commit_if_due(now);
         self.settle_front();
         self.publish_if_complete();
-    }
-
-    fn settle_front(&mut self) {
-        let mut settled = Vec::new();
-        while self.window.front().is_some_and(Slot::settled) {
-            let seq = self.window.base();
-            let Some(slot) = self.window.pop() else { break };
-            let State::Done(object) = slot.state else { continue };
-            let object = slot.entry.is_file().then_some(object);
-            self.root.push(&slot.entry, object.map(|o| o.digest));
-            settled.push(SettledObject { seq, entry: slot.entry, object, list: slot.list });
-        }
-        if !settled.is_empty() && self.task == Task::Receive {
-            self.out.push_back(TargetAction::Settle(settled));
-        }
-        let state = (self.window.base(), self.numbers);
-        if state != self.settled_sent {
-            self.settled_sent = state;
-            let (below, numbers) = state;
-            self.out.push_back(TargetAction::Send(Frame::Settled { below, numbers }));
-        }
-    }
-
-    fn publish_if_complete(&mut self) {
-        let (Some(_), Some(theirs), 0, false) =
-            (self.entries_done, self.their_root, self.window.len(), self.publishing)
-        else {
-            return;
-        };
-        if self.checks > 0 {
-            // Directories and links wait for nothing, but whether they changed is to be known.
-            return;
-        }
-        let root = self.root.finish();
-        if root != theirs {
-            let detail = format!("the source's root is {theirs}, what was received has {root}");
-            return self.stop(Stop::Violation(Failure::new("root-mismatch", detail)));
-        }
-        if !self.failed.is_empty() && self.numbers.files == 0 {
-            let FailedObject { path, failure, .. } = &self.failed[0];
-            let detail = format!("every file failed, the first is {path}: {}", failure.detail);
-            let failure = Failure::new("nothing-to-publish", detail);
-            return self.stop(Stop::Violation(failure));
-        }
-        self.publishing = true;
-        if self.task == Task::Plan {
-            return self.published(Ok(()));
-        }
-        let entries = self.root.entries();
-        self.out.push_back(TargetAction::Publish { root, entries });
-        if self.planted.duplicate_publish {
-            self.out.push_back(TargetAction::Publish { root, entries });
-        }
     }
 
     fn is_plan(&self) -> bool {

@@ -8,146 +8,22 @@
 //!            Known --settled--> gone
 //! ```
 
+mod io;
+mod reads;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
+pub use self::io::{Changed, ReadDone, ReadJob, SourceAction, SourceEnd, SourceInput};
+use self::reads::Reads;
 use super::settle::Window;
 use super::{FailedObject, Failure, Stop};
-use crate::base::limits::{
-    ENTRIES_PER_FRAME_MAX, ENTRY_WINDOW, LEASE_BYTES, OBJECT_TRIES_MAX, OBJECTS_MAX,
-};
+use crate::base::limits::{ENTRIES_PER_FRAME_MAX, ENTRY_WINDOW, OBJECT_TRIES_MAX, OBJECTS_MAX};
 use crate::base::{Digest, Seq};
 use crate::manifest::{Entry, Object, RootHasher};
-use crate::wire::{DataHeader, End, Frame, Known, Numbers, Piece, Published};
+use crate::wire::{DataHeader, Frame, Known, Numbers, Piece};
 
-/// Files up to this length are read several to a run.
-const SMALL_BYTES: u64 = 256 << 10;
-/// Most files in one run; each file of `SMALL_BYTES` and less has at most 1 piece per 4 KiB and one
-/// more, so a run stays within its bound on pieces.
-const PACK_FILES_MAX: usize = 480;
 /// Reads under way at once.
 const READS_MAX: usize = 4;
-/// Large objects that are read side by side.
-const LARGE_MAX: usize = 2;
-
-/// Work for whoever reads files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ReadJob {
-    /// These small files, whole, one after the other.
-    Pack(Vec<(Seq, u32, Entry)>),
-    /// The next run of one large file.
-    Next(Seq, u32, Entry),
-}
-
-/// An object is not what was announced.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Changed {
-    /// The object.
-    pub seq: Seq,
-    /// The reading that noticed.
-    pub round: u32,
-    /// What it is now.
-    pub entry: Entry,
-}
-
-/// What a read gave.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ReadDone {
-    /// The run that the read filled.
-    pub run: u64,
-    /// Its pieces in order of their bytes.
-    pub pieces: Vec<Piece>,
-    /// Objects read to their end.
-    pub ends: Vec<End>,
-    /// A large object of which more is to be read.
-    pub more: Option<(Seq, u32)>,
-    /// Objects that changed while they were read.
-    pub changed: Vec<Changed>,
-    /// Objects that cannot be read.
-    pub failed: Vec<(Seq, Failure)>,
-}
-
-/// What a source is told.
-#[derive(Debug)]
-pub enum SourceInput {
-    /// A frame from the target.
-    Frame(Frame),
-    /// Entries that a `Scan` found, in canonical order; fewer than asked for is fine.
-    Scanned {
-        /// The entries.
-        entries: Vec<Entry>,
-        /// How many were left out.
-        skipped: u64,
-        /// There are no more.
-        done: bool,
-    },
-    /// A `Read` is done.
-    Read(ReadDone),
-    /// A `ReadAgain` is done: all pieces are held, or else the object changed or failed.
-    ReadAgain {
-        /// The run.
-        run: u64,
-        /// The object is no longer what it was.
-        changed: Option<Changed>,
-        /// The object cannot be read.
-        failed: Option<(Seq, Failure)>,
-    },
-    /// The content of a run is with the transport, and forgotten here.
-    Sent {
-        /// The run.
-        run: u64,
-    },
-    /// The source cannot go on.
-    Broken(Failure),
-}
-
-/// What a source asks for.
-#[derive(Debug)]
-pub enum SourceAction {
-    /// Send a frame.
-    Send(Frame),
-    /// Find up to this many further entries.
-    Scan(usize),
-    /// Read into a lease that is then held under the number `run`.
-    Read {
-        /// Names the run.
-        run: u64,
-        /// What to read.
-        job: ReadJob,
-    },
-    /// Read these pieces anew, check their digests, and hold them under the number `run`.
-    ReadAgain {
-        /// Names the run.
-        run: u64,
-        /// What to read, all of one object.
-        pieces: Vec<Piece>,
-        /// The object.
-        entry: Entry,
-    },
-    /// Send these pieces of a held run, then forget it.
-    SendData(DataHeader),
-    /// These pieces of a held run would be sent, were this no plan; it is forgotten next.
-    Probe(DataHeader),
-    /// Forget a held run.
-    Forget(u64),
-    /// This reading of the object needs no reader any more.
-    Close {
-        /// The object.
-        seq: Seq,
-        /// The reading.
-        round: u32,
-    },
-    /// The transfer is over for this session.
-    End(SourceEnd),
-}
-
-/// How a session ended for the source.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SourceEnd {
-    /// The target published; these objects failed alone.
-    Published(Published, Vec<FailedObject>),
-    /// It stopped early.
-    Stopped(Stop),
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -168,17 +44,14 @@ struct Slot {
 pub struct Source {
     dry_run: bool,
     whole: bool,
-    pack_files_max: usize,
     runs_max: usize,
     window: Window<Slot>,
     scan_asked: bool,
     scan_done: bool,
     skipped: u64,
-    small: BTreeSet<Seq>,
-    large: BTreeSet<Seq>,
-    /// Large objects that are being read, and whether a read is under way now.
-    active: HashMap<Seq, bool>,
-    reads: usize,
+    to_read: Reads,
+    /// Reads under way.
+    reading: usize,
     next_run: u64,
     /// Runs that are being read, offered or sent, and their number of pieces once known.
     runs: HashMap<u64, usize>,
@@ -203,16 +76,13 @@ impl Source {
         let mut source = Self {
             dry_run,
             whole: false,
-            pack_files_max: PACK_FILES_MAX,
             runs_max: runs_max.max(1),
             window: Window::default(),
             scan_asked: false,
             scan_done: false,
             skipped: 0,
-            small: BTreeSet::new(),
-            large: BTreeSet::new(),
-            active: HashMap::new(),
-            reads: 0,
+            to_read: Reads::default(),
+            reading: 0,
             next_run: 0,
             runs: HashMap::new(),
             rereads: HashMap::new(),
@@ -239,7 +109,7 @@ impl Source {
     /// The same with at most `files` in a run, for tests with few files and many runs.
     #[doc(hidden)]
     pub fn packing(mut self, files: usize) -> Self {
-        self.pack_files_max = files.clamp(1, PACK_FILES_MAX);
+        self.to_read = self.to_read.packing(files);
         self
     }
 
@@ -338,12 +208,7 @@ impl Source {
         match (slot.state, known) {
             (State::Announced, Known::Need) => {
                 slot.state = State::Queued;
-                let small = slot.entry.len() <= SMALL_BYTES;
-                if small {
-                    self.small.insert(seq)
-                } else {
-                    self.large.insert(seq)
-                };
+                self.to_read.wants(seq, slot.entry.len());
             }
             (State::Announced, Known::Have(object)) => {
                 if object.len != slot.entry.len() {
@@ -441,12 +306,12 @@ impl Source {
     }
 
     fn read_done(&mut self, read: ReadDone) {
-        self.reads -= 1;
+        self.reading -= 1;
         let ReadDone { run, pieces, ends, more, changed, failed } = read;
         if let Some((seq, round)) = more {
             match self.window.slot(seq) {
                 Some(slot) if slot.round == round && slot.state == State::Reading => {
-                    self.active.insert(seq, false);
+                    self.to_read.goes_on(seq);
                 }
                 _ => self.out.push_back(SourceAction::Close { seq, round }),
             }
@@ -457,7 +322,7 @@ impl Source {
                 && slot.state == State::Reading
             {
                 slot.state = State::Known(end.object);
-                self.active.remove(&end.seq);
+                self.to_read.ended(end.seq);
             }
         }
         // What has been refused or started over meanwhile is offered all the same: the target
@@ -500,10 +365,8 @@ impl Source {
         slot.round += 1;
         slot.state = State::Queued;
         let round = slot.round;
-        self.active.remove(&seq);
         self.out.push_back(SourceAction::Send(Frame::Restart { seq, round, entry }));
-        // Read on its own: what changes once may well change again.
-        self.large.insert(seq);
+        self.to_read.wants_again(seq);
     }
 
     fn fail(&mut self, seq: Seq, failure: Failure, tell: bool) {
@@ -526,9 +389,7 @@ impl Source {
             self.out.push_back(SourceAction::Send(Frame::Failed { seq, code, detail }));
         }
         self.failed.push(FailedObject { seq, path, failure });
-        self.small.remove(&seq);
-        self.large.remove(&seq);
-        self.active.remove(&seq);
+        self.to_read.forget(seq);
     }
 
     fn settle(&mut self, below: Seq) {
@@ -561,9 +422,9 @@ impl Source {
             self.scan_asked = true;
             self.out.push_back(SourceAction::Scan(room.min(ENTRIES_PER_FRAME_MAX)));
         }
-        while self.reads < READS_MAX && self.runs.len() < self.runs_max {
-            let Some(job) = self.next_job() else { break };
-            self.reads += 1;
+        while self.reading < READS_MAX && self.runs.len() < self.runs_max {
+            let Some(job) = self.to_read.next(&mut self.window) else { break };
+            self.reading += 1;
             let run = self.next_run;
             self.next_run += 1;
             self.runs.insert(run, 0);
@@ -574,41 +435,5 @@ impl Source {
             self.root_sent = Some(root);
             self.out.push_back(SourceAction::Send(Frame::Root { root }));
         }
-    }
-
-    /// The read that helps the front of the window most.
-    fn next_job(&mut self) -> Option<ReadJob> {
-        let going = self.active.iter().filter(|(_, busy)| !**busy).map(|(seq, _)| *seq).min();
-        let fresh = (self.active.len() < LARGE_MAX).then(|| self.large.first().copied()).flatten();
-        let small = self.small.first().copied();
-        let seq = [going, fresh, small].into_iter().flatten().min()?;
-        if Some(seq) == small && Some(seq) != going && Some(seq) != fresh {
-            return Some(self.pack());
-        }
-        self.large.remove(&seq);
-        self.small.remove(&seq);
-        self.active.insert(seq, true);
-        let slot = self.window.slot_mut(seq)?;
-        slot.state = State::Reading;
-        Some(ReadJob::Next(seq, slot.round, slot.entry.clone()))
-    }
-
-    fn pack(&mut self) -> ReadJob {
-        let mut files = Vec::new();
-        let mut bytes = 0;
-        while let Some(&seq) = self.small.first() {
-            let Some(slot) = self.window.slot_mut(seq) else {
-                self.small.remove(&seq);
-                continue;
-            };
-            bytes += slot.entry.len();
-            if files.len() >= self.pack_files_max || bytes > LEASE_BYTES as u64 {
-                break;
-            }
-            slot.state = State::Reading;
-            files.push((seq, slot.round, slot.entry.clone()));
-            self.small.remove(&seq);
-        }
-        ReadJob::Pack(files)
     }
 }
