@@ -131,6 +131,28 @@ fn another_policy_that_grants_goes_on_by_another_permit() {
         panic!("{records:?}")
     };
     assert_ne!(one.crossing.policy, other.crossing.policy);
+    // That is the one that counts now, and what leaves is by it.
+    assert!(way.stands());
+    way.leaves(&path("a"), Extent { offset: 0, len: 1 }).expect("granted");
+    way.stop(Ending::Complete, "done", None).expect("recorded");
+    let more = recorded(&home).split_off(records.len());
+    let [Record::Stop(stop)] = &more[..] else { panic!("{more:?}") };
+    assert_eq!(stop.crossing.policy, other.crossing.policy);
+}
+
+#[test]
+fn what_leaves_is_recorded_once_a_second() {
+    let (_dir, home, border) = border();
+    let way = out(&border, "public").expect("granted");
+    let leaves = |n: u64| {
+        way.leaves(&path("a"), Extent { offset: n, len: 1 }).expect("granted");
+        recorded(&home).len()
+    };
+    let before = leaves(0);
+    assert_eq!(leaves(1), before);
+    sleep(Duration::from_millis(1100));
+    assert_eq!(leaves(2), before + 1);
+    assert_eq!(leaves(3), before + 1);
 }
 
 #[test]
@@ -295,4 +317,13 @@ fn a_configuration_that_became_unreadable_meanwhile_lets_nothing_through() {
         let denied = border.would(&push(&border, site, tier, "public"));
         assert!(matches!(denied, Err(Denied::Policy(_))), "{denied:?}");
     }
+}
+
+#[test]
+fn a_configuration_that_becomes_unreadable_stops_what_is_under_way() {
+    let (_dir, home, border) = border();
+    let way = border.enter(push(&border, "dc", Tier::Private, "internal")).expect("open");
+    std::fs::write(home.config_file(), "no [configuration").expect("written");
+    sleep(SEEN);
+    assert!(matches!(way.check(), Err(Denied::Policy(_))));
 }

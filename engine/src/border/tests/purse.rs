@@ -8,6 +8,7 @@ use super::*;
 use crate::base::TransferId;
 use crate::base::limits::LEASE_BYTES;
 use crate::border::Ask;
+use crate::border::purse::{Books, Paid};
 use crate::border::testing::reopened;
 use crate::cost::Money;
 use crate::policy::Action;
@@ -261,6 +262,21 @@ fn a_link_is_closed_outside_its_hours() {
         panic!("no stop")
     };
     assert_eq!(stop.ending, Ending::Interrupted);
+}
+
+#[test]
+fn a_link_that_closes_meanwhile_takes_no_more() {
+    let payer = payer("");
+    configure(&payer.home, "hours = \"08:00-10:00\"", "");
+    let config = Config::load(&payer.home, [], &[]).expect("a configuration");
+    let us = crate::audit::Place::from(payer.border.us());
+    let at = |hour: i64| 1_780_272_000 / 86_400 * 86_400 + hour * 3600;
+    let books = |hour| Books { home: &payer.home, config: &config, us: &us, at: at(hour) };
+    let ask = payer.ask(1, None);
+    assert!(matches!(books(7).purse(&ask), Err(Denied::Closed(_))));
+    let mut purse = books(8).purse(&ask).expect("open").expect("it has hours");
+    assert_eq!(purse.pay(1, (0, 0), at(10) - 1), Ok(Paid::Done));
+    assert!(matches!(purse.pay(1, (0, 0), at(10)), Err(Denied::Closed(_))));
 }
 
 #[test]

@@ -141,11 +141,17 @@ fn only_the_peer_speaks_for_its_log() {
     let mut ahead = good.clone();
     ahead.party.seq = ahead.checkpoint.size;
     let checkpoint = other.checkpoint;
+    let mut forged = good.clone();
+    forged.checkpoint.size += 1;
+    let mut elsewhere = good.clone();
+    elsewhere.party.log = other.party.log;
     for (statement, words) in [
         (other, "names itself as another node"),
         (stolen, "did not sign the key"),
         (vouched, "the key of its log is that of spiffe://"),
         (Statement { checkpoint, ..good.clone() }, "not signed by its key"),
+        (forged, "not signed by its key"),
+        (elsewhere, "not signed by its key"),
         (ahead, "ends before the record"),
     ] {
         let why = scene.says(&statement).expect_err(words);
