@@ -7,6 +7,7 @@ use crate::audit::{
     Checkpoint, Offer, Portable, Reconciled, Record, Statement, Witness, reconcile,
 };
 use crate::base::Digest;
+use crate::identity::AuditKey;
 
 /// Two nodes that moved the same, and what each counted.
 struct Scene {
@@ -158,6 +159,24 @@ fn only_the_peer_speaks_for_its_log() {
         assert!(why.contains(words), "{why}");
     }
     assert!(scene.source.offer(&scene.sent, b"nonsense").is_err());
+}
+
+/// Two signed checkpoints of one size that differ: the log was written anew in between.
+#[test]
+fn a_log_that_shows_other_records_than_before_is_not_signed_for() {
+    let scene = Scene::new();
+    let shown = scene.statement();
+    scene.says(&shown).expect("the first that is seen");
+    scene.says(&shown).expect("the same again");
+    let key = AuditKey::load_or_create(&scene.homes[1].identity_dir()).expect("its key");
+    let Checkpoint { log, size, at, .. } = shown.checkpoint;
+    let forked = Checkpoint::sign(&key, log, size, Digest([9; 32]), at);
+    let why = scene.says(&Statement { checkpoint: forked, ..shown.clone() }).expect_err("a fork");
+    assert!(why.contains("other records than it showed before"), "{why}");
+    // Sessions end in any order: an older checkpoint says nothing.
+    let newer = Checkpoint::sign(&key, log, size + 5, Digest([8; 32]), at);
+    scene.says(&Statement { checkpoint: newer, ..shown.clone() }).expect("it grew");
+    scene.says(&shown).expect("an older one");
 }
 
 type Change = fn(&mut Offer);
