@@ -292,9 +292,10 @@ impl Shared {
         Ok(())
     }
 
-    /// Reads the file into the page cache.
+    /// Has the file in the page cache as reading it leaves it there: what was written lies there in pages
+    /// of other sizes, which are copied at another rate.
     fn warm(&self) -> Result<()> {
-        self.restore()?;
+        self.cool()?;
         std::io::copy(&mut self.file()?, &mut std::io::sink())?;
         Ok(())
     }

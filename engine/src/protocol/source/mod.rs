@@ -8,6 +8,7 @@
 //!            Known --settled--> gone
 //! ```
 
+mod again;
 mod io;
 mod reads;
 
@@ -17,10 +18,10 @@ pub use self::io::{Changed, ReadDone, ReadJob, SourceAction, SourceEnd, SourceIn
 use self::reads::Reads;
 use super::settle::Window;
 use super::{FailedObject, Failure, Stop};
-use crate::base::limits::{ENTRIES_PER_FRAME_MAX, ENTRY_WINDOW, OBJECT_TRIES_MAX, OBJECTS_MAX};
+use crate::base::limits::{ENTRIES_PER_FRAME_MAX, ENTRY_WINDOW, OBJECTS_MAX};
 use crate::base::{Digest, Seq};
 use crate::manifest::{Entry, Object, RootHasher};
-use crate::wire::{DataHeader, Frame, Known, Numbers, Piece};
+use crate::wire::{DataHeader, Frame, Known, Numbers};
 
 /// Reads under way at once.
 const READS_MAX: usize = 4;
@@ -241,40 +242,6 @@ impl Source {
         self.answered.remove(&run);
     }
 
-    /// All pieces of one `Again` are of one object, so a stale request is stale as a whole: the
-    /// target hears of the restart or failure and forgets it.
-    fn again(&mut self, run: u64, pieces: Vec<Piece>) {
-        let Some(&Piece { seq, round, .. }) = pieces.first() else {
-            return self.violation("an empty request");
-        };
-        if pieces.iter().any(|p| (p.seq, p.round) != (seq, round)) {
-            return self.violation("a request that mixes objects");
-        }
-        if let Some(slot) = self.window.slot(seq)
-            && slot.round == round
-            && slot.state != State::Failed
-        {
-            let entry = slot.entry.clone();
-            self.rereads.insert(run, pieces.len());
-            self.out.push_back(SourceAction::ReadAgain { run, pieces, entry });
-        }
-    }
-
-    fn read_again(&mut self, run: u64, changed: Option<Changed>, failed: Option<(Seq, Failure)>) {
-        if changed.is_none() && failed.is_none() {
-            let pieces = self.rereads.remove(&run).unwrap_or(0);
-            let header = DataHeader::of(run, std::iter::repeat_n(true, pieces));
-            return self.out.push_back(SourceAction::SendData(header));
-        }
-        self.rereads.remove(&run);
-        if let Some(change) = changed {
-            self.changed(change);
-        }
-        if let Some((seq, failure)) = failed {
-            self.fail(seq, failure, true);
-        }
-    }
-
     fn scanned(&mut self, entries: Vec<Entry>, skipped: u64, done: bool) {
         self.scan_asked = false;
         self.skipped += skipped;
@@ -342,31 +309,6 @@ impl Source {
         for (seq, failure) in failed {
             self.fail(seq, failure, true);
         }
-    }
-
-    fn changed(&mut self, change: Changed) {
-        let Some(slot) = self.window.slot(change.seq) else { return };
-        if slot.round != change.round || slot.state == State::Failed {
-            return;
-        }
-        if slot.round + 1 >= OBJECT_TRIES_MAX {
-            let detail = format!("it changed while it was read, {OBJECT_TRIES_MAX} times");
-            return self.fail(change.seq, Failure::new("source-changed", detail), true);
-        }
-        self.restart(change);
-    }
-
-    fn restart(&mut self, change: Changed) {
-        let Changed { seq, entry, .. } = change;
-        let Some(slot) = self.window.slot_mut(seq) else { return };
-        self.bytes_total = (self.bytes_total + entry.len()).saturating_sub(slot.entry.len());
-        slot.entry = entry.clone();
-        self.out.push_back(SourceAction::Close { seq, round: slot.round });
-        slot.round += 1;
-        slot.state = State::Queued;
-        let round = slot.round;
-        self.out.push_back(SourceAction::Send(Frame::Restart { seq, round, entry }));
-        self.to_read.wants_again(seq);
     }
 
     fn fail(&mut self, seq: Seq, failure: Failure, tell: bool) {

@@ -26,10 +26,9 @@ impl SourceFiles {
             let covered = !above.is_empty() | labels_down_to(&*root.tree, &root.path, &mut found)?;
             if deep && root.tree.meta(&root.path)?.kind == Kind::Dir {
                 labels_below(root, covered, &mut found)?;
-            } else if !covered {
-                found.insert(None);
             }
-            // Where nothing is, what a manifest says of it is no reason to call it less than the default.
+            // What has no label has the default class. Where nothing is, what a manifest says of it is no
+            // reason to call it less than that.
             if found.is_empty() {
                 found.insert(None);
             }

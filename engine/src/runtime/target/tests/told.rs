@@ -98,3 +98,21 @@ fn a_peer_across_is_told_of_what_it_may_read_and_of_no_other_file() {
         assert_eq!(told(&store), [true, true, true, true]);
     });
 }
+
+#[test]
+fn a_manifest_alone_does_not_call_content_public() {
+    let tree = MemoryTree::new(1);
+    tree.refuse_labels();
+    let node = Node::new(tree);
+    let store = node.open("open").unwrap();
+    store.keep(&"public".parse().unwrap(), false);
+    let items = [dir(""), file("a", "text", 1)];
+    let (_, root, entries) = stage(&store, &items, usize::MAX).unwrap();
+    store.publish(root, entries).unwrap();
+    drop(store);
+    assert_eq!(noted_class(&*node.tree, &path("open")).unwrap().as_str(), "public");
+    let (_dir, way) = across();
+    let store = opened(&node, "onprem", false);
+    store.tell_only(&way, Vec::new()).unwrap();
+    assert!(!store.may_tell(&path("open/a")), "it has no label, so it is internal");
+}
