@@ -90,11 +90,13 @@ build() {
 # test_binary NAME TEST CARGO_FLAGS...: sets `test` to the newest test binary NAME of the build that
 # has a test of this name; the flags are those that cargo builds it with.
 test_binary() {
-    local candidate name=$1 wanted=$2
+    local candidate tests name=$1 wanted=$2
     shift 2
     while read -r _ candidate; do
         test=$candidate
-        ! "$test" --list 2>/dev/null </dev/null | grep -q "$wanted.*: test\$" || return 0
+        # All of it first: a list longer than a pipe holds fails where its reader has seen enough.
+        tests=$("$test" --list 2>/dev/null </dev/null) || continue
+        [[ $tests != *"$wanted"* ]] || return 0
     done < <(find "$bin/deps" -name "$name-*" ! -name '*.*' -type f -perm -100 -printf '%T@ %p\n' | sort -rn)
     die "the tests $name are not built" "cargo test --profile $profile --workspace $* --no-run"
 }

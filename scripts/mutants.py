@@ -218,6 +218,10 @@ def copy():
             shutil.copytree(source, target, dirs_exist_ok=True, ignore=written)
         elif source.exists():
             shutil.copy(source, target)
+    # What was moved or removed since the last copy would be built, too.
+    for path in (path for name in names for path in (COPY / name).rglob("*")):
+        if path.is_file() and path.name != "mutants.rs" and not (ROOT / path.relative_to(COPY)).exists():
+            path.unlink()
     library = COPY / "engine/src/lib.rs"
     text = (ROOT / "engine/src/lib.rs").read_text().replace("pub mod base;", "#[doc(hidden)]\npub mod mutants;\npub mod base;", 1)
     put(library, text)
