@@ -12,7 +12,8 @@ pub(super) fn shown(unit: Unit, value: f64) -> String {
         Unit::Seconds => Time(value).to_string(),
         Unit::PerSecond => format!("{value:.0}/s"),
         Unit::Share => Share(value).to_string(),
-        Unit::Count => format!("{value:.0}"),
+        Unit::Count if value.fract() == 0.0 => format!("{value:.0}"),
+        Unit::Count => format!("{value:.2}"),
         Unit::Usd => Once(value).to_string(),
         Unit::UsdPerMonth => Monthly(value).to_string(),
     }
@@ -35,6 +36,12 @@ pub(super) fn binary(bytes: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_of_a_processor_are_not_rounded_away() {
+        assert_eq!(shown(Unit::Count, 0.224), "0.22");
+        assert_eq!(shown(Unit::Count, 2.0), "2");
+    }
 
     #[test]
     fn sizes_of_messages_are_binary() {
