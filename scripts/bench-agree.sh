@@ -122,6 +122,8 @@ ticks() { awk '{ print $14 + $15 }' "/proc/$1/stat"; }
 
 quic() {
     local i mtu port address certificate raw=$bin/examples/raw_quinn raw_pid before cpu
+    [ -x "$raw" ] || die "quinn's example is not built" \
+        "cargo build --profile $profile -p portway-bench --example raw_quinn"
     export PORTWAY_HOME=$work/home
     "$portway" init --name agree --site lab --tier private >/dev/null 2>&1
     port=$("$bench" free-ports)
@@ -131,7 +133,10 @@ quic() {
     raw_pid=$!
     servers+=("$raw_pid")
     "$bench" wait-udp "$port"
-    until [ -s "$work/raw" ]; do sleep 0.05; done
+    until [ -s "$work/raw" ]; do
+        kill -0 "$raw_pid" 2>/dev/null || die "quinn's example ended before it listened"
+        sleep 0.05
+    done
     read -r address certificate <"$work/raw"
     for mtu in 1452 8952; do
         for ((i = 0; i < rounds; i++)); do
