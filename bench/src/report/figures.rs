@@ -27,9 +27,15 @@ pub(super) fn all(documents: &[Document]) -> Vec<Figure> {
     figures.extend(rates(documents));
     figures.extend(stages(documents));
     figures.extend(latencies(documents));
-    figures.extend(documents.iter().filter_map(utilisation));
+    figures.extend(utilisation(documents));
     figures.extend(price(documents));
     figures
+}
+
+/// Each of them once, in the order in which they come.
+fn unique(all: impl Iterator<Item = String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    all.filter(|it| seen.insert(it.clone())).collect()
 }
 
 /// `stage, case`, or the stage alone.
@@ -37,21 +43,44 @@ pub(super) fn name(row: &Row) -> String {
     if row.case.is_empty() { row.stage.clone() } else { format!("{}, {}", row.stage, row.case) }
 }
 
+/// Rows with what they are called in one figure, those of one name together. What several results have
+/// is told apart by the result that it is of.
 fn rows<'a>(
     documents: &'a [Document],
-    of: impl Fn(&Document, &Row) -> bool + 'a,
-) -> impl Iterator<Item = &'a Row> {
-    let of = std::rc::Rc::new(of);
-    documents.iter().flat_map(move |document| {
-        let of = of.clone();
-        document.results.iter().filter(move |row| of(document, row))
-    })
+    of: impl Fn(&Document, &Row) -> bool,
+    name: impl Fn(&Row) -> String,
+) -> Vec<(String, &'a Row)> {
+    let mut groups: Vec<(String, Vec<(usize, &Row)>)> = Vec::new();
+    for (place, document) in documents.iter().enumerate() {
+        for row in document.results.iter().filter(|row| of(document, row)) {
+            let name = name(row);
+            match groups.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, own)) => own.push((place, row)),
+                None => groups.push((name, vec![(place, row)])),
+            }
+        }
+    }
+    let labels = labels(documents);
+    let shown = |(name, own): (String, Vec<(usize, &'a Row)>)| {
+        let several = own.iter().any(|(place, _)| *place != own[0].0);
+        let labels = &labels;
+        own.into_iter().map(move |(place, row)| {
+            let name = if several { format!("{}: {name}", labels[place]) } else { name.clone() };
+            (name, row)
+        })
+    };
+    groups.into_iter().flat_map(shown).collect::<Vec<_>>()
 }
 
-/// Names in the order in which they come.
-fn names<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<String> {
-    let mut seen = BTreeSet::new();
-    rows.map(name).filter(|name| seen.insert(name.clone())).collect()
+/// What each result is called: its kind, and a number where there are several of one.
+pub(super) fn labels(documents: &[Document]) -> Vec<String> {
+    let of =
+        |kind: Kind, documents: &[Document]| documents.iter().filter(|it| it.kind == kind).count();
+    let label = |(place, document): (usize, &Document)| match of(document.kind, documents) {
+        1 => html::kind(document),
+        _ => format!("{} {}", html::kind(document), of(document.kind, &documents[..=place])),
+    };
+    documents.iter().enumerate().map(label).collect()
 }
 
 fn over_size(documents: &[Document], unit: Unit) -> Option<Figure> {
@@ -60,8 +89,10 @@ fn over_size(documents: &[Document], unit: Unit) -> Option<Figure> {
     };
     let mut numbers = Columns::new(&["", "size", "median", "low", "high"]);
     let mut all = Vec::new();
-    for series in names(rows(documents, of)) {
-        let mut own: Vec<&Row> = rows(documents, of).filter(|row| name(row) == series).collect();
+    let rows = rows(documents, of, name);
+    for series in unique(rows.iter().map(|(name, _)| name.clone())) {
+        let own = rows.iter().filter(|(name, _)| *name == series);
+        let mut own: Vec<&Row> = own.map(|(_, row)| *row).collect();
         own.sort_by_key(|row| row.size);
         // One size is no line; it is a bar among the rates.
         if own.first().map(|row| row.size) == own.last().map(|row| row.size) {
@@ -100,22 +131,17 @@ fn over_size(documents: &[Document], unit: Unit) -> Option<Figure> {
 }
 
 /// Bars of rows, with a table of the same.
-fn bars<'a>(
-    title: &str,
-    caption: &'static str,
-    named: fn(&Row) -> String,
-    rows: impl Iterator<Item = &'a Row>,
-) -> Option<Figure> {
+fn bars(title: &str, caption: &'static str, rows: Vec<(String, &Row)>) -> Option<Figure> {
     let mut numbers = Columns::new(&["", "median", "low", "high", "CPU s/GB"]);
     let mut bars = Vec::new();
     let mut shares = true;
-    for row in rows {
+    for (name, row) in rows {
         shares &= row.unit == Unit::Share;
         let [median, low, high] = [row.median, row.low, row.high].map(|it| shown(row.unit, it));
         let cpu = row.cpu_s_per_gb.map_or_else(String::new, |cpu| format!("{cpu:.3}"));
-        numbers.row([named(row), median.clone(), low, high, cpu]);
+        numbers.row([name.clone(), median.clone(), low, high, cpu]);
         let (value, low, high) = (row.median, row.low, row.high);
-        bars.push(Bar { name: named(row), shown: median, value, low, high });
+        bars.push(Bar { name, shown: median, value, low, high });
     }
     if bars.is_empty() {
         return None;
@@ -131,38 +157,35 @@ fn rates(documents: &[Document]) -> Vec<Figure> {
     let of = |document: &Document, row: &Row| {
         document.kind == Kind::Local && row.unit == Unit::BytesPerSecond
     };
-    let mut stages: Vec<&String> = Vec::new();
-    for row in rows(documents, of) {
-        if !stages.contains(&&row.stage) {
-            stages.push(&row.stage);
-        }
-    }
+    let all = documents.iter().flat_map(|document| {
+        document.results.iter().filter(move |row| of(document, row)).map(|row| row.stage.clone())
+    });
     let caption = "Longer is faster. The thin line goes from the slowest run to the fastest.";
-    let figure = |stage: &String| {
-        let own = rows(documents, of).filter(move |row| row.stage == *stage);
-        let named =
+    let figure = |stage: String| {
+        let case =
             |row: &Row| if row.case.is_empty() { row.stage.clone() } else { row.case.clone() };
-        bars(&format!("Rate of a stage: {stage}"), caption, named, own)
+        let own = rows(documents, |it, row| of(it, row) && row.stage == stage, case);
+        bars(&format!("Rate of a stage: {stage}"), caption, own)
     };
-    stages.into_iter().filter_map(figure).collect()
+    unique(all).into_iter().filter_map(figure).collect()
 }
 
 /// What the stages of transfers did: how long, and how fast while they did.
 fn stages(documents: &[Document]) -> impl Iterator<Item = Figure> {
     let of = |unit: Unit| {
-        rows(documents, move |document, row| {
+        let of = |document: &Document, row: &Row| {
             document.kind == Kind::Transfer && row.unit == unit && row.latency_s.is_none()
-        })
+        };
+        rows(documents, of, name)
     };
     let caption =
         "Longer is busier. The stage that is busy longest limits; one that waits has room.";
     let times = [
-        bars("Time per stage", caption, name, of(Unit::Seconds)),
-        bars("Time per stage, as a share", caption, name, of(Unit::Share)),
+        bars("Time per stage", caption, of(Unit::Seconds)),
+        bars("Time per stage, as a share", caption, of(Unit::Share)),
         bars(
             "Rate per stage of a transfer",
             "Longer is faster. What a stage would do if it never waited.",
-            name,
             of(Unit::BytesPerSecond),
         ),
     ];
@@ -177,32 +200,20 @@ fn sized(row: &Row) -> String {
 
 /// A figure of latencies; RDMA has one for each operation, since each has many sizes.
 fn latencies(documents: &[Document]) -> Vec<Figure> {
-    let of = |document| rows(std::slice::from_ref(document), |_, row| row.latency_s.is_some());
-    let mut seen = BTreeSet::new();
-    let twice: BTreeSet<String> = documents
-        .iter()
-        .flat_map(|document| of(document).map(sized).collect::<BTreeSet<_>>())
-        .filter(|name| !seen.insert(name.clone()))
-        .collect();
-    let mut groups: Vec<(String, Vec<(String, Latency)>)> = Vec::new();
-    let all = documents.iter().flat_map(|document| of(document).map(move |row| (document, row)));
-    for (document, row) in all {
-        let Some(latency) = row.latency_s else { continue };
-        let title = match document.kind {
-            Kind::Rdma => format!("Latency at percentiles: {}", row.stage),
-            _ => "Latency at percentiles".to_owned(),
-        };
-        let mut name = sized(row);
-        // What several results have is told apart by what measured it.
-        if twice.contains(&name) {
-            name = format!("{}: {name}", html::kind(document));
-        }
-        match groups.iter_mut().find(|(known, _)| *known == title) {
-            Some((_, own)) => own.push((name, latency)),
-            None => groups.push((title, vec![(name, latency)])),
-        }
-    }
-    groups.into_iter().map(|(title, own)| latency(title, &own)).collect()
+    let title = |document: &Document, row: &Row| match document.kind {
+        Kind::Rdma => format!("Latency at percentiles: {}", row.stage),
+        _ => "Latency at percentiles".to_owned(),
+    };
+    let of = |row: &&Row| row.latency_s.is_some();
+    let all = documents.iter().flat_map(|document| {
+        document.results.iter().filter(of).map(move |row| title(document, row))
+    });
+    let figure = |own: String| {
+        let rows = rows(documents, |it, row| of(&row) && title(it, row) == own, sized);
+        let rows = rows.into_iter().filter_map(|(name, row)| Some((name, row.latency_s?)));
+        latency(own, &rows.collect::<Vec<_>>())
+    };
+    unique(all).into_iter().map(figure).collect()
 }
 
 /// Every row in the table; in the picture no more than can be told apart, from the first to the last.
@@ -253,9 +264,17 @@ pub(super) fn series(document: &Document, stage: &str, case: &str) -> Vec<f64> {
     own.into_iter().map(|(_, value)| value).collect()
 }
 
-fn utilisation(document: &Document) -> Option<Figure> {
-    let case = &document.results.iter().find(|row| row.stage == "utilisation")?.case;
-    let hours = series(document, "utilisation", case);
+fn utilisation(documents: &[Document]) -> Vec<Figure> {
+    let several = documents.iter().filter(|it| it.kind == Kind::Size).count() > 1;
+    let week = |(document, label): (&Document, String)| {
+        let case = &document.results.iter().find(|row| row.stage == "utilisation")?.case;
+        let of = if several { format!("{label}: {case}") } else { case.clone() };
+        Some(week(&of, series(document, "utilisation", case)))
+    };
+    documents.iter().zip(labels(documents)).filter_map(week).collect()
+}
+
+fn week(of: &str, hours: Vec<f64>) -> Figure {
     let mut numbers = Columns::new(&["hour", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]);
     for hour in 0..24 {
         // The hour, then the days.
@@ -267,21 +286,23 @@ fn utilisation(document: &Document) -> Option<Figure> {
             }
         }));
     }
-    Some(Figure {
-        title: format!("Utilisation by hour: {case}"),
+    Figure {
+        title: format!("Utilisation by hour: {of}"),
         caption: "How much of the links the median week uses, hour by hour.",
         picture: Picture::Week(hours),
         numbers,
-    })
+    }
 }
 
 fn price(documents: &[Document]) -> Option<Figure> {
     let mut all = Vec::new();
     let mut numbers = Columns::new(&["option", "month", "links", "sent", "price"]);
-    for document in documents {
+    let several = documents.iter().filter(|it| it.kind == Kind::Size).count() > 1;
+    for (document, label) in documents.iter().zip(labels(documents)) {
         let of = |row: &&Row| row.stage == "price" && row.at.is_some();
-        for option in names(document.results.iter().filter(of)) {
-            let case = option.trim_start_matches("price, ");
+        let cases = document.results.iter().filter(of).map(|row| row.case.clone());
+        for case in &unique(cases) {
+            let option = if several { format!("{label}: {case}") } else { case.clone() };
             let [price, links, sent] =
                 ["price", "links", "sent a month"].map(|stage| series(document, stage, case));
             for (month, price) in price.iter().enumerate() {
@@ -289,7 +310,7 @@ fn price(documents: &[Document]) -> Option<Figure> {
                 let more = month > 0 && links.get(month) != links.get(month - 1);
                 if month % 6 == 0 || more {
                     numbers.row([
-                        case.to_owned(),
+                        option.clone(),
                         month.to_string(),
                         links.get(month).map_or_else(String::new, |it| shown(Unit::Count, *it)),
                         sent.get(month).map_or_else(String::new, |it| shown(Unit::Bytes, *it)),
@@ -299,7 +320,7 @@ fn price(documents: &[Document]) -> Option<Figure> {
             }
             let points =
                 price.iter().enumerate().map(|(month, usd)| (month as f64, *usd)).collect();
-            all.push(Series { name: case.to_owned(), points });
+            all.push(Series { name: option, points });
         }
     }
     if all.is_empty() {

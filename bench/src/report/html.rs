@@ -19,14 +19,16 @@ pub(super) fn page(documents: &[Document], figures: &[Figure]) -> String {
          <title>Portway: measurements and sizing</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
          <h1>Measurements and sizing</h1>\n"
     );
-    for (document, first) in documents.iter().filter_map(|it| Some((it, it.notes.first()?))) {
-        let _ = writeln!(page, "<p class=\"lead\"><b>{}</b> {}</p>", kind(document), marked(first));
+    let labels = figures::labels(documents);
+    let labelled = || documents.iter().zip(&labels);
+    for (first, label) in labelled().filter_map(|(it, label)| Some((it.notes.first()?, label))) {
+        let _ = writeln!(page, "<p class=\"lead\"><b>{label}</b> {}</p>", marked(first));
     }
     page += "<div class=\"figures\">\n";
     page.extend(figures.iter().map(figure));
     page += "</div>\n";
-    for document in documents.iter().filter(|document| document.notes.len() > 1) {
-        let _ = write!(page, "<section class=\"notes\">\n<h2>Why: {}</h2>\n<ul>\n", kind(document));
+    for (document, label) in labelled().filter(|(document, _)| document.notes.len() > 1) {
+        let _ = write!(page, "<section class=\"notes\">\n<h2>Why: {label}</h2>\n<ul>\n");
         let notes = document.notes.iter().skip(1);
         page.extend(notes.map(|note| format!("<li>{}</li>\n", marked(note))));
         page += "</ul>\n</section>\n";
@@ -34,11 +36,10 @@ pub(super) fn page(documents: &[Document], figures: &[Figure]) -> String {
     page += "<section>\n<h2>Where and when</h2>\n";
     page += &table(&machines(documents));
     page += "</section>\n";
-    for document in documents {
+    for (document, label) in labelled() {
         let _ = write!(
             page,
-            "<section>\n<details>\n<summary>All numbers: {}</summary>\n{}</details>\n</section>\n",
-            kind(document),
+            "<section>\n<details>\n<summary>All numbers: {label}</summary>\n{}</details>\n</section>\n",
             table(&rows(document))
         );
     }
@@ -115,10 +116,10 @@ pub(super) fn date(when: u64) -> String {
 /// What each document was measured on.
 pub(super) fn machines(documents: &[Document]) -> Columns {
     let mut table = Columns::new(&["result", "when", "processors", "memory", "kernel"]);
-    for document in documents {
+    for (document, label) in documents.iter().zip(figures::labels(documents)) {
         let machine = &document.machine;
         table.row([
-            kind(document),
+            label,
             date(document.when),
             format!("{} x {}", machine.processors, machine.cpu),
             binary(machine.memory_bytes as f64),

@@ -85,6 +85,31 @@ fn lines_of_latency_are_told_apart_by_what_measured_them() {
 }
 
 #[test]
+fn what_two_results_have_is_told_apart_and_stands_together() {
+    let local = || document(Kind::Local, vec![rate("digest", 4096, 1e9), rate("cut", 4096, 2e9)]);
+    let documents = [local(), rdma(), local()];
+    assert_eq!(figures::labels(&documents), ["local 1", "rdma", "local 2"]);
+    let figures = figures::all(&documents);
+    let digest = figures.iter().find(|it| it.title == "Rate of a stage: digest").expect("a figure");
+    let svg::Picture::Bars { bars, .. } = &digest.picture else { panic!("no bars") };
+    let names: Vec<&str> = bars.iter().map(|bar| bar.name.as_str()).collect();
+    assert_eq!(names, ["local 1: digest", "local 2: digest"]);
+    let page = html::page(&documents, &figures);
+    assert!(page.contains("All numbers: local 2<") && page.contains(">local 1</td>"));
+}
+
+#[test]
+fn lines_of_two_results_do_not_become_one() {
+    let figures = figures::all(&[rdma(), rdma()]);
+    let svg::Picture::Lines(lines) = &figures[0].picture else { panic!("no lines") };
+    let own = lines.series.iter().map(|series| (series.name.as_str(), series.points.len()));
+    assert_eq!(own.collect::<Vec<_>>(), [("rdma 1: write", 2), ("rdma 2: write", 2)]);
+    let titles = titles(&[size(), size()]);
+    let weeks = ["Utilisation by hour: size 1: line", "Utilisation by hour: size 2: line"];
+    assert_eq!(titles, [&weeks[..], &["Price over growth"]].concat());
+}
+
+#[test]
 fn a_picture_of_latency_has_no_more_lines_than_can_be_told_apart() {
     let latency = Latency { p50: 1e-4, p90: 2e-4, p99: 1e-3, p999: 2e-2 };
     let row = |stage: &str, size: u64| {
