@@ -13,7 +13,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use common::{Node, Pair, engine, fingerprint, noise, remote, write};
-use portway::api::{Advice, Engine, Keep, StageOptions, TransferOptions};
+use portway::api::{Advice, Engine, Keep, Parts, StageOptions, TransferOptions};
 use portway::base::{NodeName, Priority, SiteName, Tier};
 use portway::config::{Endpoint, Home, add_node};
 
@@ -92,6 +92,67 @@ async fn a_whole_push_publishes_nothing_if_an_object_cannot_be_read() {
     assert!(!pair.cloud.root.join("x").exists());
     let again = pair.push_with(&source, "x", options).await.expect("it is quiet now");
     assert_eq!((again.files, again.failed.len()), (2, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_of_several_nodes_appears_with_its_last_part() {
+    let pair = Pair::new().await;
+    let (ours, theirs) = (engine(&pair.onprem.home), engine(&pair.third("edge").await));
+    let part = |n: u64| pair.path(&format!("rank-{n}"));
+    for n in 0..4 {
+        write(&part(n).join("model"), &noise(n, 3_000_000));
+    }
+    let begin = |engine: &Engine, n: u64| {
+        let parts = Parts::new(4, "first").ok();
+        let options = TransferOptions { parts, ..TransferOptions::default() };
+        engine.push(vec![part(n)], remote("cloud", &format!("runs/step-7/rank-{n}")), options)
+    };
+    let [first, second] = [begin(&ours, 0), begin(&theirs, 1)];
+    let (first, second) = tokio::join!(first.wait(), second.wait());
+    assert_eq!([first.expect("a part").files, second.expect("a part").files], [1, 1]);
+    let broken = begin(&ours, 2);
+    broken.interrupt();
+    assert_eq!(broken.wait().await.expect_err("it was stopped").advice(), Advice::Resume);
+    begin(&theirs, 3).wait().await.expect("a part");
+    assert!(!pair.cloud.root.join("runs").exists(), "nobody sees three of four");
+    let error = ours.latest(&remote("cloud", "runs"), None).await.expect_err("there is none");
+    assert_eq!(error.code, "not-found");
+    begin(&ours, 2).wait().await.expect("the last part");
+    let found =
+        ours.latest(&remote("cloud", "runs"), None).await.expect("asked").expect("it is there");
+    assert_eq!((found.step, found.files, found.bytes), (Some(7), 4, 12_000_000));
+    for n in 0..4 {
+        let there = pair.cloud.root.join(format!("runs/step-7/rank-{n}"));
+        assert_eq!(fingerprint(&there), fingerprint(&part(n)), "{n}");
+    }
+    let verified = ours.verify_remote(found.remote.clone()).await.expect("it is published");
+    assert_eq!((verified.files, &verified.root), (4, &found.root));
+    // The writer whose answer was lost asks again: its part waits for others, and nothing changes.
+    begin(&ours, 2).wait().await.expect("a part");
+    let again =
+        ours.latest(&remote("cloud", "runs"), None).await.expect("asked").expect("it is there");
+    assert_eq!(again.root, verified.root);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_parts_that_end_at_the_same_moment_one_is_the_last() {
+    let pair = Pair::new().await;
+    let ours = engine(&pair.onprem.home);
+    for round in 0..8 {
+        let begin = |n: u64| {
+            write(&pair.path(&format!("p-{n}")), &noise(n, 20_000));
+            let options =
+                TransferOptions { parts: Parts::new(6, "").ok(), ..TransferOptions::default() };
+            let target = remote("cloud", &format!("runs/step-{round}/p-{n}"));
+            ours.push(vec![pair.path(&format!("p-{n}"))], target, options)
+        };
+        let all: Vec<_> = (0..6).map(begin).collect();
+        for transfer in all {
+            transfer.wait().await.expect("a part");
+        }
+        let found = ours.latest(&remote("cloud", "runs"), None).await.expect("asked").expect("one");
+        assert_eq!((found.step, found.files), (Some(round), 6));
+    }
 }
 
 fn shards(pair: &Pair, count: u64) -> Vec<String> {

@@ -18,8 +18,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -101,6 +104,16 @@ def restore(engine: portway.Engine, runs: str, scratch: Path, hidden: int) -> tu
     return state, json.loads((local / "step.json").read_text())["next"]
 
 
+def copy(files: Mapping[str, Any], place: Path) -> None:
+    """A checkpoint that goes nowhere: durable on this machine alone."""
+    place.mkdir(exist_ok=True)
+    for name, content in files.items():
+        with open(place / name, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", required=True, help="NODE:PATH of the shards")
@@ -110,6 +123,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=50, help="steps from one save to the next")
     parser.add_argument("--hidden", type=int, default=512, help="width; sets a checkpoint's size")
     parser.add_argument("--no-save", action="store_true", help="to see what saving costs")
+    parser.add_argument("--copy-only", action="store_true", help="to see what a local copy costs")
     words = parser.parse_args()
     words.scratch.mkdir(parents=True, exist_ok=True)
 
@@ -137,9 +151,11 @@ def main() -> None:
                         saving.wait()  # At most one checkpoint is on its way.
                     files = {**state, "step.json": json.dumps({"next": step + 1}).encode()}
                     target = f"{words.runs}/step-{step + 1:06}"
-                    saving = engine.save(
-                        files, target, staging=words.scratch / "saves", keep=3, keep_every=1000
-                    )
+                    if words.copy_only:
+                        copy(files, words.scratch / "copy")
+                    else:
+                        saves = words.scratch / "saves"
+                        saving = engine.save(files, target, staging=saves, keep=3, keep_every=1000)
                 saved = time.perf_counter()
                 log.write(f"{step} {loss!r} {computed - begun:.6f} {saved - computed:.6f}\n")
         if saving is not None:

@@ -65,6 +65,8 @@ class Engine:
         link: str | None = None,
         priority: str = "interactive",
         whole: bool = False,
+        parts: int | None = None,
+        attempt: str = "",
         keep: int | None = None,
         keep_every: int | None = None,
     ) -> Transfer:
@@ -90,6 +92,12 @@ class Engine:
                 transfers that come first, and bulk to everything else on the machine.
             whole: All or nothing: if an object cannot be moved, nothing is published
                 (`IncompleteError`). Without it the others are (`PartialError`).
+            parts: `target` is one of so many parts of the snapshot that is the directory around it,
+                each pushed by a writer of its own under a name of its own. Nobody sees one before
+                all are there: the last makes the snapshot appear. Each is all or nothing; what no
+                other part joins for a week is removed.
+            attempt: Parts of attempts of other names do not count. Give one where a job that begins
+                again may save other content under the same names.
             keep: Afterwards keep so many checkpoints of the highest steps beside the target, and
                 remove older ones that this node pushed. What has no step in its name, or is being
                 read, stays.
@@ -110,6 +118,8 @@ class Engine:
             link=link,
             priority=priority,
             whole=whole,
+            parts=parts,
+            attempt=attempt,
             keep=keep,
             keep_every=keep_every,
         )
@@ -168,6 +178,8 @@ class Engine:
         target: str,
         *,
         staging: StrPath | None = None,
+        parts: int | None = None,
+        attempt: str = "",
         keep: int | None = None,
         keep_every: int | None = None,
         priority: str = "staging",
@@ -186,7 +198,7 @@ class Engine:
             target: `NODE:PATH`, which becomes the checkpoint.
             staging: The staging area; None takes one below the home's state directory. On the file
                 system of `source` a clone costs no time.
-            keep, keep_every: See `push`.
+            parts, attempt, keep, keep_every: See `push`.
             priority, limit: Of the push. `bulk` leaves processors to training, too; on a machine
                 whose processors are never idle the next save may have to wait for it.
 
@@ -195,7 +207,8 @@ class Engine:
             UnknownNodeError, ConfigError: At once. All else comes from `Transfer.wait`.
         """
         self._native.check_target(target)
-        order = {"keep": keep, "keep_every": keep_every, "priority": priority, "limit": limit}
+        order: dict[str, Any] = {"keep": keep, "keep_every": keep_every}
+        order |= {"parts": parts, "attempt": attempt, "priority": priority, "limit": limit}
         return self._saves(staging).save(source, target, order)
 
     def resume_saves(self, *, staging: StrPath | None = None) -> list[Transfer]:

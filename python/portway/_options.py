@@ -27,6 +27,8 @@ def options(
     link: str | None = None,
     priority: str = "interactive",
     whole: bool = False,
+    parts: int | None = None,
+    attempt: str = "",
     keep: int | None = None,
     keep_every: int | None = None,
 ) -> dict[str, Any]:

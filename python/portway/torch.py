@@ -6,10 +6,10 @@
     dcp.save(state, storage_writer=writer)          # or dcp.async_save
     dcp.load(state, storage_reader=portway.torch.Reader("onprem:runs/7/step-1000", engine=engine))
 
-Each rank pushes what it holds as one safetensors file, `rank-00003.safetensors`, verified and all or
-nothing. When all have, the coordinator publishes the checkpoint with `.metadata`, which says where
-everything is: until then there is no checkpoint for `Engine.latest`, `portway watch` and `Reader`.
-What a crashed job pushed stays as files that belong to no checkpoint; the same save takes them up.
+Each rank pushes what it holds as one safetensors file, `rank-00003.safetensors`, a part of the checkpoint
+that nobody sees for itself. When all have, the coordinator adds `.metadata`, which says where everything
+is, and the checkpoint appears: by one rename, or never. What a crashed job pushed is taken up by
+the same save of as many ranks, and removed after a week.
 
 A reader with another number of ranks fetches the rows that it needs of each tensor, and the rest of
 their chunks.
@@ -17,8 +17,8 @@ their chunks.
 
 from __future__ import annotations
 
+import hashlib
 import io
-import itertools
 import json
 import pickle
 import tempfile
@@ -109,6 +109,7 @@ class Writer(StorageWriter):
         self._engine = engine
         self._staging = staging
         self._keep = {"keep": keep, "keep_every": keep_every}
+        self._parts: dict[str, Any] = {}
 
     def reset(self, checkpoint_id: Any = None) -> None:
         """A checkpoint of another name, if one is given."""
@@ -125,30 +126,35 @@ class Writer(StorageWriter):
         return plan
 
     def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
-        """Each rank gets a file."""
-        names = (f"rank-{rank:05}.safetensors" for rank in itertools.count())
-        return [replace(plan, storage_data=name) for plan, name in zip(plans, names)]
+        """Each rank gets a file: a part of the checkpoint, if there is anything in it."""
+        names = [f"rank-{rank:05}.safetensors" for rank in range(len(plans))]
+        filled = [name for plan, name in zip(plans, names) if plan.items]
+        digest = hashlib.blake2b("\n".join(filled).encode(), digest_size=16)
+        # The coordinator's description is a part, too.
+        self._parts = {"parts": len(filled) + 1, "attempt": digest.hexdigest()}
+        return [replace(plan, storage_data=(name, self._parts)) for plan, name in zip(plans, names)]
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
         """Writes and pushes what this rank holds."""
-        name: str = plan.storage_data
+        name, parts = plan.storage_data
         done: Future[list[WriteResult]] = Future()
         with tempfile.TemporaryDirectory(dir=self._staging, prefix="portway-") as staging:
             file = Path(staging) / name
             results = _write(file, name, plan.items, planner)
             # A rank may have nothing of its own.
             if results:
-                self._push(file, name)
+                self._push(file, name, **parts)
         done.set_result(results)
         return done
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
-        """Publishes the checkpoint; only at the coordinator."""
+        """Brings the last part, with which the checkpoint appears; only at the coordinator."""
         metadata.storage_data = {it.index: it.storage_data for some in results for it in some}
         metadata.storage_meta = self.storage_meta()
         with tempfile.TemporaryDirectory(dir=self._staging, prefix="portway-") as staging:
-            (Path(staging) / _METADATA).write_bytes(pickle.dumps(metadata))
-            self._push(Path(staging), "", **self._keep)
+            file = Path(staging) / _METADATA
+            file.write_bytes(pickle.dumps(metadata))
+            self._push(file, _METADATA, **self._parts, **self._keep)
 
     def storage_meta(self) -> StorageMeta:
         """Names the checkpoint."""
@@ -159,17 +165,11 @@ class Writer(StorageWriter):
         """Whether this may be `NODE:PATH`."""
         return ":" in str(checkpoint_id)
 
-    def _push(self, source: Path, name: str, **keep: Any) -> None:
-        keep["priority"] = self._priority
-        places = [f"{target}/{name}" if name else target for target in self._targets]
-        pushes = [self._engine.push(source, place, whole=True, **keep) for place in places]
-        for push, place in zip(pushes, places):
-            try:
-                push.wait()
-            except GiveUpError:
-                # Another rank may have made the checkpoint's directory at the same moment; what has
-                # arrived is taken up.
-                self._engine.push(source, place, whole=True, **keep).wait()
+    def _push(self, source: Path, name: str, **how: Any) -> None:
+        how["priority"] = self._priority
+        places = [f"{target}/{name}" for target in self._targets]
+        for push in [self._engine.push(source, place, **how) for place in places]:
+            push.wait()
 
 
 class Reader(StorageReader):

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use portway::api::{Compress, Error, Exit, Keep, TransferOptions, TransportChoice};
+use portway::api::{Compress, Error, Exit, Keep, Parts, TransferOptions, TransportChoice};
 use pyo3::prelude::*;
 
 /// What the keyword arguments of a transfer say.
@@ -30,6 +30,10 @@ pub(crate) struct Options {
     #[pyo3(item)]
     whole: bool,
     #[pyo3(item)]
+    parts: Option<u32>,
+    #[pyo3(item)]
+    attempt: String,
+    #[pyo3(item)]
     keep: Option<u32>,
     #[pyo3(item)]
     keep_every: Option<u64>,
@@ -45,6 +49,13 @@ fn read<T: FromStr<Err: Display>>(field: &'static str, word: &str) -> Result<T, 
     word.parse().map_err(|error| {
         Error::new("usage", Exit::Usage, format!("{field} cannot be {word:?}: {error}"))
             .hint("see the documentation of the call")
+    })
+}
+
+fn parts(count: u32, attempt: &str) -> Result<Parts, Error> {
+    Parts::new(count, attempt).map_err(|error| {
+        Error::new("usage", Exit::Usage, error.to_string())
+            .hint("each of the writers pushes one part, and says how many there are")
     })
 }
 
@@ -72,6 +83,7 @@ impl Options {
                     .hint("keep says how many checkpoints of the highest steps stay"));
             }
         };
+        let parts = self.parts.map(|count| parts(count, &self.attempt)).transpose()?;
         let limit = self.limit.map(|rate| read("limit", &rate)).transpose()?;
         let max_cost = self.max_cost.map(|cost| read("max_cost", &cost)).transpose()?;
         let priority = read("priority", &self.priority)?;
@@ -87,6 +99,7 @@ impl Options {
             link,
             priority,
             whole,
+            parts,
             keep,
             ..TransferOptions::default()
         })

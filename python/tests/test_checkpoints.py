@@ -97,6 +97,34 @@ def test_a_save_returns_with_a_local_copy_and_is_pushed_from_there(
     assert (nodes.root / name / "one-file").read_text() == "content"
 
 
+def test_a_checkpoint_of_several_writers_appears_with_its_last_part(
+    engine, nodes: Nodes, name, tmp_path
+):
+    def save(rank: int, attempt: str, content: bytes) -> None:
+        target = f"onprem:{name}/step-7/rank-{rank}"
+        engine.save({"w": content}, target, parts=3, attempt=attempt).wait()
+
+    save(0, "first", b"of a job that died")
+    for rank in (0, 1):
+        save(rank, "second", f"of {rank}".encode())
+    assert not (nodes.root / name).exists(), "nobody sees parts"
+    save(2, "second", b"of 2")
+    newest = engine.latest(f"onprem:{name}")
+    assert (newest.step, newest.files) == (7, 3)
+    contents = [(nodes.root / name / f"step-7/rank-{n}/w").read_text() for n in range(3)]
+    assert contents == ["of 0", "of 1", "of 2"]
+
+    (tmp_path / "part").write_text("part")
+    target = f"onprem:{name}/step-8/"
+    done = command(nodes.home, "push", "--parts", "1", str(tmp_path / "part"), target)
+    assert done.returncode == 0, done.stderr
+    assert engine.latest(f"onprem:{name}").step == 8
+    with pytest.raises(portway.ConfigError, match="1 to 65536 parts"):
+        engine.push(tmp_path, f"onprem:{name}/step-9/x", parts=0)
+    with pytest.raises(portway.ReconfigureError, match="cannot be a part"):
+        engine.push(tmp_path, "onprem:alone", parts=2).wait()
+
+
 def test_a_save_that_cannot_be_written_leaves_nothing(engine, name, tmp_path):
     place = tmp_path / "saves"
     with pytest.raises(ValueError, match="not a path below"):

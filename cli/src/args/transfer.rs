@@ -90,6 +90,21 @@ pub(crate) struct Push {
     /// All or nothing: publish nothing if any object cannot be moved
     #[arg(long)]
     pub(crate) whole: bool,
+    /// PATH is one of N parts of the snapshot that is the directory around it, which appears with the last
+    ///
+    /// Each part has a writer and a name of its own, and is all or nothing. Nobody sees one before all are
+    /// there. What no other part joins for a week is removed.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub(crate) parts: Option<u32>,
+    /// Name of this attempt to save it: parts of other attempts do not count
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "parts",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) attempt: String,
     /// Afterwards keep the N checkpoints of the highest steps beside the target, remove older ones
     ///
     /// The step is the last number of a name up to its first dot. Only what this node has pushed is

@@ -44,11 +44,12 @@ mod serving;
 mod site;
 mod sources;
 mod stage;
+mod taking;
 mod transfer;
 mod types;
 mod verify;
 
-pub use crate::base::Priority;
+pub use crate::base::{Parts, PartsError, Priority};
 pub use audit::{AuditFilter, PeerLog, PeerReport};
 pub use engine::{Engine, JoinReport};
 pub use error::{Advice, Error, Exit};

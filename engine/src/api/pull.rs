@@ -155,6 +155,7 @@ impl Pull {
                 ),
                 checksum: self.options.checksum,
                 plan: false,
+                part: None,
                 planted: Planted::default(),
             },
         );
@@ -177,6 +178,7 @@ impl Pull {
             class: None,
             wire_max,
             priority: self.options.priority,
+            parts: None,
         };
         let accept = open(&session, request, &label).await?;
         let way = match self.enter(&session, &accept).await {

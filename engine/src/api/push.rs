@@ -65,7 +65,8 @@ pub(super) struct Push {
 impl Push {
     /// Looks the sources up.
     pub(super) fn prepare(&self) -> Result<Sources, Error> {
-        let (method, whole) = (self.engine.0.method(), self.options.whole);
+        let whole = self.options.whole || self.options.parts.is_some();
+        let method = self.engine.0.method();
         Sources::prepare(&self.sources, &self.target, method, whole)
     }
 
@@ -99,7 +100,9 @@ impl Push {
         let id = snapshot.transfer_id.parse().unwrap_or(self.id);
         let mut outcome = done.outcome(id, &snapshot.transport, remarks);
         if let Some(keep) = self.options.keep {
-            outcome.removed = self.engine.retain(node, &prepared.target, keep).await;
+            let whole = self.options.parts.as_ref().and_then(|_| prepared.target.parent());
+            let kept = whole.as_ref().unwrap_or(&prepared.target);
+            outcome.removed = self.engine.retain(node, kept, keep).await;
         }
         Ok(outcome)
     }
@@ -151,6 +154,7 @@ impl Push {
             class: Some(class.clone()),
             wire_max: None,
             priority: self.options.priority,
+            parts: self.options.parts.clone().filter(|_| !self.options.dry_run),
         };
         let accept = open(&session, request, &label).await?;
         let way = enter(Arc::clone(&border), ask(accept.transfer_id), &session.link).await;

@@ -150,7 +150,11 @@ impl Engine {
 /// Rolls interrupted publishes forward before anyone can ask for their targets.
 async fn recover(root: &Arc<Root>) -> Result<(), Error> {
     let (begun, own) = (Instant::now(), Arc::clone(root));
-    match blocking(move || own.recover()).await? {
+    let recovered = blocking(move || {
+        own.expire_parts(unix_now().as_secs() as i64);
+        own.recover()
+    });
+    match recovered.await? {
         Ok(targets) => {
             for target in targets {
                 tracing::info!(%target, ms = begun.elapsed().as_millis(), "rolled a publish forward");

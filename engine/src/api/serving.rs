@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::connect::{NodeLink, expect_hello, our_hello, recv};
-use super::crossing::{self, Ended, known_as, refusal, tell_only};
+use super::crossing::{self, Ended};
 use super::giving::Readings;
 use super::lanes::Tools;
 use super::server::Shared;
@@ -18,11 +18,10 @@ use crate::border::{Closed, Way};
 use crate::encode::Compress;
 use crate::metrics::{NodeStatus, Phase, Snapshot, TransferMeter};
 use crate::policy::Action;
-use crate::protocol::{Failure, SourceEnd, Stop, TargetEnd, Task};
-use crate::runtime::drive::{Context, Lost, run_source, run_target};
-use crate::runtime::root::{Denied, Root};
+use crate::protocol::{Failure, SourceEnd, Stop};
+use crate::runtime::drive::{Context, Lost, run_source};
+use crate::runtime::root::Root;
 use crate::runtime::source::{Around, SourceFiles, SourceRoot};
-use crate::runtime::target::{Planted, StoreOptions, TargetStore};
 use crate::storage;
 use crate::transport::quic::QuicLink;
 use crate::transport::rdma::Ports;
@@ -126,7 +125,7 @@ impl Shared {
         ended
     }
 
-    fn context(
+    pub(super) fn context(
         &self,
         link: &NodeLink,
         (meter, open): (&Arc<TransferMeter>, &Open),
@@ -143,98 +142,6 @@ impl Shared {
             meter: Arc::clone(meter),
             way: Arc::clone(way),
             cancel,
-        }
-    }
-
-    /// Takes part as the target.
-    async fn take(
-        &self,
-        link: &NodeLink,
-        open: &Open,
-        meter: &Arc<TransferMeter>,
-    ) -> Result<String, Failure> {
-        let peer = known_as(&self.us, link.peer());
-        let plan = open.operation == Operation::Plan;
-        if let Err(failure) = self.may_push(link, open).await {
-            return refuse(link, failure).await;
-        }
-        meter.set_phase(Phase::Queued, "an older session to the same path");
-        let writer = if plan {
-            None
-        } else {
-            match self.root.writer(&open.path, &peer).await {
-                Ok(writer) => Some(writer),
-                Err(Denied::Failed(failure)) => {
-                    return refuse(link, failure).await;
-                }
-                Err(Denied::Busy(owner)) => {
-                    let owner = owner.unwrap_or_else(|| "another process".to_owned());
-                    let detail = format!("{owner} is writing to {}", open.path);
-                    return refuse(link, Failure::new("conflict", detail)).await;
-                }
-            }
-        };
-        let options = StoreOptions {
-            transfer_id: open.transfer_id,
-            source: peer.clone(),
-            checksum: open.checksum,
-            plan,
-            planted: Planted::default(),
-        };
-        let (root, path) = (Arc::clone(&self.root), open.path.clone());
-        let store = tokio::task::spawn_blocking(move || {
-            TargetStore::open(Arc::clone(&root.tree), root.index.clone(), &path, options)
-        });
-        let store = match store.await {
-            Ok(Ok(store)) => Arc::new(store),
-            Ok(Err(failure)) => {
-                return refuse(link, failure).await;
-            }
-            Err(error) => {
-                return refuse(link, Failure::new("internal", error.to_string())).await;
-            }
-        };
-        let action = Action::Push;
-        let way = match self.enter(link, open, action, store.transfer_id(), None).await {
-            Ok(way) => way,
-            Err(failure) => return refuse(link, failure).await,
-        };
-        if let Err(denied) = store.keep_class(&way) {
-            return refuse(link, refusal(&denied)).await;
-        }
-        if let Err(failure) = tell_only(&way, &store, Vec::new()).await {
-            return refuse(link, failure).await;
-        }
-        let accept = Accept {
-            transfer_id: store.transfer_id(),
-            free_bytes: store.free_bytes(),
-            compress: self.engine.0.config.settings.transfer.compress.into(),
-            class: None,
-        };
-        meter.set_id(accept.transfer_id);
-        tracing::info!(transfer = %accept.transfer_id, %peer, path = %open.path, plan, "receiving");
-        send(link, Frame::Accept(accept)).await?;
-        let cancel = self.cancel_for(writer.as_ref().map(|w| w.cancel.clone()));
-        let task = if plan { Task::Plan } else { Task::Receive };
-        let context = self.context(link, (meter, open), cancel, (Compress::Never, &way));
-        let running = Box::pin(run_target(context, store, task));
-        let ended = self.engine.0.lanes.run(open.priority, running).await;
-        drop(writer);
-        let how = match &ended {
-            Ok(TargetEnd::Published(published, _)) => Ended::Published(published.root),
-            Ok(TargetEnd::Stopped(why)) => Ended::Stopped(why),
-            Err(why) => Ended::Lost(why),
-        };
-        let closed = crossing::end(&way, how).await.filter(|_| !plan);
-        self.receipt(link, closed).await;
-        match ended {
-            Ok(TargetEnd::Published(published, failed)) => {
-                let root = published.root;
-                tracing::info!(%root, failed = failed.len(), "published");
-                Ok("done".to_owned())
-            }
-            Ok(TargetEnd::Stopped(why)) => Err(stopped(why)),
-            Err(lost) => self.lost(link, lost).await,
         }
     }
 
@@ -294,13 +201,13 @@ impl Shared {
         }
     }
 
-    async fn receipt(&self, link: &NodeLink, closed: Option<Closed>) {
+    pub(super) async fn receipt(&self, link: &NodeLink, closed: Option<Closed>) {
         if let (Some(_), Ok(border)) = (&closed, self.engine.border()) {
             receipts::exchange(&border, link, closed).await;
         }
     }
 
-    async fn lost(&self, link: &NodeLink, lost: Lost) -> Result<String, Failure> {
+    pub(super) async fn lost(&self, link: &NodeLink, lost: Lost) -> Result<String, Failure> {
         match lost {
             Lost::Link(error) => Err(Failure::new("link", error.to_string())),
             Lost::Cancelled if *self.stopping.borrow() => {
@@ -314,7 +221,10 @@ impl Shared {
     }
 
     /// A signal that is given when the node stops, or when a writer is taken over from.
-    fn cancel_for(&self, writer: Option<watch::Receiver<bool>>) -> watch::Receiver<bool> {
+    pub(super) fn cancel_for(
+        &self,
+        writer: Option<watch::Receiver<bool>>,
+    ) -> watch::Receiver<bool> {
         let mut stopping = self.stopping.subscribe();
         let Some(mut writer) = writer else { return stopping };
         let (signal, cancel) = watch::channel(false);
@@ -369,13 +279,13 @@ async fn keep_time(meter: Arc<TransferMeter>, began: Instant) {
     }
 }
 
-fn stopped(stop: Stop) -> Failure {
+pub(super) fn stopped(stop: Stop) -> Failure {
     match stop {
         Stop::Refused { failure, .. } | Stop::Violation(failure) | Stop::Local(failure) => failure,
     }
 }
 
-async fn send(link: &NodeLink, frame: Frame) -> Result<(), Failure> {
+pub(super) async fn send(link: &NodeLink, frame: Frame) -> Result<(), Failure> {
     link.send(frame.encode()).await.map_err(|e| Failure::new("link", e.to_string()))
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::encode::Compress;
 pub use crate::runtime::snapshots::Keep;
 
-use crate::base::{FileTime, NodeName, Priority, Rate, RelPath};
+use crate::base::{FileTime, NodeName, Parts, Priority, Rate, RelPath};
 use crate::cost::{Currency, Money};
 
 /// Which node is meant.
@@ -82,7 +82,11 @@ pub struct TransferOptions {
     /// Push all or nothing: an object that cannot be moved ends the transfer. Without it such
     /// objects are left out and listed in [`Outcome::failed`].
     pub whole: bool,
-    /// After a push: which older checkpoints beside the pushed one are kept. `None` removes none.
+    /// What a push brings is one of several parts of the snapshot that is the directory around the target:
+    /// nobody sees it before all are there, each under its own name. Parts are all or nothing.
+    pub parts: Option<Parts>,
+    /// After a push: which older checkpoints beside the pushed one, or the one that it is a part of, are
+    /// kept. `None` removes none.
     pub keep: Option<Keep>,
 }
 

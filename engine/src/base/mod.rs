@@ -5,6 +5,7 @@ pub mod hex;
 pub mod human;
 mod ids;
 pub mod limits;
+mod parts;
 mod path;
 mod priority;
 mod rate;
@@ -16,6 +17,7 @@ pub use ids::{
     Class, Extent, Jurisdiction, NodeName, ParseNameError, ParseTransferIdError, Seq, SiteName,
     Stamp, Tier, TransferId,
 };
+pub use parts::{Parts, PartsError};
 pub use path::{PathError, RelPath};
 pub use priority::{ParsePriorityError, Priority};
 pub use rate::{ParseRateError, Rate};

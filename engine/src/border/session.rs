@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
@@ -13,7 +13,7 @@ use super::purse::Purse;
 use crate::audit::{Account, Ending};
 use crate::base::Digest;
 use crate::identity::SpiffeId;
-use crate::policy::Request;
+use crate::policy::{Decision, Request};
 
 /// What a way and its border know of a session.
 pub(super) struct Session {
@@ -59,6 +59,9 @@ pub(super) struct State {
     pub(super) request: Request,
     /// What crossed; none inside a site.
     pub(super) ledger: Option<Ledger>,
+    /// The last decision that the permit was compared with and covers, as long as neither the permit nor
+    /// what is asked has changed.
+    pub(super) stood: Option<Arc<Decision>>,
     /// Why nothing more may move.
     pub(super) denied: Option<Denied>,
     /// Reads the labels of what is moved, where it is here.

@@ -1,5 +1,7 @@
 //! The way of one session's content.
 
+mod again;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -72,7 +74,8 @@ impl Way {
         let ledger =
             if ask.crosses() { Some(Ledger::open(border.log()?, &ask, &decision)?) } else { None };
         let crossing = ledger.as_ref().map(|_| ask.clone());
-        let state = State { ask, request, ledger, denied, labels, purse, seen };
+        let stood = None;
+        let state = State { ask, request, ledger, stood, denied, labels, purse, seen };
         let (state, writing, flying) = (Mutex::new(state), Mutex::default(), watch::channel(0).0);
         let session = Arc::new(Session { state, writing, flying });
         if let Some(ask) = crossing {
@@ -130,88 +133,6 @@ impl Way {
         self.lock().labels = Some(Box::new(read));
     }
 
-    /// Whether content may go on, by policy, roles and class as they are now. To be asked before
-    /// each batch. Blocks for the disk where it was decided anew.
-    ///
-    /// # Errors
-    /// It may not, from now on.
-    pub fn check(&self) -> Result<(), Denied> {
-        let _turn = self.turn();
-        let mut state = self.lock();
-        let State { ask, request, ledger, denied, labels, purse, seen } = &mut *state;
-        if let Some(denied) = denied {
-            return Err(denied.clone());
-        }
-        let decision = self.border.judge(ask, request);
-        let changes = self.border.changes();
-        if changes.config != seen.config || purse.as_ref().is_some_and(|it| it.until <= now().secs)
-        {
-            seen.config = changes.config;
-            match self.border.purse(ask) {
-                Ok(fresh) => {
-                    let crossed = || ledger.as_ref().map_or(0, |ledger| ledger.crossed().0);
-                    let level = purse.take().map_or_else(crossed, |purse| purse.level());
-                    *purse = fresh.map(|purse| purse.begin(level));
-                }
-                Err(why) => {
-                    *denied = Some(why.clone());
-                    return Err(why);
-                }
-            }
-        }
-        let decision = if changes.labels == seen.labels {
-            decision
-        } else {
-            seen.labels = changes.labels;
-            let class = labels.as_ref().map(|read| {
-                let found = read();
-                let found = found.map_err(|error| Denied::unread("labels", &error));
-                found.and_then(|found| self.border.class(found))
-            });
-            match class {
-                Some(Ok(class)) => ask.class = self.border.join(&ask.class, &class),
-                Some(Err(why)) => {
-                    *denied = Some(why.clone());
-                    return Err(why);
-                }
-                None => {}
-            }
-            *request = ask.request();
-            self.border.judge(ask, request)
-        };
-        let granted = decision.verdict == Verdict::Granted;
-        let mut result = Ok(());
-        if let Some(ledger) = ledger
-            && !(granted && ledger.covers(ask, &decision))
-        {
-            result = ledger.again(ask, &decision);
-        }
-        if !granted {
-            result = Err(Denied::of(&decision));
-        }
-        *denied = result.clone().err();
-        result
-    }
-
-    /// Content was found that has this label: if it is of a higher class than was asked for, all of
-    /// the dataset is, and that is asked. Blocks for the disk then.
-    ///
-    /// # Errors
-    /// The higher class may not move.
-    pub fn found(&self, label: Label) -> Result<(), Denied> {
-        let class = self.border.class([label])?;
-        {
-            let mut state = self.lock();
-            let joined = self.border.join(&state.ask.class, &class);
-            if joined == state.ask.class {
-                return Ok(());
-            }
-            state.ask.class = joined;
-            state.request = state.ask.request();
-        }
-        self.check()
-    }
-
     /// Sends a data message, if content may still go: this is the one place where content leaves.
     /// `extents` is what of the dataset it holds; they are recorded as gone once the link took them.
     ///
@@ -261,6 +182,24 @@ impl Way {
     /// It may not, or what came could not be recorded.
     pub async fn arrived(self: &Arc<Self>, extents: &[(RelPath, Extent)]) -> Result<(), Denied> {
         let due = self.note(extents);
+        self.may_come(due).await
+    }
+
+    /// Notes content that arrived; what is left to do for it, if anything is: to ask anew whether more may
+    /// come, to wait for the books, or to record what is due.
+    pub fn takes(
+        self: &Arc<Self>,
+        extents: &[(RelPath, Extent)],
+    ) -> Option<impl Future<Output = Result<(), Denied>> + Send + 'static> {
+        let due = self.note(extents);
+        if !due && self.stands() && self.pay_now(0) == Ok(Paid::Done) {
+            return None;
+        }
+        let way = Arc::clone(self);
+        Some(async move { way.may_come(due).await })
+    }
+
+    async fn may_come(self: &Arc<Self>, due: bool) -> Result<(), Denied> {
         if !self.stands() {
             self.blocking(Self::check).await?;
         }
@@ -321,18 +260,6 @@ impl Way {
         let way = Arc::clone(self);
         let done = tokio::task::spawn_blocking(move || work(&way)).await;
         done.unwrap_or_else(|_| Err(Denied::Audit("a record was not written".to_owned())))
-    }
-
-    /// Whether the last decision still counts, and grants.
-    pub fn stands(&self) -> bool {
-        let state = self.lock();
-        let decision = self.border.judge(&state.ask, &state.request);
-        let covers = |ledger: &Ledger| ledger.covers(&state.ask, &decision);
-        state.denied.is_none()
-            && state.seen == self.border.changes()
-            && state.purse.as_ref().is_none_or(|purse| now().secs < purse.until)
-            && decision.verdict == Verdict::Granted
-            && state.ledger.as_ref().is_none_or(covers)
     }
 
     /// Notes content that moved; true if it is time to record it.

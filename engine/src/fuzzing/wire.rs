@@ -3,7 +3,7 @@
 use crate::base::limits::{
     CHUNK_BYTES_MAX, ENTRIES_PER_FRAME_MAX, FRAME_BYTES_MAX, OBJECT_BYTES_MAX, RUN_PIECES_MAX,
 };
-use crate::base::{Digest, FileTime, Priority, Rate, RelPath, Stamp, TransferId};
+use crate::base::{Digest, FileTime, Parts, Priority, Rate, RelPath, Stamp, TransferId};
 use crate::encode::{CONTENT_BYTES_MAX, Compress, Encoding, Layout, Width};
 use crate::manifest::{Entry, EntryKind, Object};
 use crate::policy::RolesMark;
@@ -89,6 +89,20 @@ pub(crate) fn frames() -> Vec<Frame> {
             class: "internal".parse().ok(),
             wire_max: Some(10_000_000),
             priority: Priority::Bulk,
+            parts: None,
+        }),
+        Frame::Open(Open {
+            operation: Operation::Push,
+            transfer_id: TransferId(6),
+            path: path(b"a/b"),
+            checksum: false,
+            rails: false,
+            compress: Compress::Never,
+            limit: None,
+            class: None,
+            wire_max: None,
+            priority: Priority::Staging,
+            parts: Parts::new(8, "second").ok(),
         }),
         Frame::Accept(Accept {
             transfer_id: TransferId(5),

@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use super::readers::Readers;
-use super::target::{index_path, key_of, recover_all};
+use super::target::{Around, Part, expire_parts, index_path, key_of, recover_all};
 use super::{OWN_DIR, fatal, snapshots};
-use crate::base::RelPath;
+use crate::base::{Parts, RelPath};
+use crate::border::Border;
 use crate::index::Index;
 use crate::protocol::Failure;
 use crate::storage::{Method, OsTree, Tree};
@@ -30,6 +31,8 @@ pub struct Root {
     writers: Writers,
     /// What is being read for peers.
     pub readers: Readers,
+    /// See [`Around::gate`].
+    parts: Arc<Mutex<()>>,
 }
 
 /// Why a root cannot be used.
@@ -63,6 +66,7 @@ impl Root {
             _index_lock: lock,
             writers: Writers { locks, active: Mutex::default() },
             readers: Readers::default(),
+            parts: Arc::default(),
         })
     }
 
@@ -71,6 +75,33 @@ impl Root {
     pub fn recover(&self) -> Result<Vec<RelPath>, Failure> {
         snapshots::empty_trash(&*self.tree)?;
         recover_all(&*self.tree, &self.index)
+    }
+
+    /// The part at `path` of a snapshot that several writers bring.
+    ///
+    /// # Errors
+    /// `path` can be no part.
+    pub fn part(
+        &self,
+        path: &RelPath,
+        parts: &Parts,
+        border: Arc<Border>,
+    ) -> Result<Part, Failure> {
+        let locks = Some(self.writers.locks.clone());
+        let around = Around { gate: Arc::clone(&self.parts), locks, border: Some(border) };
+        Part::of(path, parts, around)
+    }
+
+    /// Removes parts that waited too long for the others at `now_s`, seconds since 1970.
+    pub fn expire_parts(&self, now_s: i64) {
+        let lock = |path: &RelPath| self.lock_out_writers(path);
+        match expire_parts(&*self.tree, &self.index, now_s, lock) {
+            Ok(0) => {}
+            Ok(gone) => {
+                tracing::info!(gone, "parts of snapshots that never became whole are removed")
+            }
+            Err(error) => tracing::warn!(%error, "old parts of snapshots cannot be removed"),
+        }
     }
 
     /// The right to take `target` away: `None` if someone writes to it.

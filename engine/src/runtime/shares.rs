@@ -19,10 +19,11 @@ use self::rate::{Left, Seen};
 use super::effort::now_ns;
 use super::idle::IdleClock;
 use crate::base::{Priority, Rate};
-use crate::transport::{Pace, Paces};
+use crate::transport::{Pace, Paces, Waits};
 
-/// How long what is on the board counts as now, in nanoseconds.
+/// How long that content moves, and that it had no room, counts as now, in nanoseconds.
 const NOW_NS: u64 = 1_000_000_000;
+const FULL_NS: u64 = 400_000_000;
 /// How long processors are watched at a time, and after how long that says nothing of now.
 const WATCH: Duration = Duration::from_millis(200);
 const STALE: Duration = Duration::from_secs(2);
@@ -32,6 +33,11 @@ const IDLE_SCARCE: f64 = 0.15;
 const MOVED_BYTES_MIN: u64 = 1024;
 /// A transfer that is received this close to its own cap is not held back by the link.
 const OWN_CAP: f64 = 0.8;
+/// Nor is one that is sent, as long as it waits for its own cap in this part of all looks: one that the
+/// link holds back falls behind its cap and never waits for it.
+const OWN_WAITS: f64 = 0.15;
+/// What the last look counts in that part, so that it is that of half a second.
+const OWN_WEIGHT: f64 = 0.1;
 
 /// Which way content goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,14 +137,14 @@ impl Shares {
         // Nothing was said yet where there is nothing.
         let said = |slot| Some(at(slot)).filter(|at| *at > 0);
         let ago = |slot| said(slot).and_then(|at| now.checked_sub(at));
-        let is_now = |slot| ago(slot).is_some_and(|ago| ago < NOW_NS);
+        let within = |slot, ns: u64| ago(slot).is_some_and(|ago| ago < ns);
         let before = Priority::ALL.iter().filter(|it| **it < priority);
         let mut seen = Seen::default();
         for higher in before {
             for way in [Direction::Out, Direction::In] {
                 let first = slot(*higher, way);
-                seen.moves |= is_now(first);
-                seen.full |= way == direction && is_now(first + 1);
+                seen.moves |= within(first, NOW_NS);
+                seen.full |= way == direction && within(first + 1, FULL_NS);
             }
         }
         seen
@@ -221,7 +227,8 @@ impl Share {
 
     /// Begins to look at a session of it.
     pub(super) fn look(&self, direction: Direction) -> Look {
-        Look { share: self.clone(), direction, moved: 0, at_ns: now_ns(), bytes_per_s: 0.0 }
+        let (share, at_ns) = (self.clone(), now_ns());
+        Look { share, direction, moved: 0, at_ns, bytes_per_s: 0.0, own_waits: 0.0 }
     }
 }
 
@@ -233,22 +240,28 @@ pub(super) struct Look {
     at_ns: u64,
     /// What moved lately.
     bytes_per_s: f64,
+    /// The part of the last looks at which content waited for the transfer's own cap.
+    own_waits: f64,
 }
 
 impl Look {
-    /// Says what the session does and takes what others leave. `moved` counts all bytes so far;
-    /// `full` says that what is sent here has no room.
-    pub(super) fn again(&mut self, moved: u64, full: bool) {
+    /// Says what the session does and takes what others leave. `moved` counts all bytes so far; `waits`
+    /// says for what that waits which is sent here.
+    pub(super) fn again(&mut self, moved: u64, waits: Waits) {
         let Share { shares, priority, limit } = &self.share;
         let now = now_ns();
         let bytes = moved.saturating_sub(std::mem::replace(&mut self.moved, moved));
         let passed_ns = now.saturating_sub(std::mem::replace(&mut self.at_ns, now)).max(1);
         self.bytes_per_s += 0.2 * (bytes as f64 * 1e9 / passed_ns as f64 - self.bytes_per_s);
+        let own = f64::from(u8::from(waits == Waits::OwnCap));
+        self.own_waits += OWN_WEIGHT * (own - self.own_waits);
         if bytes >= MOVED_BYTES_MIN {
-            let own =
-                limit.is_some_and(|cap| self.bytes_per_s > OWN_CAP * cap.bytes_per_s() as f64);
-            // What is received is as fast as its source and the link let it, but for its own cap.
-            let full = if self.direction == Direction::In { !own } else { full };
+            let near = |cap: Rate| self.bytes_per_s > OWN_CAP * cap.bytes_per_s() as f64;
+            let full = match self.direction {
+                // What is received is as fast as its source and the link let it, but for its own cap.
+                Direction::In => !limit.is_some_and(near),
+                Direction::Out => waits == Waits::Network && self.own_waits < OWN_WAITS,
+            };
             shares.say(*priority, self.direction, full);
         }
         shares.adapt(*priority, self.direction);

@@ -84,6 +84,7 @@ impl World {
             source: "onprem".to_owned(),
             checksum: false,
             plan: false,
+            part: None,
             planted: self.options.store,
         };
         let (tree, index) = (Arc::clone(&process.tree), process.index.clone());

@@ -145,6 +145,17 @@ pub const DATA_HEADER_BYTES_MAX: usize = 8 << 10;
 /// Longest header that transports take which carry the messages of others, in bytes.
 const CARRIER_HEADER_BYTES_MAX: usize = 2 * DATA_HEADER_BYTES_MAX;
 
+/// What content waits for that is to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waits {
+    /// There is room for more.
+    Nothing,
+    /// A cap of its own.
+    OwnCap,
+    /// The network, or a cap that other transfers have, too.
+    Network,
+}
+
 /// One end of a session. Cheap to clone; all clones are the same end.
 pub trait Link: Clone + Send + Sync + 'static {
     /// What a received data message is.
@@ -190,10 +201,9 @@ pub trait Link: Clone + Send + Sync + 'static {
     fn has_room(&self) -> bool {
         true
     }
-    /// Whether what is sent here waits for the network, or for a cap that other transfers have, too:
-    /// not for a cap of its own.
-    fn is_full(&self) -> bool {
-        !self.has_room()
+    /// What that which is sent here waits for at this moment.
+    fn waits(&self) -> Waits {
+        if self.has_room() { Waits::Nothing } else { Waits::Network }
     }
     /// Content that came over this path was altered on its way: it is not taken for a while.
     fn blame(&self, _path: u8) {}

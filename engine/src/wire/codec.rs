@@ -6,8 +6,7 @@ use prost::encoding::{self, DecodeContext, WireType};
 
 use super::DecodeError;
 use super::frame::{
-    Accept, Bitmap, End, Frame, Hello, Known, Numbers, Open, Operation, PIECES_MAX, Piece,
-    Published, Verdict,
+    Accept, Bitmap, End, Frame, Hello, Known, Numbers, Open, PIECES_MAX, Piece, Published, Verdict,
 };
 use super::messages::{
     AcceptMsg, Body, CallMsg, ENTRIES_TAG, ENTRY_TAG, EntriesEndMsg, EntriesMsg, FailedMsg,
@@ -15,9 +14,11 @@ use super::messages::{
     ReplyMsg, RestartMsg, SettledMsg, WantMsg, WordsMsg,
 };
 use super::port::{NO_RAILS_BYTES_MAX, PORTS_MAX, Port};
-use super::words::{class, class_text, compress, compress_number, priority};
+use super::words::{
+    class, class_text, compress, compress_number, operation, operation_number, priority,
+};
 use crate::base::limits::{CHUNK_BYTES_MAX, ENTRIES_PER_FRAME_MAX, OBJECT_BYTES_MAX};
-use crate::base::{Digest, Rate, RelPath, TransferId};
+use crate::base::{Digest, Parts, Rate, RelPath, TransferId};
 use crate::manifest::{Entry, Object};
 use crate::policy::RolesMark;
 
@@ -149,7 +150,7 @@ pub(super) fn encode(frame: &Frame) -> Bytes {
             Body::Hello(HelloMsg { oldest, newest, program, clock_ms, rails, no_rails, roles })
         }
         Frame::Open(open) => Body::Open(OpenMsg {
-            operation: open.operation as u32,
+            operation: operation_number(open.operation, open.parts.as_ref()),
             transfer_id: open.transfer_id.0.to_be_bytes().to_vec().into(),
             path: open.path.as_bytes().to_vec().into(),
             checksum: open.checksum,
@@ -159,6 +160,8 @@ pub(super) fn encode(frame: &Frame) -> Bytes {
             class: class_text(open.class),
             wire_max: open.wire_max,
             priority: open.priority.code().into(),
+            parts: open.parts.as_ref().map_or(0, Parts::count),
+            attempt: open.parts.map_or_else(String::new, |parts| parts.attempt().to_owned()),
         }),
         Frame::Accept(accept) => Body::Accept(AcceptMsg {
             transfer_id: accept.transfer_id.0.to_be_bytes().to_vec().into(),
@@ -233,12 +236,7 @@ fn hello(msg: HelloMsg) -> Result<Hello, DecodeError> {
 }
 
 fn open(msg: &OpenMsg) -> Result<Open, DecodeError> {
-    let operation = match msg.operation {
-        0 => Operation::Push,
-        1 => Operation::Pull,
-        2 => Operation::Plan,
-        _ => return Err(DecodeError::Field { field: "operation" }),
-    };
+    let (operation, parts) = operation(msg)?;
     Ok(Open {
         operation,
         transfer_id: transfer_id(&msg.transfer_id)?,
@@ -250,6 +248,7 @@ fn open(msg: &OpenMsg) -> Result<Open, DecodeError> {
         class: class(&msg.class)?,
         wire_max: msg.wire_max,
         priority: priority(msg.priority),
+        parts,
     })
 }
 

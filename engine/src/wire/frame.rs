@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{DecodeError, Port};
 use crate::base::limits::RUN_PIECES_MAX;
-use crate::base::{Class, Digest, Priority, Rate, RelPath, Seq, TransferId};
+use crate::base::{Class, Digest, Parts, Priority, Rate, RelPath, Seq, TransferId};
 use crate::encode::Compress;
 use crate::manifest::{Entry, Object};
 use crate::policy::RolesMark;
@@ -61,6 +61,9 @@ pub struct Open {
     pub wire_max: Option<u64>,
     /// How soon it is needed; one that knows no priorities means the highest.
     pub priority: Priority,
+    /// What a push brings is a part of the snapshot that is the directory around `path`. One that knows no
+    /// parts refuses the session.
+    pub parts: Option<Parts>,
 }
 
 /// The peer agrees.

@@ -153,6 +153,10 @@ pub(super) struct OpenMsg {
     pub(super) wire_max: Option<u64>,
     #[prost(uint32, tag = "10")]
     pub(super) priority: u32,
+    #[prost(uint32, tag = "11")]
+    pub(super) parts: u32,
+    #[prost(string, tag = "12")]
+    pub(super) attempt: String,
 }
 
 #[derive(Clone, PartialEq, Message)]

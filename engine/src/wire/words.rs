@@ -1,8 +1,38 @@
-//! Words of frames as they travel: classes, what is encoded, priorities.
+//! Words of frames as they travel: operations, classes, what is encoded, priorities.
 
 use super::DecodeError;
-use crate::base::{Class, Priority};
+use super::frame::Operation;
+use super::messages::OpenMsg;
+use crate::base::{Class, Parts, Priority};
 use crate::encode::Compress;
+
+/// A push of a part is an operation of its own, so that a peer that knows no parts refuses it.
+const PUSH_PART: u32 = 3;
+
+/// As it travels.
+pub(super) fn operation_number(operation: Operation, parts: Option<&Parts>) -> u32 {
+    match (operation, parts) {
+        (Operation::Push, Some(_)) => PUSH_PART,
+        (Operation::Push, None) => 0,
+        (Operation::Pull, _) => 1,
+        (Operation::Plan, _) => 2,
+    }
+}
+
+/// What a session is for, and of how many parts what it brings is one.
+pub(super) fn operation(msg: &OpenMsg) -> Result<(Operation, Option<Parts>), DecodeError> {
+    match msg.operation {
+        0 => Ok((Operation::Push, None)),
+        1 => Ok((Operation::Pull, None)),
+        2 => Ok((Operation::Plan, None)),
+        PUSH_PART => {
+            let parts = Parts::new(msg.parts, &msg.attempt);
+            let parts = parts.map_err(|_| DecodeError::Field { field: "parts" })?;
+            Ok((Operation::Push, Some(parts)))
+        }
+        _ => Err(DecodeError::Field { field: "operation" }),
+    }
+}
 
 /// As it travels: nothing is the empty text.
 pub(super) fn class_text(class: Option<Class>) -> String {

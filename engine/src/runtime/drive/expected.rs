@@ -20,8 +20,15 @@ pub(super) struct Expected {
     paths: BTreeMap<Seq, RelPath>,
     /// Pieces of runs that were not answered: object, offset, length.
     offered: BTreeMap<u64, Vec<(Seq, Extent)>>,
-    /// What was asked for, by its place in the run.
-    wanted: HashMap<u64, Vec<(usize, RelPath, Extent)>>,
+    /// What was asked for, by object and place in the run.
+    wanted: HashMap<u64, Vec<Wanted>>,
+}
+
+/// Neighbouring pieces of one object.
+struct Wanted {
+    seq: Seq,
+    path: RelPath,
+    pieces: Vec<(usize, Extent)>,
 }
 
 fn extent(piece: &Piece) -> Extent {
@@ -75,29 +82,44 @@ impl Expected {
         }
     }
 
-    fn wanted(&mut self, run: u64, wanted: &Bitmap) -> Vec<(usize, RelPath, Extent)> {
+    fn wanted(&mut self, run: u64, wanted: &Bitmap) -> Vec<Wanted> {
         let offered = self.offered.remove(&run).unwrap_or_default();
         self.named(offered.into_iter().enumerate().filter(|(index, _)| wanted.bit(*index)))
     }
 
-    fn named(
-        &self,
-        pieces: impl Iterator<Item = (usize, (Seq, Extent))>,
-    ) -> Vec<(usize, RelPath, Extent)> {
-        let named = |(index, (seq, extent))| Some((index, self.paths.get(&seq)?.clone(), extent));
-        pieces.filter_map(named).collect()
+    fn named(&self, pieces: impl Iterator<Item = (usize, (Seq, Extent))>) -> Vec<Wanted> {
+        let mut named: Vec<Wanted> = Vec::new();
+        for (index, (seq, extent)) in pieces {
+            match named.last_mut().filter(|last| last.seq == seq) {
+                Some(last) => last.pieces.push((index, extent)),
+                None => named.extend(self.paths.get(&seq).map(|path| Wanted {
+                    seq,
+                    path: path.clone(),
+                    pieces: vec![(index, extent)],
+                })),
+            }
+        }
+        named
     }
 
-    /// Content arrived: what it is, and nothing if it came twice.
+    /// Content arrived: what it is, and nothing if it came twice. Pieces that follow each other are one.
     pub(super) fn arrived(&mut self, header: &DataHeader) -> Vec<(RelPath, Extent)> {
         let wanted = self.wanted.remove(&header.run).unwrap_or_default();
         let mut held = header.pieces().peekable();
         let mut arrived = Vec::with_capacity(wanted.len());
-        for (index, path, extent) in wanted {
-            while held.next_if(|piece| *piece < index).is_some() {}
-            if held.next_if_eq(&index).is_some() {
-                arrived.push((path, extent));
+        for Wanted { path, pieces, .. } in wanted {
+            let mut open: Option<Extent> = None;
+            for (index, extent) in pieces {
+                while held.next_if(|piece| *piece < index).is_some() {}
+                if held.next_if_eq(&index).is_none() {
+                    continue;
+                }
+                match &mut open {
+                    Some(last) if last.end() == Some(extent.offset) => last.len += extent.len,
+                    _ => arrived.extend(open.replace(extent).map(|done| (path.clone(), done))),
+                }
             }
+            arrived.extend(open.map(|last| (path, last)));
         }
         arrived
     }
@@ -152,6 +174,21 @@ mod tests {
         let again = expected.arrived(&DataHeader::of(1 << 63, [true]));
         assert_eq!(names(&again), [("a".to_owned(), 30)]);
         assert!(expected.is_empty());
+    }
+
+    #[test]
+    fn pieces_that_follow_each_other_are_one_extent() {
+        let mut expected = Expected::new(true);
+        expected.announced(5, &[entry("a"), entry("b")]);
+        let pieces = [piece(5, 0), piece(5, 10), piece(5, 30), piece(6, 0), piece(6, 10)];
+        expected.offered(1, &pieces);
+        let wanted = Bitmap::of([true; 5].into_iter());
+        expected.asked(&Frame::Want { run: 1, wanted });
+        // The first of b is not in the message.
+        let found = expected.arrived(&DataHeader::of(1, [true, true, true, false, true]));
+        let found = found.iter().map(|(path, it)| (path.to_string(), it.offset, it.len));
+        let expected = [("a", 0, 20), ("a", 30, 10), ("b", 10, 10)];
+        assert!(found.eq(expected.map(|(path, offset, len)| (path.to_owned(), offset, len))));
     }
 
     #[test]

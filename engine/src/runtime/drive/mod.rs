@@ -325,7 +325,7 @@ impl<L: Link> Watch<L> {
         self.seen.full += u64::from(!self.link.has_room());
         let wire = self.link.meter();
         let rails: u64 = self.link.rails().iter().map(|rail| rail.bytes).sum();
-        self.look.again(wire.sent + wire.received + rails, self.link.is_full());
+        self.look.again(wire.sent + wire.received + rails, self.link.waits());
     }
 
     fn look(&mut self) {

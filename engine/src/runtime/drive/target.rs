@@ -250,10 +250,10 @@ impl<L: Link> Driver<L> {
 
     /// Records content that arrived, and that it may go on coming.
     fn record(&mut self, header: &DataHeader) {
-        let extents = self.expected.arrived(header);
-        let (way, inputs) = (Arc::clone(&self.context.way), self.inputs.clone());
+        let Some(rest) = self.context.way.takes(&self.expected.arrived(header)) else { return };
+        let inputs = self.inputs.clone();
         self.work.spawn(async move {
-            if let Err(denied) = way.arrived(&extents).await {
+            if let Err(denied) = rest.await {
                 let _ = inputs.send(Input::broken(denial(&denied))).await;
             }
         });

@@ -55,13 +55,13 @@ fn processes_of_a_home_see_each_other() {
     let bulk = job(&ours, Priority::Bulk);
     let mut look = bulk.look(Direction::Out);
     let pace = bulk.pace(Direction::Out).unwrap();
-    look.again(1 << 20, false);
+    look.again(1 << 20, Waits::Nothing);
     assert_eq!(pace.rate(), None);
     job(&theirs, Priority::Staging).moves(Direction::Out);
-    look.again(2 << 20, false);
+    look.again(2 << 20, Waits::Nothing);
     assert!(pace.rate().is_some(), "it yields to staging in another process");
     let staging = job(&ours, Priority::Staging);
-    staging.look(Direction::Out).again(1 << 20, false);
+    staging.look(Direction::Out).again(1 << 20, Waits::Nothing);
     assert_eq!(staging.pace(Direction::Out).unwrap().rate(), None, "which yields to nobody");
     assert!(job(&ours, Priority::Interactive).pace(Direction::Out).is_none());
 }
@@ -85,9 +85,38 @@ fn what_is_received_at_its_own_cap_leaves_the_rest() {
     let shares = Arc::new(Shares::default());
     let limit = Rate::from_bytes_per_s(1);
     let capped = Share::new(Arc::clone(&shares), Priority::Interactive, limit);
-    capped.look(Direction::In).again(1 << 20, false);
+    capped.look(Direction::In).again(1 << 20, Waits::Nothing);
     assert!(!shares.seen(Priority::Bulk, Direction::In, now_ns()).full);
     let free = Share::new(Arc::clone(&shares), Priority::Interactive, None);
-    free.look(Direction::In).again(1 << 20, false);
+    free.look(Direction::In).again(1 << 20, Waits::Nothing);
     assert!(shares.seen(Priority::Bulk, Direction::In, now_ns()).full);
+}
+
+#[test]
+fn what_is_sent_at_its_own_cap_leaves_the_rest_though_the_way_is_full_at_times() {
+    let shares = Arc::new(Shares::default());
+    let capped = Share::new(Arc::clone(&shares), Priority::Interactive, Rate::from_mbps(100));
+    let mut look = capped.look(Direction::Out);
+    let is_full = || shares.seen(Priority::Bulk, Direction::Out, now_ns()).full;
+    let mut moved = 0;
+    let mut looks = |waits: &[Waits]| {
+        for waits in waits {
+            moved += 1 << 20;
+            look.again(moved, *waits);
+        }
+    };
+    looks(&[Waits::OwnCap, Waits::OwnCap]);
+    looks(&[Waits::Network; 2]);
+    assert!(!is_full(), "it is what it was let");
+    looks(&[Waits::Network; 20]);
+    assert!(is_full(), "the link holds it back");
+}
+
+#[test]
+fn that_there_was_no_room_is_forgotten_sooner_than_that_others_move() {
+    let shares = Shares::default();
+    shares.say(Priority::Interactive, Direction::Out, true);
+    let later = now_ns() + FULL_NS;
+    let seen = shares.seen(Priority::Bulk, Direction::Out, later);
+    assert_eq!(seen, Seen { moves: true, full: false, busy: false });
 }

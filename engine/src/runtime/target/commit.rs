@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::{Origin, TargetStore};
+use super::{Origin, Part, TargetStore};
 use crate::base::{Digest, Seq};
 use crate::index::FileChunks;
 use crate::journal::{Inode, Record, done_records};
@@ -201,7 +201,8 @@ impl TargetStore {
     /// Appends settled objects to the manifest, in order.
     pub fn settle(&self, objects: &[SettledObject]) -> Result<(), Failure> {
         for settled in objects {
-            let path = super::below(&self.target, &settled.entry.path)?;
+            let place = self.options.part.as_ref().map_or(&self.target, Part::path);
+            let path = super::below(place, &settled.entry.path)?;
             if path.components().next() == Some(OWN_DIR) {
                 // Without its manifest nothing is published, whatever is queued behind this.
                 self.ledger().manifest = None;

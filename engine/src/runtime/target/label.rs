@@ -86,24 +86,37 @@ impl TargetStore {
         *label = Some(KeptLabel { class: class.to_string(), must, noted });
     }
 
-    /// The labels that count for what is at the target path, if anything is there; and whether there are
-    /// any.
+    /// The labels that count for what is at the target path, if anything is there, or where a part of a
+    /// snapshot will be; and whether there are any.
     fn labels_there(&self) -> io::Result<(Option<BTreeSet<Label>>, bool)> {
-        let empty = match self.tree.meta(&self.target) {
+        let (mut labels, mut labelled) = self.labels_at(&self.target)?;
+        if let Some(part) = &self.options.part {
+            let (more, any) = self.labels_at(part.path())?;
+            labelled |= any;
+            labels = match (labels, more) {
+                (Some(one), Some(other)) => Some(&one | &other),
+                (one, other) => one.or(other),
+            };
+        }
+        Ok((labels, labelled))
+    }
+
+    fn labels_at(&self, path: &RelPath) -> io::Result<(Option<BTreeSet<Label>>, bool)> {
+        let empty = match self.tree.meta(path) {
             Err(error) if is_absent(&error) => true,
             Err(error) => return Err(error),
             Ok(meta) if meta.kind == Kind::Dir => {
-                let own = |(name, _): &(Vec<u8>, _)| self.target.is_root() && name == OWN_DIR;
-                self.tree.list(&self.target)?.iter().all(own)
+                let own = |(name, _): &(Vec<u8>, _)| path.is_root() && name == OWN_DIR;
+                self.tree.list(path)?.iter().all(own)
             }
             Ok(_) => false,
         };
         let mut labels = BTreeSet::new();
-        let labelled = labels_down_to(&*self.tree, &self.target, &mut labels)?;
+        let labelled = labels_down_to(&*self.tree, path, &mut labels)?;
         if !labelled && !empty {
             labels.insert(None);
         }
-        let labelled = labelled | noted::down_to(&*self.tree, &self.target, &mut labels)?;
+        let labelled = labelled | noted::down_to(&*self.tree, path, &mut labels)?;
         Ok(((labelled || !empty).then_some(labels), labelled))
     }
 

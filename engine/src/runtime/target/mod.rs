@@ -6,6 +6,7 @@
 //! ROOT/.portway/staging/KEY/tree[/...]        objects under their final names, invisible
 //! ROOT/.portway/staging/KEY/manifest          entries that are settled, in order
 //! ROOT/.portway/manifests/KEY                 manifest of what is published at the target path
+//! ROOT/.portway/parts/KEY/                    parts of a snapshot that wait for others, see `parts`
 //! ```
 //!
 //! `KEY` is 32 hexadecimal digits of the BLAKE3 digest of the target path.
@@ -13,6 +14,7 @@
 mod check;
 mod commit;
 mod label;
+mod parts;
 mod place;
 mod publish;
 mod staged;
@@ -38,6 +40,7 @@ use staged::Staged;
 use tell::Told;
 
 pub use label::noted_class;
+pub use parts::{Around, PARTS_KEPT_S, Part, expire as expire_parts};
 pub use publish::{clean_up, index_published, recover_all};
 
 /// Defects that can be planted to prove that the tests notice them. All off in real use.
@@ -132,6 +135,8 @@ pub struct StoreOptions {
     pub checksum: bool,
     /// Change nothing; only look.
     pub plan: bool,
+    /// It is a part of a snapshot, and the target path is where that waits for the others.
+    pub part: Option<Part>,
     /// See [`Planted`].
     #[doc(hidden)]
     pub planted: Planted,
@@ -201,6 +206,8 @@ impl TargetStore {
             source: options.source.clone(),
         };
         let journal_failed = |error| journal_failure(&error);
+        let part = options.part.clone();
+        let _gate = part.as_ref().map(Part::gate);
         let (journal, mut replay, manifest, base);
         if options.plan {
             let found = Journal::replay(&*tree, &layout.journal).map_err(journal_failed)?;
@@ -214,6 +221,9 @@ impl TargetStore {
             (manifest, base) = (None, None);
         } else {
             publish::recover(&*tree, &index, target)?;
+            if let Some(part) = &part {
+                part.recover(&*tree, &index)?;
+            }
             storage::mkdir_all(&*tree, &layout.staging)
                 .and_then(|()| storage::mkdir_all(&*tree, &manifests_path()))
                 .and_then(|()| sync_ancestors(&*tree, &layout.staging))

@@ -7,10 +7,10 @@
 use std::io;
 
 use super::visible::{Moved, Publish};
-use super::{Layout, TargetStore, key_of, manifests_path, staging_path};
+use super::{Layout, TargetStore, key_of, manifests_path, parts, staging_path};
 use crate::base::{Digest, RelPath};
 use crate::index::Index;
-use crate::journal::{Journal, Record};
+use crate::journal::{Head, Journal, Record};
 use crate::metrics::Stage;
 use crate::protocol::Failure;
 use crate::runtime::effort::Effort;
@@ -27,8 +27,8 @@ impl TargetStore {
         if self.is_published_already(entries) {
             ledger.journal = None;
             ledger.manifest = None;
-            return clean_up(&*self.tree, &self.layout)
-                .map_err(|e| fatal("remove", &self.layout.staging, &e));
+            drop(ledger);
+            return self.end();
         }
         manifest.finish(root, entries).map_err(|e| fatal("write", &self.layout.manifest, &e))?;
         let publish = Publish { tree: &*self.tree, layout: &self.layout, target: &self.target };
@@ -51,7 +51,17 @@ impl TargetStore {
         ledger.journal = None;
         ledger.manifest = None;
         drop(ledger);
-        clean_up(&*self.tree, &self.layout).map_err(|e| fatal("remove", &self.layout.staging, &e))
+        self.end()
+    }
+
+    /// Nothing of the transfer is left; a part may have been the last one.
+    fn end(&self) -> Result<(), Failure> {
+        clean_up(&*self.tree, &self.layout)
+            .map_err(|e| fatal("remove", &self.layout.staging, &e))?;
+        let Some(part) = &self.options.part else { return Ok(()) };
+        let (transfer_id, source) = (self.transfer_id, self.options.source.clone());
+        let head = Head { transfer_id, target: self.target.clone(), source };
+        part.seal(&*self.tree, &self.index, &head).map(drop)
     }
 
     /// Something may be staged that is not in the manifest: of an earlier run, or of an object
@@ -76,12 +86,12 @@ pub fn clean_up(tree: &dyn Tree, layout: &Layout) -> io::Result<()> {
 
 /// Rolls forward every publish that a crash interrupted; returns the target paths.
 pub fn recover_all(tree: &dyn Tree, index: &Index) -> Result<Vec<RelPath>, Failure> {
+    let mut rolled = parts::recover_all(tree, index)?;
     let staging = staging_path();
     let names = match tree.list(&staging) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(rolled),
         other => other.map_err(|e| fatal("list", &staging, &e))?,
     };
-    let mut rolled = Vec::new();
     for (name, _) in names {
         let Ok(path) = staging.join(&name).and_then(|dir| dir.join(b"journal")) else { continue };
         let Ok(Some((_, replay))) = Journal::replay(tree, &path) else { continue };
@@ -100,21 +110,36 @@ pub(super) fn recover(tree: &dyn Tree, index: &Index, target: &RelPath) -> Resul
     let found = Journal::replay(tree, &layout.journal);
     let found = found.map_err(|e| super::journal_failure(&e))?;
     let Some((_, replay)) = found else { return Ok(()) };
-    let Some((root, entries)) = replay.publishing else { return Ok(()) };
     if replay.head.target != *target {
         return Ok(());
     }
+    if roll_forward(tree, index, (&layout, target), replay.publishing)? {
+        clean_up(tree, &layout).map_err(|e| fatal("remove", &layout.staging, &e))?;
+    }
+    Ok(())
+}
+
+/// Does what is left of a publish that was recorded; whether there was one, so that only the staging area
+/// is to be removed.
+pub(super) fn roll_forward(
+    tree: &dyn Tree,
+    index: &Index,
+    (layout, target): (&Layout, &RelPath),
+    recorded: Option<(Digest, u64)>,
+) -> Result<bool, Failure> {
+    let Some((root, entries)) = recorded else { return Ok(false) };
     // Without its manifest the last rename was done: only the cleaning is left.
     let staged = present(tree, &layout.manifest);
     if staged.map_err(|e| fatal("look at", &layout.manifest, &e))? {
-        let publish = Publish { tree, layout: &layout, target };
+        let publish = Publish { tree, layout, target };
         if !publish.manifest_is(root, entries)? {
             // Nothing can be rolled forward by a manifest that was damaged since. Without the
             // record it is a transfer like any other: what is staged is announced and checked anew.
             return tree
                 .unlink(&layout.journal)
                 .and_then(|()| tree.sync_dir(&layout.staging))
-                .map_err(|e| fatal("remove", &layout.journal, &e));
+                .map_err(|e| fatal("remove", &layout.journal, &e))
+                .map(|()| false);
         }
         publish.make_visible(index)?;
         index_published(tree, index, target);
@@ -123,7 +148,7 @@ pub(super) fn recover(tree: &dyn Tree, index: &Index, target: &RelPath) -> Resul
         renew_manifest(tree, &layout.published)
             .map_err(|e| fatal("publish", &layout.published, &e))?;
     }
-    clean_up(tree, &layout).map_err(|e| fatal("remove", &layout.staging, &e))
+    Ok(true)
 }
 
 /// Makes a published manifest durable. Its own time of change says since when it holds, so that has

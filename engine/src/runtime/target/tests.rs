@@ -1,5 +1,6 @@
 //! Staging, publishing and rolling forward, without a peer.
 
+mod parts;
 mod told;
 
 use std::sync::Arc;
@@ -100,6 +101,7 @@ impl Node {
             source: self.source.to_owned(),
             checksum: false,
             plan: false,
+            part: None,
             planted: Planted::default(),
         };
         TargetStore::open(Arc::clone(&self.tree), self.index.clone(), &path(to), options)

@@ -158,6 +158,7 @@ impl World {
             source: plan.source.to_string(),
             checksum: false,
             plan: false,
+            part: None,
             planted: Planted::default(),
         };
         let tree: Arc<dyn Tree> = Arc::new(self.nodes[plan.target].tree.clone());

@@ -9,7 +9,7 @@ use super::data::{QuicIncoming, send_data};
 use super::past::Past;
 use super::session::Owner;
 use super::socket::SocketBuffers;
-use crate::transport::{CARRIER_HEADER_BYTES_MAX, Link, LinkError, Paces, Peer, WireMeter};
+use crate::transport::{CARRIER_HEADER_BYTES_MAX, Link, LinkError, Paces, Peer, Waits, WireMeter};
 
 /// One end of a session over QUIC. When the last clone is dropped, so is the session.
 ///
@@ -76,8 +76,8 @@ impl Link for QuicLink {
         self.0.session.has_room()
     }
 
-    fn is_full(&self) -> bool {
-        self.0.session.is_full()
+    fn waits(&self) -> Waits {
+        self.0.session.waits()
     }
 
     fn meter(&self) -> WireMeter {

@@ -18,7 +18,7 @@ use super::frames::{FRAMES_QUEUED_MAX, FrameReader, too_long, write_frames};
 use super::preamble::Token;
 use super::socket::{Counters, SocketBuffers};
 use crate::base::limits::FRAME_BYTES_MAX;
-use crate::transport::{LinkError, Peer};
+use crate::transport::{LinkError, Peer, Waits};
 
 /// Longest that a close waits until the peer has everything that was sent before.
 const DELIVERY_MS: u64 = 2_000;
@@ -203,12 +203,13 @@ impl Session {
         !self.caps.holds() && self.members_have_room()
     }
 
-    /// Whether the network, or a cap that others share, is what content waits for.
-    pub(super) fn is_full(&self) -> bool {
-        if self.caps.holds() {
-            self.caps.paces().holds_for_others()
-        } else {
-            !self.members_have_room()
+    /// What content waits for.
+    pub(super) fn waits(&self) -> Waits {
+        match (self.caps.holds(), self.members_have_room()) {
+            (true, _) if self.caps.paces().holds_for_others() => Waits::Network,
+            (true, _) => Waits::OwnCap,
+            (false, true) => Waits::Nothing,
+            (false, false) => Waits::Network,
         }
     }
 

@@ -16,7 +16,9 @@ use super::numa;
 use super::port::{PortInfo, Verbs};
 use crate::buf::Slab;
 use crate::metrics::RailStatus;
-use crate::transport::{DATA_HEADER_BYTES_MAX, Incoming, Link, LinkError, Paces, Peer, WireMeter};
+use crate::transport::{
+    DATA_HEADER_BYTES_MAX, Incoming, Link, LinkError, Paces, Peer, Waits, WireMeter,
+};
 
 /// Content below this goes along with its header: a READ of its own would take longer.
 const CARRIED_BYTES_MAX: usize = 8 << 10;
@@ -289,9 +291,9 @@ impl<L: Link> Link for RdmaLink<L> {
         self.fabric.is_some() || self.inner.has_room()
     }
 
-    fn is_full(&self) -> bool {
+    fn waits(&self) -> Waits {
         // What rails could carry besides is not known.
-        self.fabric.is_some() || self.inner.is_full()
+        if self.fabric.is_some() { Waits::Network } else { self.inner.waits() }
     }
 
     fn blame(&self, path: u8) {

@@ -395,6 +395,7 @@ impl<T: Transport> Scene<T> {
             source: "client".to_owned(),
             checksum: false,
             plan: false,
+            part: None,
             planted: Planted::default(),
         };
         let tree: Arc<dyn Tree> = Arc::new(self.target.clone());

@@ -18,6 +18,7 @@ fn opened(node: &Node, source: &str, plan: bool) -> TargetStore {
         source: source.to_owned(),
         checksum: false,
         plan,
+        part: None,
         planted: Planted::default(),
     };
     TargetStore::open(Arc::clone(&node.tree), node.index.clone(), &path("m"), options).unwrap()
