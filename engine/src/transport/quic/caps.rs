@@ -75,10 +75,11 @@ impl Caps {
 }
 
 /// Books `bytes` of content, and what was sent without having been booked: headers, probes, what
-/// was sent again.
+/// was sent again, and what lay in buffers when the cap began. Of that as much at a time as there is
+/// content: all of it at once would wait at a rate that may be another one soon.
 fn owed(booked: &mut Option<u64>, bytes: u64, sent: u64) -> u64 {
     let before = booked.get_or_insert(sent);
-    let owed = bytes + sent.saturating_sub(*before);
+    let owed = bytes + sent.saturating_sub(*before).min(bytes);
     *before += owed;
     owed
 }
@@ -107,5 +108,16 @@ mod tests {
         // What still waits in buffers was booked, and is not paid for again when it leaves.
         assert_eq!(owed(&mut booked, 10_000, sent), 10_250);
         assert_eq!(owed(&mut booked, 1000, sent + 10_000), 1000);
+    }
+
+    #[test]
+    fn what_lay_in_buffers_when_a_cap_began_is_paid_for_by_and_by() {
+        let (mut booked, mut sent) = (Some(0), 5000);
+        let mut paid = Vec::new();
+        for _ in 0..8 {
+            paid.push(owed(&mut booked, 1000, sent));
+            sent += 1000;
+        }
+        assert_eq!(paid, [2000, 2000, 2000, 2000, 2000, 1000, 1000, 1000]);
     }
 }
