@@ -151,7 +151,7 @@ impl Engine {
 async fn recover(root: &Arc<Root>) -> Result<(), Error> {
     let (begun, own) = (Instant::now(), Arc::clone(root));
     let recovered = blocking(move || {
-        own.expire_parts(unix_now().as_secs() as i64);
+        own.expire_parts(unix_now().as_secs().cast_signed());
         own.recover()
     });
     match recovered.await? {

@@ -109,7 +109,7 @@ impl Shared {
         let root = Arc::clone(&self.root);
         let store = calls::off_thread(move || {
             if options.part.is_some() {
-                root.expire_parts(unix_now().as_secs() as i64);
+                root.expire_parts(unix_now().as_secs().cast_signed());
             }
             TargetStore::open(Arc::clone(&root.tree), root.index.clone(), &path, options)
         });

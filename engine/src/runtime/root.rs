@@ -98,7 +98,7 @@ impl Root {
         match expire_parts(&*self.tree, &self.index, now_s, lock) {
             Ok(0) => {}
             Ok(gone) => {
-                tracing::info!(gone, "parts of snapshots that never became whole are removed")
+                tracing::info!(gone, "parts of snapshots that never became whole are removed");
             }
             Err(error) => tracing::warn!(%error, "old parts of snapshots cannot be removed"),
         }

@@ -215,7 +215,7 @@ fn an_error_of_the_disk_or_a_power_loss_leaves_all_or_nothing() {
     let durable = [Op::SyncDir, Op::SyncAll, Op::Write, Op::Sync];
     for op in [&looking[..], &names, &durable].concat() {
         for nth in 0..40 {
-            let tree = MemoryTree::new(nth as u64);
+            let tree = MemoryTree::new(nth.into());
             let node = Node::new(tree.clone());
             let save = Save::new(&node, 2, "");
             save.push(parts[0], &tensors("of a")).unwrap();
@@ -229,7 +229,7 @@ fn an_error_of_the_disk_or_a_power_loss_leaves_all_or_nothing() {
                 let _ = tree.open(&path(".portway/x")).map(|file| file.read_at(buf, 0));
             }
             if broken {
-                tree.crash(nth as u64);
+                tree.crash(nth.into());
                 let at = seen(&node, "m");
                 assert!(at.is_empty() || at.len() == 5, "{op:?} {nth}: {at:?}");
             }
