@@ -123,7 +123,9 @@ def write(report: Path, jobs: dict[str, Path], hit: Path, newest: portway.Checkp
             whole = [float(line[2]) + float(line[3]) for line in lines(scratch)]
             saving = [float(line[3]) for line in lines(scratch) if float(line[3]) > 1e-3] or [0.0]
             out.write(f"{name}: median step {statistics.median(computing):.6f}, ")
-            out.write(f"longest {max(computing):.6f}, mean with its save {statistics.mean(whole):.6f}")
+            out.write(
+                f"longest {max(computing):.6f}, mean with its save {statistics.mean(whole):.6f}"
+            )
             out.write(f"; median save {statistics.median(saving):.6f}, longest {max(saving):.6f}\n")
         computed = len(lines(hit))
         out.write(f"killed job: {computed} steps computed for {STEPS}, ")
