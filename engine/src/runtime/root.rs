@@ -5,6 +5,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
@@ -33,7 +34,12 @@ pub struct Root {
     pub readers: Readers,
     /// See [`Around::gate`].
     parts: Arc<Mutex<()>>,
+    /// When the age of parts was last looked at, in seconds since 1970.
+    aged_s: AtomicI64,
 }
+
+/// How often the age of parts is looked at, in seconds.
+const AGE_EVERY_S: i64 = 3600;
 
 /// Why a root cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +73,7 @@ impl Root {
             writers: Writers { locks, active: Mutex::default() },
             readers: Readers::default(),
             parts: Arc::default(),
+            aged_s: AtomicI64::new(0),
         })
     }
 
@@ -92,8 +99,12 @@ impl Root {
         Part::of(path, parts, around)
     }
 
-    /// Removes parts that waited too long for the others at `now_s`, seconds since 1970.
+    /// Removes parts that waited too long for the others at `now_s`, seconds since 1970; once an hour.
     pub fn expire_parts(&self, now_s: i64) {
+        if now_s.abs_diff(self.aged_s.load(Relaxed)) < AGE_EVERY_S.unsigned_abs() {
+            return;
+        }
+        self.aged_s.store(now_s, Relaxed);
         let lock = |path: &RelPath| self.lock_out_writers(path);
         match expire_parts(&*self.tree, &self.index, now_s, lock) {
             Ok(0) => {}
@@ -212,6 +223,19 @@ pub fn try_lock(path: &Path) -> io::Result<Option<File>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_age_of_parts_is_looked_at_once_an_hour() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path(), Method::default()).unwrap();
+        let area = dir.path().join(".portway/parts/key/set");
+        for (now_s, gone) in [(1 << 40, true), ((1 << 40) + 3599, false), ((1 << 40) + 3600, true)]
+        {
+            fs::create_dir_all(area.join("tree")).unwrap();
+            root.expire_parts(now_s);
+            assert_eq!(!area.exists(), gone, "{now_s}");
+        }
+    }
 
     #[tokio::test]
     async fn f37_a_lock_that_cannot_be_opened_is_no_conflict() {
