@@ -69,6 +69,19 @@ pub(crate) fn frames() -> Vec<Frame> {
         rate_mbit: 400_000,
         reads_max: 16,
     };
+    let open = Open {
+        operation: Operation::Plan,
+        transfer_id: TransferId(5),
+        path: path(b"a/b"),
+        checksum: true,
+        rails: true,
+        compress: Compress::Auto,
+        limit: Rate::from_mbps(3),
+        class: "internal".parse().ok(),
+        wire_max: Some(10_000_000),
+        priority: Priority::Bulk,
+        parts: None,
+    };
     vec![
         Frame::Hello(Hello {
             versions: (1, 3),
@@ -78,31 +91,11 @@ pub(crate) fn frames() -> Vec<Frame> {
             no_rails: text.clone(),
             roles: Some(RolesMark { version: 7, digest: Digest([7; 32]) }),
         }),
-        Frame::Open(Open {
-            operation: Operation::Plan,
-            transfer_id: TransferId(5),
-            path: path(b"a/b"),
-            checksum: true,
-            rails: true,
-            compress: Compress::Auto,
-            limit: Rate::from_mbps(3),
-            class: "internal".parse().ok(),
-            wire_max: Some(10_000_000),
-            priority: Priority::Bulk,
-            parts: None,
-        }),
+        Frame::Open(open.clone()),
         Frame::Open(Open {
             operation: Operation::Push,
-            transfer_id: TransferId(6),
-            path: path(b"a/b"),
-            checksum: false,
-            rails: false,
-            compress: Compress::Never,
-            limit: None,
-            class: None,
-            wire_max: None,
-            priority: Priority::Staging,
             parts: Parts::new(8, "second").ok(),
+            ..open
         }),
         Frame::Accept(Accept {
             transfer_id: TransferId(5),
