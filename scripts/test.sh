@@ -10,7 +10,7 @@ export PROFILE=${PROFILE:-ci}
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 need_build
-need ip=iproute2
+need ip=iproute2 mkfs.xfs=xfsprogs
 cd "$repo"
 SECONDS=0
 step() { printf '\n== %s (%d s since the start)\n' "$1" "$SECONDS"; }

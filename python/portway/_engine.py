@@ -254,6 +254,8 @@ class Engine:
         order: Sequence[str] | None = None,
         at_once: int = 4,
         share: bool = True,
+        store: StrPath | None = None,
+        copies: str = "reflink",
         checksum: bool = False,
         retry_s: int | None = None,
         transport: str = "auto",
@@ -275,6 +277,11 @@ class Engine:
             at_once: So many files move at once, 1 to 16. More hide the round trips of a long way.
             share: Have files from another site that a node of this site has, or fetches now, from
                 there: the source gives each once.
+            store: A directory that jobs of this machine share: the files go there, each once, and
+                `target` gets copies that take no room. On the file system of `target`.
+            copies: How they are made. "reflink": clones, which share blocks until someone writes to
+                them, where the file system can (XFS, btrfs). "hardlink": other names of the
+                same files, so nobody must write to them.
             deadline: For all of them together.
 
         The other arguments are those of `push`.
@@ -293,7 +300,14 @@ class Engine:
         names = None if order is None else list(order)
         if names is None:
             names = [entry.name for entry in self.ls(source) if entry.kind == "file"]
-        stage, begun = self._native.stage(source, target, names, at_once, share, words)
+        how = {
+            "order": names,
+            "at_once": at_once,
+            "share": share,
+            "store": store,
+            "copies": copies,
+        }
+        stage, begun = self._native.stage(source, target, how, words)
         finish(begun)
         return Stage(self._native, stage, Path(target), names)
 

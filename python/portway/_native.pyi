@@ -28,9 +28,7 @@ class Engine:
         self,
         source: str,
         target: str | PathLike[str],
-        order: list[str] | None,
-        at_once: int,
-        share: bool,
+        how: dict[str, Any],
         options: dict[str, Any],
     ) -> tuple[Stage, Job]: ...
     def stage_path(self, stage: Stage, name: str) -> Job: ...

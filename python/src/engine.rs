@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::error::{closed, forked, raised};
 use crate::file::File;
 use crate::job::{Job, State, start};
-use crate::options::Options;
+use crate::options::{Options, Staging};
 use crate::save::Save;
 use crate::stage::Stage;
 
@@ -254,15 +254,13 @@ impl Engine {
         py: Python<'_>,
         source: OsString,
         target: PathBuf,
-        order: Option<Vec<String>>,
-        at_once: usize,
-        share: bool,
+        how: Staging,
         options: Options,
     ) -> PyResult<(Stage, Job)> {
         let (stage, begun) = Stage::pending();
         let job = self.ask(py, |engine| {
             let (source, transfer) = (engine.remote(source)?, options.read()?);
-            let options = StageOptions { order, at_once, share, transfer };
+            let options = StageOptions { transfer, ..how.read()? };
             Ok(async move {
                 begun.begin(engine.stage(source, target, options).await?);
                 Ok(())

@@ -1,9 +1,12 @@
 //! Words of Python as options of a transfer.
 
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::str::FromStr;
 
-use portway::api::{Compress, Error, Exit, Keep, Parts, TransferOptions, TransportChoice};
+use portway::api::{
+    Compress, Copies, Error, Exit, Keep, Parts, StageOptions, TransferOptions, TransportChoice,
+};
 use pyo3::prelude::*;
 
 /// What the keyword arguments of a transfer say.
@@ -37,6 +40,34 @@ pub(crate) struct Options {
     keep: Option<u32>,
     #[pyo3(item)]
     keep_every: Option<u64>,
+}
+
+/// What the keyword arguments of a stage say, but for those of its transfers.
+#[derive(FromPyObject)]
+pub(crate) struct Staging {
+    #[pyo3(item)]
+    order: Vec<String>,
+    #[pyo3(item)]
+    at_once: usize,
+    #[pyo3(item)]
+    share: bool,
+    #[pyo3(item)]
+    store: Option<PathBuf>,
+    #[pyo3(item)]
+    copies: String,
+}
+
+impl Staging {
+    pub(crate) fn read(self) -> Result<StageOptions, Error> {
+        let Self { order, at_once, share, store, copies } = self;
+        let copies = match copies.as_str() {
+            "reflink" => Copies::Reflink,
+            "hardlink" => Copies::HardLink,
+            other => return Err(unknown("copies", other, "reflink, hardlink")),
+        };
+        let order = Some(order);
+        Ok(StageOptions { order, at_once, share, store, copies, ..StageOptions::default() })
+    }
 }
 
 fn unknown(field: &'static str, word: &str, known: &str) -> Error {

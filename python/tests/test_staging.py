@@ -85,3 +85,22 @@ def test_leaving_the_block_stops_and_a_later_stage_goes_on(engine, nodes: Nodes,
         stage.path(order[-1])
     with engine.stage(f"onprem:{name}", target, order=order) as stage:
         assert stage.wait().bytes_sent <= (30 - there) * SIZE
+
+
+def test_jobs_with_one_store_have_one_copy_on_disk(engine, nodes: Nodes, name, tmp_path):
+    order = shards(nodes, name, 3)
+    sent = []
+    for job in "ab":
+        how = {"store": tmp_path / "store", "copies": "hardlink"}
+        with engine.stage(f"onprem:{name}", tmp_path / job, order=order, **how) as stage:
+            assert [path.parent.name for path in stage] == [job] * 3
+            sent.append(stage.wait().bytes_sent)
+    assert sent == [3 * SIZE, 0]
+    for shard in order:
+        assert (tmp_path / "a" / shard).samefile(tmp_path / "b" / shard)
+
+
+def test_copies_that_cannot_be_made_are_refused(engine, nodes: Nodes, name, tmp_path):
+    shards(nodes, name, 1)
+    with pytest.raises(portway.ConfigError, match="reflink, hardlink"):
+        engine.stage(f"onprem:{name}", tmp_path / "t", store=tmp_path / "s", copies="symlink")

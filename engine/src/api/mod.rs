@@ -50,6 +50,7 @@ mod types;
 mod verify;
 
 pub use crate::base::{Parts, PartsError, Priority};
+pub use crate::runtime::copies::Copies;
 pub use audit::{AuditFilter, PeerLog, PeerReport};
 pub use engine::{Engine, JoinReport};
 pub use error::{Advice, Error, Exit};

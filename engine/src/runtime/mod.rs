@@ -4,6 +4,7 @@
 //! over the storage port; they block and know no network, so the simulation runs them too.
 
 pub mod codecs;
+pub mod copies;
 pub mod drive;
 mod effort;
 mod idle;

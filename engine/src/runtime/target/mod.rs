@@ -41,6 +41,7 @@ use tell::Told;
 
 pub use label::noted_class;
 pub use parts::{Around, PARTS_KEPT_S, Part, expire as expire_parts};
+pub(super) use publish::renew_manifest;
 pub use publish::{clean_up, index_published, recover_all};
 
 /// Defects that can be planted to prove that the tests notice them. All off in real use.

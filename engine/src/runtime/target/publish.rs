@@ -159,7 +159,7 @@ pub(super) fn keep_manifest(tree: &dyn Tree, published: &RelPath) -> io::Result<
 }
 
 /// Makes a published manifest durable that holds from now on.
-fn renew_manifest(tree: &dyn Tree, published: &RelPath) -> io::Result<()> {
+pub(in crate::runtime) fn renew_manifest(tree: &dyn Tree, published: &RelPath) -> io::Result<()> {
     let meta = match tree.meta(published) {
         // Removed by hand; it is only missed by whoever looks for it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

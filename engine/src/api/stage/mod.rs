@@ -2,28 +2,28 @@
 //!
 //! Each file is a pull of its own: verified, resumable, published by one rename. Some run at once,
 //! in order; a file that someone waits for starts at once, whatever its turn was. From another site, a
-//! file comes from a node of this site that has it, or that fetches it now.
+//! file comes from a node of this site that has it, or that fetches it now. Several jobs may share a
+//! store that the files go to, and have copies of their own that take no room.
+
+mod fetch;
+mod store;
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::engine::{Engine, canonical};
-use super::fetches::Wish;
 use super::pull::{Place, open_place};
-use super::retry::{interrupted, stopped};
+use super::retry::interrupted;
 use super::server::blocking;
-use super::site::{self, From, Together};
+use super::site::Together;
 use super::{Error, Exit, Outcome, Remote, TransferOptions};
 use crate::base::{PathError, Priority, RelPath};
-
-/// Pause before a file is tried again that another process stages now.
-const BUSY: Duration = Duration::from_millis(100);
+use crate::runtime::copies::Copies;
 
 /// How files are staged.
 #[derive(Debug, Clone)]
@@ -37,6 +37,11 @@ pub struct StageOptions {
     /// Other nodes of this site that stage the same files from another site share them: each is
     /// fetched once.
     pub share: bool,
+    /// The files go to this directory, which several jobs may name, and the target gets copies that
+    /// take no room; `None` has them go to the target.
+    pub store: Option<PathBuf>,
+    /// How these copies are made.
+    pub copies: Copies,
     /// For each file; its deadline is one for all of them.
     pub transfer: TransferOptions,
 }
@@ -45,7 +50,14 @@ impl Default for StageOptions {
     fn default() -> Self {
         let priority = Priority::Staging;
         let transfer = TransferOptions { priority, ..TransferOptions::default() };
-        Self { order: None, at_once: 4, share: true, transfer }
+        Self {
+            order: None,
+            at_once: 4,
+            share: true,
+            store: None,
+            copies: Copies::default(),
+            transfer,
+        }
     }
 }
 
@@ -80,9 +92,12 @@ enum File {
 struct Inner {
     engine: Engine,
     source: Remote,
-    target: PathBuf,
-    /// The target in its root, which all pulls share.
+    /// Where the files are pulled to: the target, or the store.
+    local: PathBuf,
+    /// The same in its root, which all pulls share.
     place: Place,
+    /// The target, if it gets copies from a store.
+    copies: Option<(PathBuf, Copies)>,
     options: TransferOptions,
     /// What comes from other nodes of this site, too.
     together: Option<Together>,
@@ -120,16 +135,19 @@ impl Engine {
             }
         };
         let names = order.clone();
-        let (engine, from, to) = (self.clone(), source.clone(), target.clone());
-        let place = blocking(move || {
-            std::fs::create_dir_all(&to).map_err(|e| {
-                let message = format!("cannot make {}: {e}", to.display());
-                Error::new("target", Exit::Failed, message).hint("stage to another directory")
-            })?;
-            let to = canonical(&to)?;
-            Ok::<_, Error>((open_place(&engine, &to, &from)?, to))
+        let StageOptions { at_once, share, store, copies: how, transfer: options, .. } = options;
+        let (engine, from) = (self.clone(), source.clone());
+        let places = blocking(move || {
+            let target = made(&target)?;
+            let Some(store) = store else {
+                return Ok::<_, Error>((open_place(&engine, &target, &from)?, target, None));
+            };
+            let store = made(&store)?;
+            let place = open_place(&engine, &store, &from)?;
+            store::try_out(&place, &target, how)?;
+            Ok((place, store, Some((target, how))))
         });
-        let (place, target) = place.await??;
+        let (place, local, copies) = places.await??;
         let mut files = HashMap::new();
         let mut queue = VecDeque::new();
         for name in order {
@@ -140,19 +158,28 @@ impl Engine {
         let running = watch::channel(0).0;
         let state = Mutex::new(State { queue, files, moved: StageProgress::default(), running });
         let (engine, cancel) = (self.clone(), watch::channel(false).0);
-        let StageOptions { at_once, share, transfer: options, .. } = options;
-        let way = (&source, &*target);
+        let way = (&source, &*local);
         let link = self.pull_in_time(way, Some(&names), &options).await?;
         // All files together had to be in time, not each.
         let options = TransferOptions { link, deadline: None, ..options };
         let together = if share { self.together(&source, &names, &options).await } else { None };
         let inner =
-            Arc::new(Inner { engine, source, target, place, options, together, cancel, state });
+            Inner { engine, source, local, place, copies, options, together, cancel, state };
+        let inner = Arc::new(inner);
         for _ in 0..at_once.clamp(1, 16) {
             Inner::spawn(&inner, None);
         }
         Ok(Stage(inner))
     }
+}
+
+/// A local directory, made if it is missing.
+fn made(dir: &Path) -> Result<PathBuf, Error> {
+    std::fs::create_dir_all(dir).map_err(|e| {
+        let message = format!("cannot make {}: {e}", dir.display());
+        Error::new("target", Exit::Failed, message).hint("stage to another directory")
+    })?;
+    canonical(dir)
 }
 
 fn deep(name: &RelPath, error: &PathError) -> Error {
@@ -181,7 +208,7 @@ impl Stage {
         let ended = file.wait_for(|file| matches!(file, File::There | File::Failed(_))).await;
         match ended.as_deref() {
             Ok(File::Failed(error)) => Err(error.clone()),
-            Ok(_) => Ok(self.0.target.join(OsStr::from_bytes(name.as_bytes()))),
+            Ok(_) => Ok(self.0.seen_at(&name)),
             Err(_) => Err(interrupted()),
         }
     }
@@ -234,6 +261,12 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Where whoever stages finds a file.
+    fn seen_at(&self, name: &RelPath) -> PathBuf {
+        let target = self.copies.as_ref().map_or(&self.local, |(target, _)| target);
+        target.join(OsStr::from_bytes(name.as_bytes()))
+    }
+
     /// Sees to it that a file is on its way, now.
     fn ask_for(self: &Arc<Self>, name: &RelPath) -> Result<watch::Receiver<File>, Error> {
         if *self.cancel.borrow() {
@@ -261,7 +294,7 @@ impl Inner {
             let urgent = first.is_some();
             let mut next = first.or_else(|| inner.next());
             while let Some(name) = next {
-                let ended = inner.fetch(&name).await;
+                let ended = inner.bring(&name).await;
                 inner.note(&name, ended);
                 next = if urgent { None } else { inner.next() };
             }
@@ -294,88 +327,6 @@ impl Inner {
         };
         if let Some(file) = state.files.get(name) {
             file.send_replace(now);
-        }
-    }
-
-    /// Fetches one file from its source, or from a node of this site: then also tells `true`.
-    async fn fetch(&self, name: &RelPath) -> Result<(Outcome, bool), Error> {
-        let path = self.source.path.join_path(name).map_err(|e| deep(name, &e))?;
-        let source = Remote { node: self.source.node.clone(), path, into: false };
-        let known = self.together.as_ref().and_then(|it| Some((&it.site, it.file(name)?)));
-        let Some((site, file)) = known else {
-            return Ok((self.pull(source, name, &self.options).await?, false));
-        };
-        let (mut lost, mut cancelled) = (Vec::new(), self.cancel.subscribe());
-        let local = self.target.join(OsStr::from_bytes(name.as_bytes()));
-        loop {
-            let copy = match site.find(file, &lost, &mut cancelled).await {
-                From::Copy(copy) => copy,
-                From::Source => {
-                    let keeping = site.keep(file);
-                    let ended = self.pull(source, name, &self.options).await;
-                    drop(keeping);
-                    let wish = ended.as_ref().map_or(Wish::Leave, |outcome| Wish::Done {
-                        copy: site.copy(&local, &outcome.root),
-                    });
-                    site.tell(file, wish).await;
-                    return ended.map(|outcome| (outcome, false));
-                }
-            };
-            let pulled = match copy.remote() {
-                Some(near) => self.pull(near, name, &site::near(&self.options)).await.map(Some),
-                None => Ok(None),
-            };
-            match pulled {
-                Ok(Some(outcome)) if outcome.root == copy.root => {
-                    let copy = site.copy(&local, &outcome.root);
-                    site.tell(file, Wish::Done { copy }).await;
-                    return Ok((outcome, true));
-                }
-                Err(error) if *cancelled.borrow() => return Err(error),
-                Err(error) => tracing::info!(%name, %error, "a copy in this site cannot be had"),
-                Ok(_) => tracing::info!(%name, "a copy in this site is another one"),
-            }
-            site.tell(file, Wish::Lost { copy: copy.clone() }).await;
-            lost.push(copy);
-        }
-    }
-
-    /// Pulls one file. Where another process stages the same file it is waited for; then there is
-    /// nothing left to move.
-    async fn pull(
-        &self,
-        source: Remote,
-        name: &RelPath,
-        options: &TransferOptions,
-    ) -> Result<Outcome, Error> {
-        let path = self.place.path.join_path(name).map_err(|e| deep(name, &e))?;
-        let mut cancelled = self.cancel.subscribe();
-        loop {
-            let place = Place { root: Arc::clone(&self.place.root), path: path.clone() };
-            let (target, options) =
-                (self.target.join(OsStr::from_bytes(name.as_bytes())), options.clone());
-            let transfer = self.engine.pull_into(source.clone(), target, options, Some(place));
-            let mut ended = Box::pin(transfer.clone().wait());
-            let ended = tokio::select! {
-                ended = &mut ended => ended,
-                () = stopped(&mut cancelled) => {
-                    transfer.interrupt();
-                    ended.await
-                }
-            };
-            match ended {
-                Ok(outcome) => match outcome.failed.first() {
-                    Some((path, why)) => {
-                        let message = format!("{path} was not published: {why}");
-                        return Err(Error::new("partial", Exit::Partial, message));
-                    }
-                    None => return Ok(outcome),
-                },
-                Err(error) if error.code == "conflict" && !*cancelled.borrow() => {
-                    tokio::time::sleep(BUSY).await;
-                }
-                Err(error) => return Err(error),
-            }
         }
     }
 }
