@@ -17,8 +17,6 @@ use crate::wire::Numbers;
 
 /// Up to this rate processors have time to make content smaller, if they may: 1 Gb/s.
 const ENCODED_UP_TO: f64 = 125e6;
-/// Round trip from which on content is encoded from the first message on (`docs/encoding.md`).
-const FAR_US: u64 = 2_000;
 /// Content that goes as it is on shorter paths, whatever their rate: the messages that are ready before
 /// processors were watched for a quarter of a second, of which sixteen are under way at a time.
 const UNWATCHED_BYTES: u64 = 16 * LEASE_BYTES as u64;
@@ -185,7 +183,7 @@ impl Engine {
         let encoded = match seen.compress {
             Compress::Always => seen.encoded,
             Compress::Never => seen.sent,
-            Compress::Auto if wire.rtt_us >= FAR_US => seen.auto(rate, 0),
+            Compress::Auto if wire.is_far() => seen.auto(rate, 0),
             // What was measured on a short path may have been the processors' rate.
             Compress::Auto => seen.auto(link.and_then(bytes_per_s), UNWATCHED_BYTES),
         };

@@ -122,8 +122,20 @@ pub struct WireMeter {
     pub lost_packets: u64,
     /// Smoothed round trip, in microseconds.
     pub rtt_us: u64,
+    /// Shortest round trip so far, in microseconds: what the path takes without queues.
+    pub rtt_min_us: u64,
     /// Payload bytes of the largest datagram in use.
     pub mtu: u16,
+}
+
+impl WireMeter {
+    /// Round trip, in microseconds, from which on a path counts as a long one.
+    const FAR_US: u64 = 2_000;
+
+    /// Whether the path is a long one.
+    pub fn is_far(&self) -> bool {
+        self.rtt_min_us >= Self::FAR_US
+    }
 }
 
 /// A data message: a short header that says what the content is, then the content.

@@ -17,9 +17,6 @@ use crate::runtime::effort::Effort;
 use crate::transport::{Link, LinkError};
 use crate::wire::{Coded, DataHeader};
 
-/// Round trip, in microseconds, from which on a link counts as a long one.
-pub(super) const FAR_US: u64 = 2_000;
-
 /// Encoding of what one transfer sends.
 pub(super) struct Coding {
     codecs: Arc<Codecs>,
@@ -106,7 +103,7 @@ impl Coding {
             tokio::pin!(changed);
             // From here on no change is missed.
             changed.as_mut().enable();
-            match self.codecs.ask(always, link.meter().rtt_us >= FAR_US) {
+            match self.codecs.ask(always, link.meter().is_far()) {
                 Asked::Granted => return Some(Lent(Arc::clone(&self.codecs))),
                 Asked::Never => return None,
                 Asked::Later => {

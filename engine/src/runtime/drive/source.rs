@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use super::coding::{Coding, FAR_US};
+use super::coding::Coding;
 use super::estimate::Estimate;
 use super::held::{Held, Paths};
 use super::{
@@ -108,7 +108,7 @@ pub async fn run_source<L: Link>(
     });
     let sends_max = context.link.sends_max();
     // What is read long before it is sent has left the processor's caches.
-    let near = context.link.meter().rtt_us < FAR_US;
+    let near = !context.link.meter().is_far();
     let runs_max = if near { RUNS_AHEAD_NEAR + sends_max } else { RUNS_MAX };
     let machine = Source::new(runs_max.min(context.slab.leases() / 2).max(2), plan.is_some());
     let machine = if files.is_whole() { machine.publish_whole() } else { machine };

@@ -1,6 +1,7 @@
 //! What a session's connections have sent and received.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use super::session::{Session, locked};
 use crate::cost::path;
@@ -19,6 +20,7 @@ impl Session {
     pub(super) fn meter(&self) -> WireMeter {
         let mut meter = WireMeter::default();
         let mut busiest = None;
+        let mut shortest: Option<Duration> = None;
         for member in locked(&self.members).iter() {
             let stats = member.connection.stats();
             let ((sent, received), (out, back)) = match &member.dialled {
@@ -37,6 +39,8 @@ impl Session {
             meter.ip_sent += sent + out * headers;
             meter.ip_received += received + back * headers;
             meter.lost_packets += stats.path.lost_packets;
+            let least = stats.path.min_rtt;
+            shortest = Some(shortest.map_or(least, |shortest| shortest.min(least)));
             let rank = (member.is_live(), sent + received);
             if busiest.is_none_or(|best| rank > best) {
                 busiest = Some(rank);
@@ -44,6 +48,7 @@ impl Session {
                 meter.mtu = stats.path.current_mtu;
             }
         }
+        meter.rtt_min_us = shortest.map_or(0, |rtt| rtt.as_micros() as u64);
         meter
     }
 }
