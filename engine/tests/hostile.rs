@@ -275,7 +275,7 @@ async fn f33_f34_offers_that_overlap_pass_the_end_or_lie_are_refused() {
 
 /// Frames that are not for a target, or not at this time.
 fn bad_frames() -> Vec<Case> {
-    let root = Frame::Root { root: Digest::of(b"x") };
+    let root = Frame::Root { root: Digest::of(b"x"), failed: 0 };
     let failed = |seq| Frame::Failed { seq, code: "x".to_owned(), detail: "y".to_owned() };
     let restart = |seq, round, entry| Frame::Restart { seq, round, entry };
     let one = || entries(0, vec![dir(""), dir("d"), file("d/f", 10)]);
@@ -412,7 +412,7 @@ async fn f33_a_root_over_other_content_publishes_nothing() {
     let frames = vec![
         entries(0, vec![dir(""), dir("d")]),
         Frame::EntriesEnd { entries: 2, skipped: 0 },
-        Frame::Root { root: Digest::of(b"another") },
+        Frame::Root { root: Digest::of(b"another"), failed: 0 },
     ];
     refused(&pair, vec![("root-mismatch", frames)]).await;
 }

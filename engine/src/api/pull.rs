@@ -178,6 +178,7 @@ impl Pull {
             class: None,
             wire_max,
             priority: self.options.priority,
+            fresh: store.is_fresh(),
             parts: None,
         };
         let accept = open(&session, request, &label).await?;

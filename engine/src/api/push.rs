@@ -154,6 +154,7 @@ impl Push {
             class: Some(class.clone()),
             wire_max: None,
             priority: self.options.priority,
+            fresh: false,
             parts: self.options.parts.clone().filter(|_| !self.options.dry_run),
         };
         let accept = open(&session, request, &label).await?;
@@ -181,7 +182,7 @@ impl Push {
             Arc::new(Estimate::new(codecs))
         });
         let compress = context.compress;
-        let ended = run_source(context, files, estimate.clone()).await;
+        let ended = run_source(context, files, accept.fresh, estimate.clone()).await;
         let wire = session.link.meter();
         let how = match &ended {
             Ok(SourceEnd::Published(published, _)) => Ended::Published(published.root),

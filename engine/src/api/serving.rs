@@ -173,13 +173,14 @@ impl Shared {
         };
         files.guard(&way);
         let (free_bytes, compress, class) = (0, Compress::Never, Some(way.class()));
-        let accept = Accept { transfer_id: open.transfer_id, free_bytes, compress, class };
+        let fresh = false;
+        let accept = Accept { transfer_id: open.transfer_id, free_bytes, compress, class, fresh };
         send(link, Frame::Accept(accept)).await?;
         let cancel = self.cancel_for(None);
         let compress = open.compress.and(self.engine.0.config.settings.transfer.compress.into());
         let context = self.context(link, (meter, open), cancel, (compress, &way));
         let _capped = self.engine.0.cap(link, &self.us.site, &context.share);
-        let running = Box::pin(run_source(context, files, None));
+        let running = Box::pin(run_source(context, files, open.fresh, None));
         let ended = self.engine.0.lanes.run(open.priority, running).await;
         let how = match &ended {
             Ok(SourceEnd::Published(published, _)) => Ended::Published(published.root),

@@ -54,6 +54,7 @@ impl Shared {
             free_bytes: store.free_bytes(),
             compress: self.engine.0.config.settings.transfer.compress.into(),
             class: None,
+            fresh: store.is_fresh(),
         };
         meter.set_id(accept.transfer_id);
         tracing::info!(transfer = %accept.transfer_id, %peer, path = %open.path, plan, "receiving");

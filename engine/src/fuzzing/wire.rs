@@ -80,6 +80,7 @@ pub(crate) fn frames() -> Vec<Frame> {
         class: "internal".parse().ok(),
         wire_max: Some(10_000_000),
         priority: Priority::Bulk,
+        fresh: true,
         parts: None,
     };
     vec![
@@ -102,6 +103,7 @@ pub(crate) fn frames() -> Vec<Frame> {
             free_bytes: 1,
             compress: Compress::Always,
             class: "public".parse().ok(),
+            fresh: true,
         }),
         Frame::Refuse { code: text.clone(), detail: text.clone(), retry: true },
         Frame::Entries {
@@ -127,7 +129,7 @@ pub(crate) fn frames() -> Vec<Frame> {
         Frame::Restart { seq: 1, round: 2, entry: file },
         Frame::Failed { seq: 1, code: text.clone(), detail: text.clone() },
         Frame::Settled { below: 3, numbers },
-        Frame::Root { root: Digest::of(b"r") },
+        Frame::Root { root: Digest::of(b"r"), failed: 3 },
         Frame::Class("restricted".parse().expect("a class")),
         Frame::Published(Published { root: Digest::of(b"r"), numbers }),
         Frame::Call { method: text, body: bytes::Bytes::from_static(b"{}") },

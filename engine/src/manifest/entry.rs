@@ -140,6 +140,7 @@ impl ListHasher {
 }
 
 /// Root digest of a snapshot: over all entries in canonical order.
+#[derive(Clone)]
 pub struct RootHasher {
     hasher: blake3::Hasher,
     entries: u64,

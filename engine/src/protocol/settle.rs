@@ -48,6 +48,11 @@ impl<T> Window<T> {
         self.slots.get_mut(seq.checked_sub(self.base)? as usize)
     }
 
+    /// All objects under way, from the front.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter()
+    }
+
     /// The front object.
     pub(super) fn front(&self) -> Option<&T> {
         self.slots.front()

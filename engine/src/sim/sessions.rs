@@ -116,9 +116,10 @@ impl World {
         let files = SourceFiles::new(roots.collect());
         let mut target = Target::new(Task::Receive, self.credit);
         target.plant(self.options.machine);
+        let source = Source::new(self.runs_max, false).fresh(store.is_fresh());
         self.session = Some(Session {
             id,
-            source: SourceSide::new(Source::new(self.runs_max, false), files),
+            source: SourceSide::new(source, files),
             target: TargetSide::new(target, store),
             corrupt,
             duplicate,

@@ -11,7 +11,7 @@ use super::frame::{
 use super::messages::{
     AcceptMsg, Body, CallMsg, ENTRIES_TAG, ENTRY_TAG, EntriesEndMsg, EntriesMsg, FailedMsg,
     HELLO_TAG, HelloMsg, Msg, NumbersMsg, OfferMsg, OpenMsg, PORT_TAG, PublishedMsg, RefuseMsg,
-    ReplyMsg, RestartMsg, SettledMsg, WantMsg, WordsMsg,
+    ReplyMsg, RestartMsg, RootMsg, SettledMsg, WantMsg, WordsMsg,
 };
 use super::port::{NO_RAILS_BYTES_MAX, PORTS_MAX, Port};
 use super::words::{
@@ -162,12 +162,14 @@ pub(super) fn encode(frame: &Frame) -> Bytes {
             priority: open.priority.code().into(),
             parts: open.parts.as_ref().map_or(0, Parts::count),
             attempt: open.parts.map_or_else(String::new, |parts| parts.attempt().to_owned()),
+            fresh: open.fresh,
         }),
         Frame::Accept(accept) => Body::Accept(AcceptMsg {
             transfer_id: accept.transfer_id.0.to_be_bytes().to_vec().into(),
             free_bytes: accept.free_bytes,
             compress: compress_number(accept.compress),
             class: class_text(accept.class),
+            fresh: accept.fresh,
         }),
         Frame::Refuse { code, detail, retry } => Body::Refuse(RefuseMsg { code, detail, retry }),
         Frame::Entries { first, entries } => {
@@ -194,7 +196,9 @@ pub(super) fn encode(frame: &Frame) -> Bytes {
         Frame::Settled { below, numbers } => {
             Body::Settled(SettledMsg { below, numbers: Some(numbers.into()) })
         }
-        Frame::Root { root } => Body::Root(root.0.to_vec().into()),
+        Frame::Root { root, failed } => {
+            Body::Root(RootMsg { root: root.0.to_vec().into(), failed })
+        }
         Frame::Class(class) => Body::Class(class.to_string()),
         Frame::Published(Published { root, numbers }) => Body::Published(PublishedMsg {
             root: root.0.to_vec().into(),
@@ -249,6 +253,7 @@ fn open(msg: &OpenMsg) -> Result<Open, DecodeError> {
         wire_max: msg.wire_max,
         priority: priority(msg.priority),
         parts,
+        fresh: msg.fresh,
     })
 }
 
@@ -328,6 +333,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Frame, DecodeError> {
             free_bytes: m.free_bytes,
             compress: compress(m.compress)?,
             class: class(&m.class)?,
+            fresh: m.fresh,
         }),
         Body::Refuse(m) => Frame::Refuse {
             code: text("code", m.code)?,
@@ -355,7 +361,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Frame, DecodeError> {
             detail: text("detail", m.detail)?,
         },
         Body::Settled(m) => Frame::Settled { below: m.below, numbers: m.numbers.into() },
-        Body::Root(raw) => Frame::Root { root: digest("root", &raw)? },
+        Body::Root(m) => Frame::Root { root: digest("root", &m.root)?, failed: m.failed },
         Body::Class(name) => {
             Frame::Class(class(&name)?.ok_or(DecodeError::Field { field: "class" })?)
         }

@@ -61,6 +61,9 @@ pub struct Open {
     pub wire_max: Option<u64>,
     /// How soon it is needed; one that knows no priorities means the highest.
     pub priority: Priority,
+    /// An opener who is the target knows nothing of what comes: all of it is needed, and may be offered
+    /// without waiting for verdicts.
+    pub fresh: bool,
     /// What a push brings is a part of the snapshot that is the directory around `path`. One that knows no
     /// parts refuses the session.
     pub parts: Option<Parts>,
@@ -77,6 +80,8 @@ pub struct Accept {
     pub compress: Compress,
     /// The class of what an acceptor who is the source has.
     pub class: Option<Class>,
+    /// As [`Open::fresh`], of an acceptor who is the target.
+    pub fresh: bool,
 }
 
 /// A part of an object that the source offers or is asked for.
@@ -249,10 +254,13 @@ pub enum Frame {
         /// Counters.
         numbers: Numbers,
     },
-    /// Source: the root over everything that did not fail.
+    /// Source: everything was read, and this is the root over what did not fail. It comes ahead of the
+    /// content that is still wanted; when an object fails or is started over after it, another one comes.
     Root {
         /// The root digest.
         root: Digest,
+        /// Objects that failed, as far as the source knows: with another number it does not count.
+        failed: u64,
     },
     /// Source: what moves is of this class, higher than was told when the session began.
     Class(Class),

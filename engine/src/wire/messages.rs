@@ -51,8 +51,8 @@ pub(super) enum Body {
     Failed(FailedMsg),
     #[prost(message, tag = "13")]
     Settled(SettledMsg),
-    #[prost(bytes = "bytes", tag = "14")]
-    Root(Bytes),
+    #[prost(message, tag = "14")]
+    Root(RootMsg),
     #[prost(message, tag = "15")]
     Published(PublishedMsg),
     #[prost(message, tag = "16")]
@@ -157,6 +157,8 @@ pub(super) struct OpenMsg {
     pub(super) parts: u32,
     #[prost(string, tag = "12")]
     pub(super) attempt: String,
+    #[prost(bool, tag = "13")]
+    pub(super) fresh: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -169,6 +171,16 @@ pub(super) struct AcceptMsg {
     pub(super) compress: u32,
     #[prost(string, tag = "4")]
     pub(super) class: String,
+    #[prost(bool, tag = "5")]
+    pub(super) fresh: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct RootMsg {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(super) root: Bytes,
+    #[prost(uint64, tag = "2")]
+    pub(super) failed: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]

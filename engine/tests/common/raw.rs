@@ -90,6 +90,7 @@ pub fn open(path: &str) -> Frame {
         class: None,
         wire_max: None,
         priority: Priority::Interactive,
+        fresh: false,
         parts: None,
     })
 }

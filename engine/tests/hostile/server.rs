@@ -48,6 +48,7 @@ impl Server {
                 free_bytes: 0,
                 compress: Compress::Never,
                 class: None,
+                fresh: false,
             }),
         )
         .await;
@@ -84,7 +85,7 @@ async fn f33_f34_f35_a_pull_refuses_all_that_a_push_may_not_say() {
         vec![
             entries(0, vec![dir(""), dir("d")]),
             Frame::EntriesEnd { entries: 2, skipped: 0 },
-            Frame::Root { root: Digest::of(b"another") },
+            Frame::Root { root: Digest::of(b"another"), failed: 0 },
         ],
     );
     let cases = [bad_entries(), bad_offers(), bad_frames(), vec![root]];

@@ -67,7 +67,9 @@ impl Source {
         slot.entry = entry.clone();
         self.out.push_back(SourceAction::Close { seq, round: slot.round });
         slot.round += 1;
+        self.unread += usize::from(matches!(slot.state, State::Known(_)));
         slot.state = State::Queued;
+        self.root_sent = None;
         let round = slot.round;
         self.out.push_back(SourceAction::Send(Frame::Restart { seq, round, entry }));
         self.to_read.wants_again(seq);

@@ -9,6 +9,7 @@
 //! ```
 
 mod again;
+mod finish;
 mod io;
 mod reads;
 
@@ -46,7 +47,11 @@ pub struct Source {
     dry_run: bool,
     whole: bool,
     runs_max: usize,
+    /// The target said that all is needed.
+    fresh: bool,
     window: Window<Slot>,
+    /// Files in the window whose content is not known yet.
+    unread: usize,
     scan_asked: bool,
     scan_done: bool,
     skipped: u64,
@@ -78,7 +83,9 @@ impl Source {
             dry_run,
             whole: false,
             runs_max: runs_max.max(1),
+            fresh: false,
             window: Window::default(),
+            unread: 0,
             scan_asked: false,
             scan_done: false,
             skipped: 0,
@@ -104,6 +111,12 @@ impl Source {
     /// The same, but all or nothing: the first object that fails ends the transfer.
     pub fn publish_whole(mut self) -> Self {
         self.whole = true;
+        self
+    }
+
+    /// The same for a target that knows nothing of what comes: nothing waits for its verdicts.
+    pub fn fresh(mut self, fresh: bool) -> Self {
+        self.fresh = fresh;
         self
     }
 
@@ -187,7 +200,7 @@ impl Source {
                 self.settle(below);
             }
             Frame::Published(published) => {
-                if self.root_sent != Some(published.root) {
+                if self.root_sent != Some(published.root) || self.window.len() > 0 {
                     return self.violation("the published root is another one");
                 }
                 self.numbers = published.numbers;
@@ -207,6 +220,8 @@ impl Source {
             return self.violation(format!("a verdict on object {seq}, which is unknown"));
         };
         match (slot.state, known) {
+            // Nothing else was said when the session began.
+            (_, Known::Need) if self.fresh => {}
             (State::Announced, Known::Need) => {
                 slot.state = State::Queued;
                 self.to_read.wants(seq, slot.entry.len());
@@ -216,6 +231,7 @@ impl Source {
                     return self.violation(format!("object {seq} has another length"));
                 }
                 slot.state = State::Known(object);
+                self.unread -= 1;
             }
             (State::Failed, _) => {}
             (State::Queued | State::Reading | State::Known(_), _) => {
@@ -255,12 +271,16 @@ impl Source {
                 self.files_total += 1;
                 self.bytes_total += entry.len();
             }
-            let state = if entry.is_file() {
-                State::Announced
-            } else {
-                State::Known(Object { digest: Digest::default(), len: 0, cutter: 0 })
+            let state = match (entry.is_file(), self.fresh) {
+                (true, true) => State::Queued,
+                (true, false) => State::Announced,
+                _ => State::Known(Object { digest: Digest::default(), len: 0, cutter: 0 }),
             };
-            self.window.push(Slot { entry: entry.clone(), round: 0, state });
+            let seq = self.window.push(Slot { entry: entry.clone(), round: 0, state });
+            self.unread += usize::from(entry.is_file());
+            if state == State::Queued {
+                self.to_read.wants(seq, entry.len());
+            }
         }
         if !entries.is_empty() {
             self.out.push_back(SourceAction::Send(Frame::Entries { first, entries }));
@@ -289,6 +309,7 @@ impl Source {
                 && slot.state == State::Reading
             {
                 slot.state = State::Known(end.object);
+                self.unread -= 1;
                 self.to_read.ended(end.seq);
             }
         }
@@ -319,7 +340,9 @@ impl Source {
         if slot.state == State::Failed {
             return;
         }
+        self.unread -= usize::from(!matches!(slot.state, State::Known(_)));
         slot.state = State::Failed;
+        self.root_sent = None;
         self.out.push_back(SourceAction::Close { seq, round: slot.round });
         let path = slot.entry.path.to_string();
         if self.whole {
@@ -332,27 +355,6 @@ impl Source {
         }
         self.failed.push(FailedObject { seq, path, failure });
         self.to_read.forget(seq);
-    }
-
-    fn settle(&mut self, below: Seq) {
-        if below > self.window.next() {
-            return self.violation("more objects are settled than there are");
-        }
-        while self.window.base() < below {
-            let seq = self.window.base();
-            let Some(slot) = self.window.pop() else { return };
-            match slot.state {
-                State::Failed => {}
-                State::Known(object) => {
-                    let digest = slot.entry.is_file().then_some(object.digest);
-                    self.root.push(&slot.entry, digest);
-                    self.out.push_back(SourceAction::Close { seq, round: slot.round });
-                }
-                State::Announced | State::Queued | State::Reading => {
-                    return self.violation(format!("object {seq} is settled before it was read"));
-                }
-            }
-        }
     }
 
     fn pump(&mut self) {
@@ -372,10 +374,6 @@ impl Source {
             self.runs.insert(run, 0);
             self.out.push_back(SourceAction::Read { run, job });
         }
-        if self.scan_done && self.window.len() == 0 && self.root_sent.is_none() {
-            let root = self.root.finish();
-            self.root_sent = Some(root);
-            self.out.push_back(SourceAction::Send(Frame::Root { root }));
-        }
+        self.tell_root();
     }
 }

@@ -29,13 +29,17 @@ impl Target {
 
     /// Publishes once everything is settled and both ends have the same root.
     pub(super) fn publish_if_complete(&mut self) {
-        let (Some(_), Some(theirs), 0, false) =
+        let (Some(_), Some((theirs, failed)), 0, false) =
             (self.entries_done, self.their_root, self.window.len(), self.publishing)
         else {
             return;
         };
         if self.checks > 0 {
             // Directories and links wait for nothing, but whether they changed is to be known.
+            return;
+        }
+        if failed < self.failed() {
+            // It has yet to hear of some, and makes another root then.
             return;
         }
         let root = self.root.finish();

@@ -101,7 +101,8 @@ pub struct Target {
     runs: Runs,
     commits: Commits,
     root: RootHasher,
-    their_root: Option<Digest>,
+    /// The source's root, and how many objects it knew to have failed.
+    their_root: Option<(Digest, u64)>,
     publishing: bool,
     failed: Vec<FailedObject>,
     numbers: Numbers,
@@ -240,11 +241,11 @@ impl Target {
                 }
                 self.fail(seq, Failure { code, detail }, false);
             }
-            Frame::Root { root } => {
-                if self.entries_done.is_none() || self.their_root.is_some() {
+            Frame::Root { root, failed } => {
+                if self.entries_done.is_none() {
                     return self.violation("a root before its time");
                 }
-                self.their_root = Some(root);
+                self.their_root = Some((root, failed));
             }
             Frame::Refuse { code, detail, retry } => {
                 self.stop(Stop::Refused { failure: Failure { code, detail }, retry });
@@ -254,6 +255,7 @@ impl Target {
     }
 
     fn restart(&mut self, seq: Seq, round: u32, entry: Entry) {
+        self.their_root = None;
         if seq < self.window.base() {
             // It failed here, and the source had not heard of it.
             return;

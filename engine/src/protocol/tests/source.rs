@@ -105,6 +105,11 @@ fn frames_that_break_the_protocol_end_the_session() {
     let want = |run| Frame::Want { run, wanted: Bitmap::of([true].into_iter()) };
     let again = |pieces: &[Piece]| Frame::Again { run: 1 << 63, pieces: pieces.to_vec() };
     let published = |root| Frame::Published(Published { root, numbers: Numbers::default() });
+    let ahead = root(&[
+        (&dir("d"), None),
+        (&file("d/f", 10), Some(end(1, 0, 10, &[one]).object.digest)),
+        (&file("g", 5), Some(object(5, &[]).digest)),
+    ]);
     let cases: Vec<(&str, Vec<Frame>)> = vec![
         ("a verdict on nothing", vec![need(9)]),
         ("a verdict on a directory", vec![need(0)]),
@@ -119,6 +124,7 @@ fn frames_that_break_the_protocol_end_the_session() {
         ("settled beyond the end", vec![settled(4)]),
         ("settled before it was known", vec![settled(3)]),
         ("another root", vec![published(Digest::of(b"another"))]),
+        ("published before its end", vec![have(2, 5), published(ahead)]),
         ("an offer", vec![Frame::Offer { run: 0, pieces: Vec::new(), ends: Vec::new() }]),
         ("entries", vec![Frame::EntriesEnd { entries: 0, skipped: 0 }]),
     ];
@@ -153,11 +159,8 @@ fn pieces_are_offered_and_sent_as_they_are_wanted_and_the_root_follows() {
         |a: &SourceAction| matches!(a, SourceAction::SendData(header) if header.pieces().eq([1]));
     assert!(bench.actions.iter().any(sends));
     bench.tell(SourceInput::Sent { run }).frame(settled(2));
-    let mut root = crate::manifest::RootHasher::default();
-    root.push(&dir(""), None);
-    root.push(&file("f", 10), Some(end.object.digest));
-    let root = root.finish();
-    assert_eq!(bench.sent().last(), Some(&Frame::Root { root }));
+    let root = root(&[(&dir(""), None), (&file("f", 10), Some(end.object.digest))]);
+    assert_eq!(bench.sent().last(), Some(&Frame::Root { root, failed: 0 }));
     let published = Published { root, numbers: Numbers { files: 1, ..Numbers::default() } };
     bench.frame(Frame::Published(published.clone()));
     assert_eq!(bench.end(), Some(&SourceEnd::Published(published, Vec::new())));
@@ -324,4 +327,66 @@ fn a_refusal_ends_the_session_and_says_whether_to_come_back() {
         let stop = Stop::Refused { failure, retry };
         assert_eq!(bench.end(), Some(&SourceEnd::Stopped(stop)));
     }
+}
+
+/// The root over these entries.
+fn root(entries: &[(&Entry, Option<Digest>)]) -> Digest {
+    let mut root = crate::manifest::RootHasher::default();
+    entries.iter().for_each(|(entry, digest)| root.push(entry, *digest));
+    root.finish()
+}
+
+#[test]
+fn the_root_comes_as_soon_as_all_is_read_and_anew_when_something_changes() {
+    let roots = |bench: &mut Bench| -> Vec<(Digest, u64)> {
+        let sent = bench.sent().into_iter();
+        sent.filter_map(|frame| match frame {
+            Frame::Root { root, failed } => Some((root, failed)),
+            _ => None,
+        })
+        .collect()
+    };
+    let [a, b] = [piece(0, 0, 0, 4, "a"), piece(1, 0, 0, 6, "b")];
+    let mut bench = Bench { source: Source::new(4, false).packing(1), actions: Vec::new() };
+    bench.scan(&[file("f", 4), file("g", 6)]);
+    let (run, _) = bench.reads().remove(0);
+    let (first, second) = (end(0, 0, 4, &[a]), end(1, 0, 6, &[b]));
+    bench.read(run, &[a], &[first]);
+    assert_eq!(roots(&mut bench), [], "something is unread");
+    bench.read(run + 1, &[b], &[second]);
+    let digest = |end: &End| Some(end.object.digest);
+    let both = root(&[(&file("f", 4), digest(&first)), (&file("g", 6), digest(&second))]);
+    assert_eq!(roots(&mut bench), [(both, 0)], "nothing is settled yet");
+
+    bench.frame(Frame::Failed { seq: 0, code: "io".to_owned(), detail: "no".to_owned() });
+    let one = root(&[(&file("g", 6), digest(&second))]);
+    assert_eq!(roots(&mut bench), [(one, 1)], "the target failed one");
+    bench.frame(Frame::Again { run: 1 << 63, pieces: vec![b] });
+    let changed = Changed { seq: 1, round: 0, entry: file("g", 7) };
+    bench.tell(SourceInput::ReadAgain { run: 1 << 63, changed: Some(changed), failed: None });
+    let (run, _) = bench.reads().remove(0);
+    assert_eq!(roots(&mut bench), [], "it is read anew");
+    let c = piece(1, 1, 0, 7, "c");
+    let third = end(1, 1, 7, &[c]);
+    bench.read(run, &[c], &[third]);
+    let last = root(&[(&file("g", 7), digest(&third))]);
+    assert_eq!(roots(&mut bench), [(last, 1)]);
+    bench.frame(settled(2));
+    assert_eq!(roots(&mut bench), [], "it was told");
+    let published = Published { root: last, numbers: Numbers { files: 1, ..Numbers::default() } };
+    bench.frame(Frame::Published(published));
+    assert!(matches!(bench.end(), Some(SourceEnd::Published(_, failed)) if failed.len() == 1));
+}
+
+#[test]
+fn a_target_that_needs_all_is_offered_it_without_waiting() {
+    let source = Source::new(4, false).fresh(true);
+    let mut bench = Bench { source, actions: Vec::new() };
+    let entries = vec![dir("d"), file("d/f", 10)];
+    bench.tell(SourceInput::Scanned { entries, skipped: 0, done: true });
+    assert_eq!(bench.reads().len(), 1, "no verdict was given");
+    bench.frame(need(1)).frame(need(1));
+    assert_eq!(bench.violation(), None);
+    bench.frame(have(1, 10));
+    assert!(bench.violation().is_some(), "something else was said");
 }

@@ -231,7 +231,7 @@ fn nothing_is_published_before_the_last_check_is_done() {
     bench.frame(Frame::EntriesEnd { entries: 1, skipped: 0 });
     let mut root = crate::manifest::RootHasher::default();
     root.push(&dir("d"), None);
-    bench.frame(Frame::Root { root: root.finish() });
+    bench.frame(Frame::Root { root: root.finish(), failed: 0 });
     let publishes = |bench: &Bench| {
         bench.actions.iter().filter(|a| matches!(a, TargetAction::Publish { .. })).count()
     };
@@ -256,7 +256,7 @@ fn frames_that_break_the_protocol_end_the_session() {
         ends: ends.to_vec(),
     };
     let restart = |seq, round, entry| Frame::Restart { seq, round, entry };
-    let root = Frame::Root { root: Digest::default() };
+    let root = Frame::Root { root: Digest::default(), failed: 0 };
     let verdict = Verdict { seq: 1, known: Known::Need };
     let cases: Vec<(&str, Vec<Frame>)> = vec![
         ("entries out of turn", vec![entries(4, &["h"])]),
@@ -268,8 +268,7 @@ fn frames_that_break_the_protocol_end_the_session() {
         ("entries after their end", vec![ends(3), entries(3, &["h"])]),
         ("another number of entries", vec![ends(4)]),
         ("two ends", vec![ends(3), ends(3)]),
-        ("a root before the end", vec![root.clone()]),
-        ("two roots", vec![ends(3), root.clone(), root]),
+        ("a root before the end", vec![root]),
         ("a run twice", vec![offer(0, &[a], &[]), offer(0, &[b], &[])]),
         ("a run of our own numbers", vec![offer(1 << 63, &[a], &[])]),
         ("a piece of nothing", vec![offer(0, &[piece(9, 0, 0, 1, "x")], &[])]),
@@ -525,7 +524,7 @@ fn a_root_that_differs_is_never_published() {
     let mut bench = Bench::new(1 << 20);
     bench.announce(&[file("f", 0)]).offer(0, &[], &[end(0, 0, 0, &[])]);
     let job = bench.commit();
-    bench.committed(&job).frame(Frame::Root { root: Digest::of(b"another") });
+    bench.committed(&job).frame(Frame::Root { root: Digest::of(b"another"), failed: 0 });
     assert!(bench.violation().unwrap().contains("root"));
     assert!(!bench.actions.iter().any(|a| matches!(a, TargetAction::Publish { .. })));
 }
@@ -537,7 +536,7 @@ fn nothing_is_published_if_every_file_failed() {
     bench.frame(Frame::Failed { seq: 1, code: "io".to_owned(), detail: "no".to_owned() });
     let mut root = crate::manifest::RootHasher::default();
     root.push(&dir(""), None);
-    bench.frame(Frame::Root { root: root.finish() });
+    bench.frame(Frame::Root { root: root.finish(), failed: 1 });
     let Some(Stop::Violation(failure)) = bench.stop() else { panic!("{:?}", bench.actions) };
     assert_eq!(failure.code, "nothing-to-publish");
 }
@@ -567,4 +566,45 @@ fn a_plan_counts_what_would_move_and_asks_for_nothing() {
     assert!(!bench.actions.iter().any(asked), "{:?}", bench.actions);
     // What is missing is shown, so that the source can tell how small it gets; it does not come.
     assert_eq!(bench.wants(), [(0, Bitmap::of([true, false, false].into_iter()))]);
+}
+
+#[test]
+fn a_root_counts_once_both_ends_know_the_same_failures() {
+    let publishes = |bench: &Bench| {
+        bench.actions.iter().any(|action| matches!(action, TargetAction::Publish { .. }))
+    };
+    let root = |entries: &[Entry]| {
+        let mut root = crate::manifest::RootHasher::default();
+        entries.iter().for_each(|entry| root.push(entry, Some(end(0, 0, 0, &[]).object.digest)));
+        root.finish()
+    };
+    let both = [file("f", 0), file("g", 0)];
+    let mut bench = Bench::new(1 << 20);
+    bench.announce(&both).offer(0, &[], &[end(0, 0, 0, &[]), end(1, 0, 0, &[])]);
+    // It comes ahead of what is still to be made durable.
+    bench.frame(Frame::Root { root: root(&both), failed: 0 });
+    let job = bench.commit();
+    for _ in 0..3 {
+        assert_eq!((publishes(&bench), bench.violation()), (false, None));
+        let job = job.objects.iter().map(|o| {
+            let bad = (o.seq == 0).then(|| Failure::new("sync-failed", "no"));
+            (o.seq, o.round, bad.map_or(Ok(()), Err))
+        });
+        bench.tell(TargetInput::Committed(job.collect()));
+    }
+    bench.frame(Frame::Failed { seq: 0, code: "io".to_owned(), detail: String::new() });
+    assert_eq!(
+        (publishes(&bench), bench.violation()),
+        (false, None),
+        "the source knows no failure"
+    );
+    bench.frame(Frame::Root { root: root(&both[1..]), failed: 1 });
+    assert!(publishes(&bench), "{:?}", bench.actions);
+
+    // One that knows more failures than there are is wrong.
+    let mut bench = Bench::new(1 << 20);
+    bench.announce(&both[..1]).offer(0, &[], &[end(0, 0, 0, &[])]);
+    let job = bench.commit();
+    bench.committed(&job).frame(Frame::Root { root: root(&[]), failed: 1 });
+    assert!(bench.violation().unwrap().contains("root"));
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant as Clock};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use crate::base::Instant;
 use crate::border::Way;
@@ -155,14 +155,15 @@ impl FrameSender {
 }
 
 /// Receives frames and hands them on, until one that is the last for this role, or until the link
-/// ends, which it reports last. What comes after the last one is left to whoever comes next.
+/// ends, which it reports last, or until it is aborted. What comes after that is left to whoever comes
+/// next.
 fn spawn_receiver<L: Link, I: Send + 'static>(
     link: &L,
     inputs: mpsc::Sender<I>,
     tasks: &mut JoinSet<()>,
     last: fn(&Frame) -> bool,
     wrap: impl Fn(Result<Frame, LinkError>) -> I + Send + 'static,
-) {
+) -> AbortHandle {
     let link = link.clone();
     tasks.spawn(async move {
         loop {
@@ -174,7 +175,7 @@ fn spawn_receiver<L: Link, I: Send + 'static>(
                 return;
             }
         }
-    });
+    })
 }
 
 /// Ends the transfer when its way falls, though nothing moves.

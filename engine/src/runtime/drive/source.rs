@@ -80,11 +80,12 @@ struct Driver<L: Link> {
     net: JoinSet<()>,
 }
 
-/// Runs a source over an opened session until the transfer ends there. With `plan` it sends no content
-/// and shows there what it would send.
+/// Runs a source over an opened session until the transfer ends there. A `fresh` target needs all of it.
+/// With `plan` it sends no content and shows there what it would send.
 pub async fn run_source<L: Link>(
     context: Context<L>,
     files: Arc<SourceFiles>,
+    fresh: bool,
     plan: Option<Arc<Estimate>>,
 ) -> Result<SourceEnd, Lost> {
     let (inputs, mut arrived) = mpsc::channel(super::INPUTS_MAX);
@@ -111,6 +112,7 @@ pub async fn run_source<L: Link>(
     let near = !context.link.meter().is_far();
     let runs_max = if near { RUNS_AHEAD_NEAR + sends_max } else { RUNS_MAX };
     let machine = Source::new(runs_max.min(context.slab.leases() / 2).max(2), plan.is_some());
+    let machine = machine.fresh(fresh);
     let machine = if files.is_whole() { machine.publish_whole() } else { machine };
     context.meter.set_phase(Phase::Moving, "");
     let told = context.way.class();

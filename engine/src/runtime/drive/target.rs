@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::arrivals::spawn_data_receiver;
 use super::expected::Expected;
@@ -65,6 +65,8 @@ struct Driver<L: Link> {
     machine: Target,
     clock: MachineClock,
     frames: FrameSender,
+    /// Hands on what the source says.
+    receiver: AbortHandle,
     checks: Ordered<(Seq, Vec<Entry>)>,
     ledger: Ordered<LedgerJob>,
     inputs: mpsc::Sender<Input>,
@@ -102,8 +104,8 @@ pub(super) async fn run_with_credit<L: Link>(
     let (inputs, mut arrived) = mpsc::channel(super::INPUTS_MAX);
     let (mut work, mut net) = (JoinSet::new(), JoinSet::new());
     let frames = FrameSender::spawn(&context.link);
-    let last = |frame: &Frame| matches!(frame, Frame::Root { .. });
-    spawn_receiver(&context.link, inputs.clone(), &mut net, last, Input::Frame);
+    let last = |_: &Frame| false;
+    let receiver = spawn_receiver(&context.link, inputs.clone(), &mut net, last, Input::Frame);
     spawn_guard(&context, &inputs, &mut net);
     let landing = Landing::default();
     spawn_data_receiver(&context, (&landing, store.stages()), &inputs, &mut net);
@@ -124,6 +126,7 @@ pub(super) async fn run_with_credit<L: Link>(
         machine: Target::new(task, credit_bytes),
         clock: MachineClock::start(),
         frames,
+        receiver,
         checks,
         ledger,
         inputs,
@@ -187,8 +190,14 @@ impl<L: Link> Driver<L> {
                     self.frames.send(&frame);
                 }
                 TargetAction::Check { first, entries } => {
-                    self.awaited += 1;
                     self.expected.announced(first, &entries);
+                    if self.store.is_fresh() {
+                        // Nothing is looked up, and the source offers without waiting for it.
+                        let checked = TargetInput::Checked(self.store.check(first, &entries));
+                        self.machine.handle(checked, self.clock.now());
+                        continue;
+                    }
+                    self.awaited += 1;
                     self.checks.send((first, entries));
                 }
                 TargetAction::Resolve { run, pieces } => {
@@ -238,6 +247,8 @@ impl<L: Link> Driver<L> {
                     self.ledger.send(LedgerJob::Settle(objects));
                 }
                 TargetAction::Publish { root, entries } => {
+                    // What the source says next is no business of the machine.
+                    self.receiver.abort();
                     self.context.meter.set_phase(Phase::Publishing, "");
                     self.awaited += 1;
                     self.ledger.send(LedgerJob::Publish(root, entries));

@@ -250,7 +250,7 @@ async fn a_peer_that_breaks_the_protocol_is_refused<T: Transport>() {
         mode: 0o644,
         mtime: FileTime::default(),
     };
-    let root = Frame::Root { root: Digest::of(b"") };
+    let root = Frame::Root { root: Digest::of(b""), failed: 0 };
     let want = Frame::Want { run: 9, wanted: Bitmap::of([true].into_iter()) };
     let twice = Frame::Entries { first: 0, entries: vec![file("a"), file("a")] };
     for frame in [root.clone(), want.clone(), twice] {
@@ -275,7 +275,7 @@ async fn a_peer_that_breaks_the_protocol_is_refused<T: Transport>() {
     for frame in [root, want] {
         let (link, peer) = scene.transport.session().await;
         let (context, _stop) = scene.context(link.clone());
-        let running = run_source(context, scene.source_files(), None);
+        let running = run_source(context, scene.source_files(), false, None);
         peer.send(frame.encode()).await.expect("sent");
         let ended = in_time(running).await;
         assert!(matches!(ended, Ok(SourceEnd::Stopped(Stop::Violation(_)))), "{ended:?}");

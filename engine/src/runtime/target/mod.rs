@@ -184,6 +184,7 @@ pub struct TargetStore {
     resumed: bool,
     /// What is staged may be of another source.
     foreign: bool,
+    fresh: bool,
     base: Option<BaseId>,
     label: Mutex<Option<KeptLabel>>,
     told: OnceLock<Told>,
@@ -244,6 +245,7 @@ impl TargetStore {
         let old = OldManifest::open(&*tree, &layout.published, &options);
         // A journal has records only of what its source sent.
         let foreign = replay.is_empty();
+        let fresh = foreign && old.is_none();
         let resumed = !foreign || !matches!(publish::present(&*tree, &layout.tree), Ok(false));
         let transfer_id = replay.head.transfer_id;
         replay.publishing = None;
@@ -269,6 +271,7 @@ impl TargetStore {
             transfer_id,
             resumed,
             foreign,
+            fresh,
             base,
             label,
             told,
@@ -281,6 +284,12 @@ impl TargetStore {
     /// The transfer's name: the one that its journal has.
     pub fn transfer_id(&self) -> TransferId {
         self.transfer_id
+    }
+
+    /// Whether nothing is known of what comes, so that all of it is needed: nothing of it was published
+    /// or staged here by Portway.
+    pub fn is_fresh(&self) -> bool {
+        self.fresh
     }
 
     /// Where the time of verifying, writing and syncing goes.

@@ -128,6 +128,9 @@ pub(super) fn roll_forward(
     recorded: Option<(Digest, u64)>,
 ) -> Result<bool, Failure> {
     let Some((root, entries)) = recorded else { return Ok(false) };
+    // Whoever wrote the record may have died before it was durable; names must not change before it.
+    let kept = tree.open(&layout.journal).and_then(|journal| journal.sync());
+    kept.map_err(|e| fatal("make durable", &layout.journal, &e))?;
     // Without its manifest the last rename was done: only the cleaning is left.
     let staged = present(tree, &layout.manifest);
     if staged.map_err(|e| fatal("look at", &layout.manifest, &e))? {

@@ -627,6 +627,33 @@ fn each_object_of_a_merge_is_the_old_or_the_new_one_wherever_it_is_interrupted()
 }
 
 #[test]
+fn what_is_rolled_forward_by_a_record_that_was_not_durable_is_published_all_the_same() {
+    let items = small_tree();
+    for seed in 0..40 {
+        let tree = MemoryTree::new(1);
+        let node = Node::new(tree.clone());
+        // The record is whole, and its last byte not durable: who wrote it was killed before the sync.
+        tree.inject(Fault { op: Op::Rename, after: 0, errno: Errno::IO });
+        node.push("m", &items).unwrap_err();
+        let journal = node.tree.open_rw(&Layout::of(&path("m")).journal).unwrap();
+        let end = journal.meta().unwrap().len - 1;
+        let mut last = [0];
+        journal.read_at(&mut last, end).unwrap();
+        journal.set_len(end).unwrap();
+        journal.sync().unwrap();
+        journal.write_at(&last, end).unwrap();
+        // Then the snapshot is renamed, its manifest not, and the power fails.
+        tree.inject(Fault { op: Op::Rename, after: 1, errno: Errno::IO });
+        recover_all(&*node.tree, &node.index).unwrap_err();
+        tree.crash(seed);
+        recover_all(&*node.tree, &node.index).unwrap();
+        let answers = node.push("m", &items).unwrap();
+        let known = answers.iter().all(|answer| matches!(answer, Checked::Published(_)));
+        assert!(known, "seed {seed}: {answers:?}");
+    }
+}
+
+#[test]
 fn a_damaged_manifest_does_not_stop_what_was_being_published_for_good() {
     let items = small_tree();
     let probe = Node::new(MemoryTree::new(1));

@@ -104,6 +104,8 @@ impl<'a> Pump<'a> {
         (id, class): (TransferId, u8),
     ) -> Self {
         let pack = world.rng.between(1, 3) as usize;
+        let source = Source::new(world.rng.between(1, 4) as usize, false).packing(pack);
+        let source = source.fresh(sides.store.is_fresh());
         Self {
             plan,
             told: sides.out.class(),
@@ -113,7 +115,7 @@ impl<'a> Pump<'a> {
             class,
             known: class,
             unseen: None,
-            source: Source::new(world.rng.between(1, 4) as usize, false).packing(pack),
+            source,
             target: Target::new(Task::Receive, CREDIT_BYTES),
             lanes: Default::default(),
             held: HashMap::new(),
@@ -364,6 +366,10 @@ impl<'a> Pump<'a> {
         while let Some(action) = self.target.poll_action() {
             match action {
                 TargetAction::Send(frame) => self.answered(frame)?,
+                TargetAction::Check { first, entries } if self.sides.store.is_fresh() => {
+                    let answers = self.sides.store.check(first, &entries);
+                    self.target.handle(TargetInput::Checked(answers), self.now);
+                }
                 TargetAction::Check { first, entries } => self.add(Work::Check(first, entries)),
                 TargetAction::Resolve { run, pieces } => self.add(Work::Resolve(run, pieces)),
                 TargetAction::Place { ticket, run, pieces } => {

@@ -115,6 +115,12 @@ impl World {
                 self.schedule_at(at, Event::ToSource(again));
             }
             TargetAction::Check { first, entries } => {
+                if let Some(store) = session.target.store.clone().filter(|it| it.is_fresh()) {
+                    // As the driver does: the source offers without waiting for verdicts.
+                    let answers = store.check(first, &entries);
+                    self.check_answers(first, &entries, &answers)?;
+                    return self.target_in(TargetInput::Checked(answers));
+                }
                 self.enqueue(Lane::Checks, TargetJob::Check(first, entries));
             }
             TargetAction::Commit(job) => self.enqueue(Lane::Ledger, TargetJob::Commit(job)),

@@ -371,8 +371,10 @@ impl<T: Transport> Scene<T> {
         let watched = |link| Watched { link, watch: Arc::clone(&watch) };
         let (files, store) = (self.source_files(), self.store(to));
         meddle();
-        let source =
-            start(watched(source), &self.slabs.0, None, |context| run_source(context, files, None));
+        let fresh = store.is_fresh();
+        let source = start(watched(source), &self.slabs.0, None, |context| {
+            run_source(context, files, fresh, None)
+        });
         let target = start(watched(target), &self.slabs.1, Some(stopping()), |context| {
             run_with_credit(context, store, Task::Receive, CREDIT)
         });
