@@ -332,7 +332,9 @@ fn a_refusal_ends_the_session_and_says_whether_to_come_back() {
 /// The root over these entries.
 fn root(entries: &[(&Entry, Option<Digest>)]) -> Digest {
     let mut root = crate::manifest::RootHasher::default();
-    entries.iter().for_each(|(entry, digest)| root.push(entry, *digest));
+    for (entry, digest) in entries {
+        root.push(entry, *digest);
+    }
     root.finish()
 }
 

@@ -575,7 +575,9 @@ fn a_root_counts_once_both_ends_know_the_same_failures() {
     };
     let root = |entries: &[Entry]| {
         let mut root = crate::manifest::RootHasher::default();
-        entries.iter().for_each(|entry| root.push(entry, Some(end(0, 0, 0, &[]).object.digest)));
+        for entry in entries {
+            root.push(entry, Some(end(0, 0, 0, &[]).object.digest));
+        }
         root.finish()
     };
     let both = [file("f", 0), file("g", 0)];
