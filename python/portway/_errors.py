@@ -109,6 +109,10 @@ class RefusedError(ReconfigureError):
     """The node refuses: by identity, or by its rules."""
 
 
+class DeniedError(RefusedError):
+    """The policy of a node forbids it: `portway policy explain` tells what decides."""
+
+
 class DeadlineError(RefusedError):
     """It cannot be there in time: give it more time, or a faster link. Nothing was moved."""
 
@@ -148,6 +152,8 @@ _CAUSES: dict[str, type[Error]] = {
     "changed": ChangedError,
     "conflict": ConflictError,
     "deadline": DeadlineError,
+    "denied": DeniedError,
+    "expired": RefusedError,
     "forked": ForkedError,
     "home": HomeError,
     "incomplete": IncompleteError,
@@ -168,6 +174,7 @@ _CAUSES: dict[str, type[Error]] = {
     "peer-silent": DisconnectedError,
     "peer-unreachable": UnreachableError,
     "resolve": UnreachableError,
+    "revoked": RefusedError,
     "source": SourceError,
     "stopping": DisconnectedError,
     "unknown-link": LinkError,

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Nodes
+from conftest import Nodes, command
 
 import portway
 
@@ -138,3 +138,16 @@ def test_objects_that_fail_alone_are_an_error_with_the_outcome(
     assert error.value.advice == "resume"
     assert [path for path, _ in error.value.outcome.failed] == ["restless"]
     assert (nodes.root / name / "good").read_text() == "good"
+
+
+def test_what_policy_forbids(nodes: Nodes, name, tmp_path):
+    (nodes.root / name).write_bytes(b"not labelled, so internal")
+    invite = ["--name", f"public-{name}", "--site", "eu", "--tier", "public", "--quiet"]
+    token = command(Path(nodes.environment["PORTWAY_HOME"]), "invite", *invite).stdout.strip()
+    command(tmp_path / "home", "join", token)
+    with portway.Engine(tmp_path / "home") as engine:
+        with pytest.raises(portway.DeniedError, match="private-stays-private") as error:
+            engine.pull(f"onprem:{name}", tmp_path / "x").wait()
+    assert (error.value.code, error.value.exit_status) == ("denied", 4)
+    assert "portway policy explain" in error.value.hint
+    assert not (tmp_path / "x").exists()
