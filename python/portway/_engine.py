@@ -67,6 +67,7 @@ class Engine:
         whole: bool = False,
         parts: int | None = None,
         attempt: str = "",
+        basis: StrPath | None = None,
         keep: int | None = None,
         keep_every: int | None = None,
     ) -> Transfer:
@@ -98,6 +99,9 @@ class Engine:
                 other part joins for a week is removed.
             attempt: Parts of attempts of other names do not count. Give one where a job that begins
                 again may save other content under the same names.
+            basis: An earlier version of `source`, which the node may have beside `target` under the
+                same name: where both have it, content goes as differences to it. None takes the
+                checkpoint of the step before beside `source`, if `target` is called as it is.
             keep: Afterwards keep so many checkpoints of the highest steps beside the target, and
                 remove older ones that this node pushed. What has no step in its name, or is being
                 read, stays.
@@ -120,6 +124,7 @@ class Engine:
             whole=whole,
             parts=parts,
             attempt=attempt,
+            basis=basis,
             keep=keep,
             keep_every=keep_every,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import time
 from decimal import Decimal
 from typing import Any
@@ -29,6 +30,7 @@ def options(
     whole: bool = False,
     parts: int | None = None,
     attempt: str = "",
+    basis: str | os.PathLike[str] | None = None,
     keep: int | None = None,
     keep_every: int | None = None,
 ) -> dict[str, Any]:

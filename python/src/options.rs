@@ -37,6 +37,8 @@ pub(crate) struct Options {
     #[pyo3(item)]
     attempt: String,
     #[pyo3(item)]
+    basis: Option<PathBuf>,
+    #[pyo3(item)]
     keep: Option<u32>,
     #[pyo3(item)]
     keep_every: Option<u64>,
@@ -118,7 +120,7 @@ impl Options {
         let limit = self.limit.map(|rate| read("limit", &rate)).transpose()?;
         let max_cost = self.max_cost.map(|cost| read("max_cost", &cost)).transpose()?;
         let priority = read("priority", &self.priority)?;
-        let Self { checksum, retry_s, whole, deadline, link, .. } = self;
+        let Self { checksum, retry_s, whole, deadline, link, basis, .. } = self;
         Ok(TransferOptions {
             checksum,
             retry_s,
@@ -131,6 +133,7 @@ impl Options {
             priority,
             whole,
             parts,
+            basis,
             keep,
             ..TransferOptions::default()
         })

@@ -1,6 +1,7 @@
 //! What is typed about transfers.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use portway::base::{Rate, utc};
@@ -105,6 +106,12 @@ pub(crate) struct Push {
         hide_default_value = true
     )]
     pub(crate) attempt: String,
+    /// An earlier version of SOURCE, which the node may have beside PATH under the same name
+    ///
+    /// Where both have it, and content is made smaller, it goes as differences to it. [default: the step
+    /// before, beside SOURCE, if PATH is called as SOURCE is]
+    #[arg(long, value_name = "EARLIER")]
+    pub(crate) basis: Option<PathBuf>,
     /// Afterwards keep the N checkpoints of the highest steps beside the target, remove older ones
     ///
     /// The step is the last number of a name up to its first dot. Only what this node has pushed is

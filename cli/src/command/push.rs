@@ -22,7 +22,13 @@ pub(super) async fn run(context: &Context<'_>, args: &Push) -> Result<Exit, Erro
     let parts = args.parts.map(|count| Parts::new(count, &args.attempt)).transpose();
     let parts = parts.map_err(|e| Error::new("usage", Exit::Usage, e.to_string()))?;
     let keep = args.keep.map(|last| Keep { last, every: args.keep_every });
-    let options = TransferOptions { whole: args.whole, parts, keep, ..options(&args.flags) };
+    let options = TransferOptions {
+        whole: args.whole,
+        parts,
+        keep,
+        basis: args.basis.clone(),
+        ..options(&args.flags)
+    };
     let transfer = engine.push(sources, target, options);
     Box::pin(follow(context.out, transfer, "pushed", &format!("to {place}"))).await
 }

@@ -3,6 +3,7 @@
 pub mod address;
 mod admin;
 mod audit;
+mod basis;
 mod begun;
 mod calls;
 mod caps;

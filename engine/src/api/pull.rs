@@ -156,6 +156,7 @@ impl Pull {
                 checksum: self.options.checksum,
                 plan: false,
                 part: None,
+                basis: None,
                 planted: Planted::default(),
             },
         );
@@ -178,6 +179,7 @@ impl Pull {
             class: None,
             wire_max,
             priority: self.options.priority,
+            basis: None,
             fresh: store.is_fresh(),
             parts: None,
         };

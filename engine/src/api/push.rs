@@ -142,6 +142,8 @@ impl Push {
             session.link.close("denied at the other end").await;
             return Err(Miss::of(denial(&denied)));
         }
+        let basis = self.earlier(&border, (&session, &sources.target), &class).await;
+        let basis = basis.map_err(Miss::Final)?;
         let operation = if self.options.dry_run { Operation::Plan } else { Operation::Push };
         let request = Open {
             operation,
@@ -156,11 +158,15 @@ impl Push {
             priority: self.options.priority,
             fresh: false,
             parts: self.options.parts.clone().filter(|_| !self.options.dry_run),
+            basis: basis.as_ref().map(|basis| basis.at.clone()),
         };
         let accept = open(&session, request, &label).await?;
         let way = enter(Arc::clone(&border), ask(accept.transfer_id), &session.link).await;
         let way = way.map_err(|denied| Miss::of(denial(&denied)))?;
         sources.files.guard(&way);
+        if let Some(basis) = basis {
+            basis.serve(&sources.files);
+        }
         meter.set_id(accept.transfer_id);
         tracing::info!(transfer = %accept.transfer_id, peer = %label, "pushing");
         let (priority, limit) = (self.options.priority, self.options.limit);

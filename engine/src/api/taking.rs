@@ -15,7 +15,7 @@ use crate::metrics::{Phase, TransferMeter};
 use crate::policy::Action;
 use crate::protocol::{Failure, TargetEnd, Task};
 use crate::runtime::drive::run_target;
-use crate::runtime::root::{Denied, Writer};
+use crate::runtime::root::{Denied, Root, Writer};
 use crate::runtime::target::{Part, Planted, StoreOptions, TargetStore};
 use crate::transport::Link;
 use crate::wire::{Accept, Frame, Open, Operation};
@@ -105,6 +105,7 @@ impl Shared {
             checksum: open.checksum,
             plan,
             part,
+            basis: open.basis.clone().filter(|path| !Root::is_own(path)),
             planted: Planted::default(),
         };
         let root = Arc::clone(&self.root);

@@ -1,6 +1,7 @@
 //! What callers ask for and what they get back.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -85,6 +86,10 @@ pub struct TransferOptions {
     /// What a push brings is one of several parts of the snapshot that is the directory around the target:
     /// nobody sees it before all are there, each under its own name. Parts are all or nothing.
     pub parts: Option<Parts>,
+    /// An earlier version of the one source of a push, which the node may have beside the target under the
+    /// same name: where both have it, content goes as differences to it, if it is encoded at all. `None`
+    /// takes the checkpoint of the step before, if it lies beside the source.
+    pub basis: Option<PathBuf>,
     /// After a push: which older checkpoints beside the pushed one, or the one that it is a part of, are
     /// kept. `None` removes none.
     pub keep: Option<Keep>,

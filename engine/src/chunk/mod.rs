@@ -5,6 +5,7 @@
 //! and golden vectors pin its boundaries.
 
 mod gear;
+mod moved;
 mod tensor;
 
 #[cfg(test)]
@@ -13,6 +14,8 @@ mod tests;
 use crate::base::limits::{CHUNK_BYTES_MAX, TENSOR_BLOCK_BYTES, TENSOR_HEADER_BYTES_MAX};
 use gear::Content;
 use tensor::{Header, Segments, Step};
+
+pub use moved::{Head, Moved, head_bytes};
 
 /// Objects up to this many bytes are one chunk: they travel packed, and finding a part of one again
 /// saves less than asking for it costs.

@@ -4,6 +4,7 @@
 //! with their `data_offsets`, relative to the header's end), the tensors' bytes.
 //! <https://github.com/huggingface/safetensors#format>
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::Deserialize;
@@ -152,8 +153,25 @@ impl Group {
     }
 }
 
+/// Where the tensors of an object of `object_len` bytes begin, by their names, and how long they are;
+/// the header is `json` and ends at `header_end`. `None` if it is malformed.
+pub(super) fn places(
+    json: &[u8],
+    header_end: u64,
+    object_len: u64,
+) -> Option<HashMap<String, (u64, u64)>> {
+    let Tensors(tensors) = serde_json::from_slice(json).ok()?;
+    let data_len = object_len.checked_sub(header_end)?;
+    let place = |Tensor { name, begin, end, .. }: Tensor| {
+        let len = end.checked_sub(begin).filter(|_| end <= data_len)?;
+        Some((name, (header_end + begin, len)))
+    };
+    tensors.into_iter().map(place).collect()
+}
+
 /// What a header says of a tensor.
 struct Tensor {
+    name: String,
     begin: u64,
     end: u64,
     /// A number at random, but always the same for the same name.
@@ -202,7 +220,8 @@ impl<'de> Visitor<'de> for TensorsVisitor {
                 return Err(serde::de::Error::invalid_length(TENSORS_MAX + 1, &self));
             }
             let Place { data_offsets: (begin, end) } = map.next_value()?;
-            tensors.push(Tensor { begin, end, mark: Tensor::mark(&name) });
+            let mark = Tensor::mark(&name);
+            tensors.push(Tensor { name, begin, end, mark });
         }
         Ok(Tensors(tensors))
     }

@@ -39,6 +39,8 @@ pub struct Encoder {
     /// Content, split; at most `CONTENT_BYTES_MAX`.
     planes: Vec<u8>,
     sample: Sample,
+    /// The same windows of a base.
+    base_sample: Sample,
     /// Where samples are encoded to.
     room: Vec<u8>,
 }
@@ -59,6 +61,15 @@ impl Encoder {
     /// of 64 KiB in all. Neighbouring messages of one object mostly have the same, if
     /// [`Encoding::moved`]: the answer need not be asked for each.
     pub fn probe(&mut self, parts: &[&[u8]]) -> Encoding {
+        self.best(parts, None)
+    }
+
+    /// The same, where the peer has `base`, as long as the content: a difference to it is tried too.
+    pub fn probe_to(&mut self, parts: &[&[u8]], base: &[u8]) -> Encoding {
+        self.best(parts, Some(base).filter(|base| base.len() == length(parts)))
+    }
+
+    fn best(&mut self, parts: &[&[u8]], base: Option<&[u8]>) -> Encoding {
         if length(parts) < CONTENT_BYTES_MIN || !self.sample.take(parts) {
             return Encoding::Raw;
         }
@@ -75,6 +86,15 @@ impl Encoder {
             let len = write_planes(&mut self.contexts, &mut self.planes, layout, form, sample, out);
             if let Some((encoding, len)) = split.zip(len) {
                 best = (encoding, len);
+            }
+            if base.is_some_and(|base| self.base_sample.take(&[base])) {
+                let base = self.base_sample.bytes().get(layout.shift()..).unwrap_or_default();
+                let out = &mut room[..best.1];
+                let (contexts, planes) = (&mut self.contexts, &mut self.planes);
+                let len = write_planes(contexts, planes, layout, Form::Delta(base), sample, out);
+                if let Some(len) = len {
+                    best = (Encoding::Delta(layout), len);
+                }
             }
         }
         // Splitting is faster, so it wins where both are alike.

@@ -8,8 +8,8 @@ use crate::encode::{CONTENT_BYTES_MAX, Compress, Encoding, Layout, Width};
 use crate::manifest::{Entry, EntryKind, Object};
 use crate::policy::RolesMark;
 use crate::wire::{
-    Accept, Bitmap, Coded, DataHeader, End, Frame, Hello, Known, NO_RAILS_BYTES_MAX, Numbers, Open,
-    Operation, PORTS_MAX, Piece, Port, Published, Verdict,
+    Accept, Basis, BasisExtent, BasisFile, Bitmap, Coded, DataHeader, End, Frame, Hello, Known,
+    NO_RAILS_BYTES_MAX, Numbers, Open, Operation, PORTS_MAX, Piece, Port, Published, Verdict,
 };
 
 pub(super) fn frame(data: &[u8]) -> bool {
@@ -20,6 +20,7 @@ pub(super) fn frame(data: &[u8]) -> bool {
     match &frame {
         Frame::Entries { entries, .. } => assert!(entries.len() <= ENTRIES_PER_FRAME_MAX),
         Frame::Verdicts(verdicts) => assert!(verdicts.len() <= ENTRIES_PER_FRAME_MAX),
+        Frame::Bases(bases) => assert!(bases.len() <= ENTRIES_PER_FRAME_MAX),
         Frame::Offer { pieces, ends, .. } => {
             assert!(ends.len() <= RUN_PIECES_MAX);
             bounded(pieces);
@@ -82,6 +83,7 @@ pub(crate) fn frames() -> Vec<Frame> {
         priority: Priority::Bulk,
         fresh: true,
         parts: None,
+        basis: Some(path(b"a/before")),
     };
     vec![
         Frame::Hello(Hello {
@@ -119,6 +121,7 @@ pub(crate) fn frames() -> Vec<Frame> {
             Verdict { seq: 1, known: Known::Need },
             Verdict { seq: 2, known: Known::Have(object) },
         ]),
+        Frame::Bases(vec![BasisFile { seq: 1, len: 77, stamp: Stamp([4; 16]) }]),
         Frame::Offer {
             run: 8,
             pieces: vec![piece(1), piece(2)],
@@ -148,9 +151,13 @@ pub(super) fn data_header(data: &[u8]) -> bool {
     for piece in header.pieces() {
         bits[piece] = true;
     }
-    let coded = header.coded;
+    let (coded, basis) = (header.coded, header.basis.clone());
     assert!(coded.is_none_or(|coded| coded.len as usize <= CONTENT_BYTES_MAX));
-    assert_eq!(DataHeader { coded, ..DataHeader::of(header.run, bits) }, header);
+    assert_eq!(basis.is_some(), coded.is_some_and(Coded::is_difference));
+    let extents = basis.iter().flat_map(|it| &it.extents);
+    let total: u64 = extents.map(|extent| u64::from(extent.len)).sum();
+    assert!(basis.is_none() || coded.is_some_and(|coded| u64::from(coded.len) == total));
+    assert_eq!(DataHeader { coded, basis, ..DataHeader::of(header.run, bits) }, header);
     true
 }
 
@@ -161,7 +168,19 @@ pub(super) fn data_header_seeds() -> Vec<Vec<u8>> {
     let layout = Layout::new(Width::Four, 3);
     let coded = Some(Coded { encoding: Encoding::Turned(layout), len: 77 });
     let coded = DataHeader { coded, ..DataHeader::of(3, [true, false, true]) }.encode().to_vec();
+    let difference = DataHeader {
+        coded: Some(Coded { encoding: Encoding::Delta(layout), len: 77 }),
+        basis: Some(Basis {
+            object: 5,
+            extents: vec![
+                BasisExtent { offset: None, len: 7 },
+                BasisExtent { offset: Some(9), len: 70 },
+            ],
+        }),
+        ..DataHeader::of(3, [true])
+    };
     vec![
+        difference.encode().to_vec(),
         header(0, |_| false),
         header(9, |_| true),
         header(1 << 63, |i| i < 40 && i % 3 != 0),

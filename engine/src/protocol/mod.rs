@@ -13,6 +13,7 @@ mod source;
 mod target;
 
 pub use source::{Changed, ReadDone, ReadJob, Source, SourceAction, SourceEnd, SourceInput};
+pub(crate) use target::OWN_RUN;
 pub use target::{
     Checked, CommitJob, CommitObject, Finding, PlacePiece, PlaceResult, PlantedMachine,
     SettledObject, Target, TargetAction, TargetEnd, TargetInput, Task,

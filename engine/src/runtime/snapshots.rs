@@ -51,10 +51,27 @@ pub struct Retained {
 
 /// The last decimal number of a name up to its first dot.
 pub fn step_of(name: &[u8]) -> Option<u64> {
+    around_step(name).map(|(_, step, _)| step)
+}
+
+/// The step of a name, and what is before and behind it.
+fn around_step(name: &[u8]) -> Option<(&[u8], u64, &[u8])> {
     let stem = name.split(|&c| c == b'.').next().unwrap_or_default();
     let end = stem.iter().rposition(u8::is_ascii_digit)? + 1;
     let start = stem[..end].iter().rposition(|c| !c.is_ascii_digit()).map_or(0, |at| at + 1);
-    std::str::from_utf8(&stem[start..end]).ok()?.parse().ok()
+    let step = std::str::from_utf8(&stem[start..end]).ok()?.parse().ok()?;
+    Some((&name[..start], step, &name[end..]))
+}
+
+/// Of `names` the one that is called as `name` but for its step, with the highest step below.
+pub fn step_before(name: &[u8], names: impl IntoIterator<Item = Vec<u8>>) -> Option<Vec<u8>> {
+    let (before, step, behind) = around_step(name)?;
+    let earlier = names.into_iter().filter_map(|other| {
+        let (its_before, its_step, its_behind) = around_step(&other)?;
+        let alike = (its_before, its_behind) == (before, behind) && its_step < step;
+        alike.then_some((its_step, other))
+    });
+    earlier.max().map(|(_, name)| name)
 }
 
 /// Orders names as checkpoints: by step, those without one first.

@@ -85,6 +85,7 @@ impl World {
             checksum: false,
             plan: false,
             part: None,
+            basis: None,
             planted: self.options.store,
         };
         let (tree, index) = (Arc::clone(&process.tree), process.index.clone());

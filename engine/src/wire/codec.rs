@@ -6,7 +6,8 @@ use prost::encoding::{self, DecodeContext, WireType};
 
 use super::DecodeError;
 use super::frame::{
-    Accept, Bitmap, End, Frame, Hello, Known, Numbers, Open, PIECES_MAX, Piece, Published, Verdict,
+    Accept, BasisFile, Bitmap, End, Frame, Hello, Known, Numbers, Open, PIECES_MAX, Piece,
+    Published, Verdict,
 };
 use super::messages::{
     AcceptMsg, Body, CallMsg, ENTRIES_TAG, ENTRY_TAG, EntriesEndMsg, EntriesMsg, FailedMsg,
@@ -18,7 +19,7 @@ use super::words::{
     class, class_text, compress, compress_number, operation, operation_number, priority,
 };
 use crate::base::limits::{CHUNK_BYTES_MAX, ENTRIES_PER_FRAME_MAX, OBJECT_BYTES_MAX};
-use crate::base::{Digest, Parts, Rate, RelPath, TransferId};
+use crate::base::{Digest, Parts, Rate, RelPath, Stamp, TransferId};
 use crate::manifest::{Entry, Object};
 use crate::policy::RolesMark;
 
@@ -28,6 +29,8 @@ const PIECE_BYTES: usize = 4 + 4 + 8 + 4 + 32;
 const END_BYTES: usize = 4 + 4 + 4 + 8 + 32;
 /// Bytes of a packed verdict: seq, known (0 need, 1 have), cutter, length, digest.
 const VERDICT_BYTES: usize = 4 + 4 + 4 + 8 + 32;
+/// Bytes of a packed basis: seq, length, stamp.
+const BASIS_BYTES: usize = 4 + 8 + 16;
 /// Longest text in a frame, in bytes.
 const TEXT_BYTES_MAX: usize = 4096;
 
@@ -141,6 +144,12 @@ fn put_verdict(verdict: &Verdict, out: &mut Vec<u8>) {
     put_object(object, out);
 }
 
+fn put_basis(basis: &BasisFile, out: &mut Vec<u8>) {
+    out.extend_from_slice(&basis.seq.to_le_bytes());
+    out.extend_from_slice(&basis.len.to_le_bytes());
+    out.extend_from_slice(&basis.stamp.0);
+}
+
 pub(super) fn encode(frame: &Frame) -> Bytes {
     let body = match frame.clone() {
         Frame::Hello(hello) => {
@@ -163,6 +172,7 @@ pub(super) fn encode(frame: &Frame) -> Bytes {
             parts: open.parts.as_ref().map_or(0, Parts::count),
             attempt: open.parts.map_or_else(String::new, |parts| parts.attempt().to_owned()),
             fresh: open.fresh,
+            basis: open.basis.map(|path| path.as_bytes().to_vec().into()),
         }),
         Frame::Accept(accept) => Body::Accept(AcceptMsg {
             transfer_id: accept.transfer_id.0.to_be_bytes().to_vec().into(),
@@ -179,6 +189,7 @@ pub(super) fn encode(frame: &Frame) -> Bytes {
             Body::EntriesEnd(EntriesEndMsg { entries, skipped })
         }
         Frame::Verdicts(verdicts) => Body::Verdicts(packed(&verdicts, VERDICT_BYTES, put_verdict)),
+        Frame::Bases(bases) => Body::Bases(packed(&bases, BASIS_BYTES, put_basis)),
         Frame::Offer { run, pieces, ends } => Body::Offer(OfferMsg {
             run,
             pieces: packed(&pieces, PIECE_BYTES, put_piece),
@@ -254,6 +265,7 @@ fn open(msg: &OpenMsg) -> Result<Open, DecodeError> {
         priority: priority(msg.priority),
         parts,
         fresh: msg.fresh,
+        basis: msg.basis.as_ref().map(|path| RelPath::from_bytes(path)).transpose()?,
     })
 }
 
@@ -321,6 +333,13 @@ fn verdicts(raw: &[u8]) -> Result<Vec<Verdict>, DecodeError> {
     })
 }
 
+fn bases(raw: &[u8]) -> Result<Vec<BasisFile>, DecodeError> {
+    unpacked("bases", raw, BASIS_BYTES, ENTRIES_PER_FRAME_MAX as u64, |f| {
+        let (seq, len) = (f.u32(), bounded("object length", f.u64(), OBJECT_BYTES_MAX)?);
+        Ok(BasisFile { seq, len, stamp: Stamp(f.take()) })
+    })
+}
+
 pub(super) fn decode(bytes: &[u8]) -> Result<Frame, DecodeError> {
     check_count(bytes, (ENTRIES_TAG, ENTRY_TAG), "entries in a frame", ENTRIES_PER_FRAME_MAX)?;
     check_count(bytes, (HELLO_TAG, PORT_TAG), "ports in a greeting", PORTS_MAX)?;
@@ -343,6 +362,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Frame, DecodeError> {
         Body::Entries(m) => entries(m)?,
         Body::EntriesEnd(m) => Frame::EntriesEnd { entries: m.entries, skipped: m.skipped },
         Body::Verdicts(raw) => Frame::Verdicts(verdicts(&raw)?),
+        Body::Bases(raw) => Frame::Bases(bases(&raw)?),
         Body::Offer(m) => {
             Frame::Offer { run: m.run, pieces: pieces(&m.pieces)?, ends: ends(&m.ends)? }
         }

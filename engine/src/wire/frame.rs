@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{DecodeError, Port};
 use crate::base::limits::RUN_PIECES_MAX;
-use crate::base::{Class, Digest, Parts, Priority, Rate, RelPath, Seq, TransferId};
+use crate::base::{Class, Digest, Parts, Priority, Rate, RelPath, Seq, Stamp, TransferId};
 use crate::encode::Compress;
 use crate::manifest::{Entry, Object};
 use crate::policy::RolesMark;
@@ -67,6 +67,9 @@ pub struct Open {
     /// What a push brings is a part of the snapshot that is the directory around `path`. One that knows no
     /// parts refuses the session.
     pub parts: Option<Parts>,
+    /// An opener who is the source has an earlier version of what it brings, and the acceptor may have the
+    /// same at this path: content may then come as differences to it.
+    pub basis: Option<RelPath>,
 }
 
 /// The peer agrees.
@@ -117,6 +120,17 @@ pub enum Known {
     Need,
     /// The very same file is there: this is its content.
     Have(Object),
+}
+
+/// What the target has of an earlier version of an announced file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BasisFile {
+    /// The object that it is a basis for.
+    pub seq: Seq,
+    /// Its length in bytes.
+    pub len: u64,
+    /// The source's stamp of it, when it was received.
+    pub stamp: Stamp,
 }
 
 /// The target's answer to an announced file.
@@ -206,6 +220,8 @@ pub enum Frame {
     },
     /// Target: what it knows of announced files.
     Verdicts(Vec<Verdict>),
+    /// Target: what content of announced files may be differences to.
+    Bases(Vec<BasisFile>),
     /// Source: content that it holds, and objects that end with it.
     Offer {
         /// Names the run in `Want` and in data headers.
@@ -310,6 +326,7 @@ impl Frame {
             Self::Entries { .. } => "entries",
             Self::EntriesEnd { .. } => "entries-end",
             Self::Verdicts(_) => "verdicts",
+            Self::Bases(_) => "bases",
             Self::Offer { .. } => "offer",
             Self::Want { .. } => "want",
             Self::Again { .. } => "again",

@@ -19,7 +19,7 @@ pub(super) const ENTRY_TAG: u32 = 2;
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Msg {
-    #[prost(oneof = "Body", tags = "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21")]
+    #[prost(oneof = "Body", tags = "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22")]
     pub(super) body: Option<Body>,
 }
 
@@ -67,6 +67,8 @@ pub(super) enum Body {
     Countersign(WordsMsg),
     #[prost(string, tag = "21")]
     Class(String),
+    #[prost(bytes = "bytes", tag = "22")]
+    Bases(Bytes),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -159,6 +161,8 @@ pub(super) struct OpenMsg {
     pub(super) attempt: String,
     #[prost(bool, tag = "13")]
     pub(super) fresh: bool,
+    #[prost(bytes = "bytes", optional, tag = "14")]
+    pub(super) basis: Option<Bytes>,
 }
 
 #[derive(Clone, PartialEq, Message)]

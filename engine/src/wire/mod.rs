@@ -7,9 +7,11 @@ mod messages;
 mod port;
 mod words;
 
-pub use data::{Coded, DataHeader, PieceRange};
+pub(crate) use data::BASIS_EXTENTS_MAX;
+pub use data::{Basis, BasisExtent, Coded, DataHeader, PieceRange};
 pub use frame::{
-    Accept, Bitmap, End, Frame, Hello, Known, Numbers, Open, Operation, Piece, Published, Verdict,
+    Accept, BasisFile, Bitmap, End, Frame, Hello, Known, Numbers, Open, Operation, Piece,
+    Published, Verdict,
 };
 
 pub use port::{NO_RAILS_BYTES_MAX, PORTS_MAX, Port};

@@ -92,6 +92,7 @@ pub fn open(path: &str) -> Frame {
         priority: Priority::Interactive,
         fresh: false,
         parts: None,
+        basis: None,
     })
 }
 

@@ -137,6 +137,11 @@ impl Source {
         (self.files_total, self.bytes_total, self.scan_done)
     }
 
+    /// The entry of an object that is announced and not settled.
+    pub fn entry(&self, seq: Seq) -> Option<&Entry> {
+        self.window.slot(seq).map(|slot| &slot.entry)
+    }
+
     /// The target's counters as last heard.
     pub fn numbers(&self) -> Numbers {
         self.numbers

@@ -56,6 +56,9 @@ pub enum PlaceResult {
     Placed,
     /// The bytes do not have the digest.
     Wrong,
+    /// The bytes do not have the digest, and came as a difference: the basis may be another one at the
+    /// source. They are asked for again, as they are.
+    WrongBasis,
     /// The object cannot be written.
     Failed(Failure),
 }

@@ -41,6 +41,7 @@ pub use io::{
     Checked, CommitJob, CommitObject, Finding, PlacePiece, PlaceResult, PlantedMachine,
     SettledObject, TargetAction, TargetEnd, TargetInput, Task,
 };
+pub(crate) use runs::OWN_RUN;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {

@@ -283,17 +283,18 @@ impl Target {
                     self.commits.add(&piece, true, self.now);
                     self.piece_is_placed(&piece);
                 }
-                PlaceResult::Wrong => self.wrong(run, index, piece),
+                PlaceResult::Wrong => self.wrong(run, index, piece, 1),
+                PlaceResult::WrongBasis => self.wrong(run, index, piece, 0),
                 PlaceResult::Failed(failure) => self.fail(piece.seq, failure, true),
             }
         }
     }
 
-    fn wrong(&mut self, run: u64, index: usize, piece: Piece) {
+    fn wrong(&mut self, run: u64, index: usize, piece: Piece, counts: u32) {
         self.numbers.discarded += u64::from(piece.len);
         self.runs.release(piece.len.into());
         self.runs.close(run, index);
-        self.runs.wrong += 1;
+        self.runs.wrong += counts;
         if self.runs.wrong >= CHUNK_TRIES_MAX {
             let detail = format!(
                 "chunks arrived {CHUNK_TRIES_MAX} times with another content than their digest says"

@@ -7,7 +7,7 @@ use crate::base::{Digest, Seq};
 use crate::wire::Piece;
 
 /// Runs that a target numbers itself have this bit.
-pub(super) const OWN_RUN: u64 = 1 << 63;
+pub(crate) const OWN_RUN: u64 = 1 << 63;
 /// Most runs of the source that may be open at once.
 pub(super) const OPEN_RUNS_MAX: usize = 8 * RUNS_MAX;
 /// Most runs that are answered and still open, before further answers wait.

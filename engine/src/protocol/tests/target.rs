@@ -354,7 +354,7 @@ fn content_of_another_length_than_its_pieces_ends_the_session() {
     }
     let (mut bench, _) = two_wanted();
     let ranges = vec![PieceRange { first: 1, count: 2 }];
-    let header = DataHeader { run: 0, ranges, coded: None };
+    let header = DataHeader { run: 0, ranges, coded: None, basis: None };
     bench.tell(TargetInput::Data { ticket: 0, header, bytes: 10 });
     assert!(bench.violation().is_some(), "a piece that the run does not have");
 }

@@ -10,21 +10,21 @@ use super::coding::decoded;
 use super::landing::Landing;
 use super::target::{Content, Input};
 use super::{Context, spawn_input};
-use crate::metrics::Stages;
+use crate::runtime::target::TargetStore;
 use crate::transport::{Incoming, Link, LinkError};
-use crate::wire::DataHeader;
+use crate::wire::{Coded, DataHeader};
 
 /// Reads each data message into a lease of its own; without a free lease, or while others come first,
 /// the link waits.
 pub(super) fn spawn_data_receiver<L: Link>(
     context: &Context<L>,
-    (landing, stages): (&Landing, &Arc<Stages>),
+    (landing, store): (&Landing, &Arc<TargetStore>),
     inputs: &mpsc::Sender<Input>,
     tasks: &mut JoinSet<()>,
 ) {
     let (link, slab, inputs) = (context.link.clone(), context.slab.clone(), inputs.clone());
     let (landing, codecs) = (landing.clone(), Arc::clone(&context.codecs));
-    let stages = Arc::clone(stages);
+    let store = Arc::clone(store);
     let (paces, unpaid) = (context.share.paces_in(), Arc::new(AtomicU64::new(0)));
     tasks.spawn(async move {
         let mut reads = JoinSet::new();
@@ -35,7 +35,7 @@ pub(super) fn spawn_data_receiver<L: Link>(
             let mut lease = slab.lease().await;
             while reads.try_join_next().is_some() {}
             let (path, landing) = (incoming.path(), landing.clone());
-            let (codecs, stages) = (Arc::clone(&codecs), Arc::clone(&stages));
+            let (store, codecs) = (Arc::clone(&store), Arc::clone(&codecs));
             let unpaid = Arc::clone(&unpaid);
             spawn_input(&mut reads, &inputs, async move {
                 match DataHeader::decode(incoming.header()) {
@@ -46,9 +46,10 @@ pub(super) fn spawn_data_receiver<L: Link>(
                             return Input::Cut;
                         };
                         unpaid.fetch_add(bytes as u64, Relaxed);
-                        match decoded((codecs, stages), lease, bytes, header.coded).await {
+                        let difference = header.coded.is_some_and(Coded::is_difference);
+                        match decoded((store, codecs), lease, bytes, &header).await {
                             Ok((lease, bytes)) => {
-                                Input::Data(header, Content { lease, bytes, path })
+                                Input::Data(header, Content { lease, bytes, path, difference })
                             }
                             Err(error) => Input::Lost(error),
                         }

@@ -6,16 +6,22 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::buf::Lease;
 use crate::encode::Compress;
 use crate::metrics::{Stage, Stages};
-use crate::runtime::codecs::{Asked, Codecs};
+use crate::runtime::codecs::{Asked, Codecs, ReadBase};
 use crate::runtime::effort::Effort;
+use crate::runtime::source::Difference;
+use crate::runtime::target::TargetStore;
 use crate::transport::{Link, LinkError};
-use crate::wire::{Coded, DataHeader};
+use crate::wire::{Basis, Coded, DataHeader};
+
+/// How long a message waits before it is looked again whether it may be encoded.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Encoding of what one transfer sends.
 pub(super) struct Coding {
@@ -59,7 +65,7 @@ impl Coding {
         &self,
         link: &L,
         mut header: DataHeader,
-        content: Vec<Bytes>,
+        (content, difference): (Vec<Bytes>, Option<Difference>),
     ) -> (DataHeader, Vec<Bytes>, Sending<'_>) {
         let lent = if link.wants_encoding() { self.encoder(link).await } else { None };
         let content = match lent {
@@ -69,15 +75,15 @@ impl Coding {
                 let stages = Arc::clone(&self.stages);
                 let work = move || {
                     let encoding = Effort::work(&stages, Stage::Encode);
-                    let encoded = lent.0.encode(&content);
+                    let encoded = encode(&lent.0, &content, difference.as_ref());
                     encoding.done(content.iter().map(Bytes::len).sum());
                     encoded
                 };
                 // Without an encoded form, for whatever reason, it goes as it is.
                 match tokio::task::spawn_blocking(work).await.ok().flatten() {
                     None => plain,
-                    Some((coded, encoded)) => {
-                        header.coded = Some(coded);
+                    Some((coded, basis, encoded)) => {
+                        (header.coded, header.basis) = (Some(coded), basis);
                         vec![encoded]
                     }
                 }
@@ -103,35 +109,55 @@ impl Coding {
             tokio::pin!(changed);
             // From here on no change is missed.
             changed.as_mut().enable();
-            match self.codecs.ask(always, link.meter().is_far()) {
+            let far = link.meter().is_far();
+            let asked = self.codecs.ask(always, far);
+            let idle = || self.sending.load(Relaxed) == 0 && link.has_room();
+            match asked {
                 Asked::Granted => return Some(Lent(Arc::clone(&self.codecs))),
-                Asked::Never => return None,
-                Asked::Later => {
-                    let began = self.ready.load(Relaxed) > 0;
-                    let idle = self.sending.load(Relaxed) == 0 && link.has_room();
-                    if began && idle && !always {
-                        return None;
-                    }
-                }
+                // Processors are busy: reading ahead, where what was read waits for a long link.
+                Asked::Never if !far || idle() => return None,
+                Asked::Later if self.ready.load(Relaxed) > 0 && idle() && !always => return None,
+                Asked::Never | Asked::Later => {}
             }
-            changed.await;
+            // Nobody tells when processors are idle again, or the link is.
+            let _ = tokio::time::timeout(LOOK_AGAIN, changed).await;
         }
     }
 }
 
-/// Content as it was before it was encoded, in the lease that it came in.
+/// Encodes content, as a difference where there is a basis and that saves most.
+fn encode(
+    codecs: &Codecs,
+    content: &[Bytes],
+    difference: Option<&Difference>,
+) -> Option<(Coded, Option<Basis>, Bytes)> {
+    let Some(difference) = difference else {
+        return codecs.encode(content, None).map(|(coded, bytes)| (coded, None, bytes));
+    };
+    difference.with(|found| {
+        let (coded, bytes) = codecs.encode(content, found.map(|(read, _)| read))?;
+        let basis = found.map(|(_, basis)| basis.clone());
+        Some((coded, basis.filter(|_| coded.is_difference()), bytes))
+    })
+}
+
+/// Content as it was before it was encoded, in the lease that it came in. A difference to a basis that is
+/// not there is not what it was.
 pub(super) async fn decoded(
-    (codecs, stages): (Arc<Codecs>, Arc<Stages>),
+    (store, codecs): (Arc<TargetStore>, Arc<Codecs>),
     mut lease: Lease,
     len: usize,
-    coded: Option<Coded>,
+    header: &DataHeader,
 ) -> Result<(Lease, usize), LinkError> {
-    let Some(coded) = coded else { return Ok((lease, len)) };
+    let Some(coded) = header.coded else { return Ok((lease, len)) };
+    let basis = header.basis.clone();
     let permit = codecs.may_decode().await;
     let work = move || {
         let _permit = permit;
-        let decoding = Effort::work(&stages, Stage::Decode);
-        let done = codecs.decode(&mut lease, len, coded);
+        let decoding = Effort::work(store.stages(), Stage::Decode);
+        let read = |out: &mut [u8]| basis.as_ref().is_some_and(|it| store.read_basis(it, out));
+        let base: Option<ReadBase<'_>> = if coded.is_difference() { Some(&read) } else { None };
+        let done = codecs.decode(&mut lease, len, coded, base);
         decoding.done(coded.len as usize);
         done.map(|bytes| (lease, bytes))
     };

@@ -49,7 +49,7 @@ impl Estimate {
         let codecs = Arc::clone(&self.codecs);
         let (plain, encoded) = (Arc::clone(&self.plain), Arc::clone(&self.encoded));
         let work = tokio::task::spawn_blocking(move || {
-            let smaller = codecs.encode(&content).map(|(_, encoded)| encoded.len());
+            let smaller = codecs.encode(&content, None).map(|(_, encoded)| encoded.len());
             plain.fetch_add(bytes as u64, Relaxed);
             encoded.fetch_add(smaller.unwrap_or(bytes) as u64, Relaxed);
         });

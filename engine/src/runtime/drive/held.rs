@@ -11,6 +11,8 @@ use crate::wire::{DataHeader, Piece};
 pub(super) struct Held {
     pub(super) bytes: Bytes,
     pub(super) ends: Vec<usize>,
+    /// Object, offset and length of each piece.
+    places: Vec<(Seq, u64, u32)>,
     /// What each piece is of which object; only where that is recorded.
     pub(super) origins: Vec<(RelPath, Extent)>,
 }
@@ -33,7 +35,13 @@ impl Held {
             .iter()
             .filter_map(|piece| Some((paths.get(&piece.seq)?.clone(), extent(piece))))
             .collect();
-        Self { bytes, ends, origins }
+        let place = |piece: &Piece| (piece.seq, piece.offset, piece.len);
+        Self { bytes, ends, places: pieces.iter().map(place).collect(), origins }
+    }
+
+    /// Object, offset and length of each piece of a message.
+    pub(super) fn places(&self, header: &DataHeader) -> Vec<(Seq, u64, u32)> {
+        header.pieces().filter_map(|piece| self.places.get(piece).copied()).collect()
     }
 
     /// What a message holds of which object.

@@ -22,7 +22,9 @@ use crate::base::{Class, RelPath, Seq};
 use crate::border::SendError;
 use crate::manifest::Entry;
 use crate::metrics::{Phase, Stage};
-use crate::protocol::{Failure, ReadDone, ReadJob, Source, SourceAction, SourceEnd, SourceInput};
+use crate::protocol::{
+    Failure, OWN_RUN, ReadDone, ReadJob, Source, SourceAction, SourceEnd, SourceInput,
+};
 use crate::runtime::effort::Effort;
 use crate::runtime::shares::Direction;
 use crate::runtime::source::SourceFiles;
@@ -224,6 +226,7 @@ impl<L: Link> Driver<L> {
 
     /// Objects below this number are settled: no more of them leaves.
     fn settled(&mut self, below: Seq) {
+        self.files.bases_settled(below);
         let rest = self.unsettled.split_off(&below);
         let last = std::mem::replace(&mut self.unsettled, rest).pop_last();
         if let Some((_, path)) = last {
@@ -238,11 +241,15 @@ impl<L: Link> Driver<L> {
         let way = Arc::clone(&self.context.way);
         let (inputs, coding) = (self.inputs.clone(), Arc::clone(&self.coding));
         let stages = Arc::clone(self.files.stages());
+        // What is asked for again may be so because the basis is another one there.
+        let difference = (run & OWN_RUN == 0).then(|| held.places(&header));
+        let difference = difference.and_then(|places| self.files.difference(&places));
         self.sending += 1;
         self.net.spawn(async move {
             let (content, extents) = (held.slices(&header), held.extents(&header));
             drop(held);
-            let (header, content, _sending) = coding.ready(&link, header, content).await;
+            let (header, content, _sending) =
+                coding.ready(&link, header, (content, difference)).await;
             let _turn = sends.acquire_owned().await;
             let sending = Effort::wait(&stages, Stage::Send);
             let bytes = content.iter().map(Bytes::len).sum();
@@ -271,9 +278,23 @@ impl<L: Link> Driver<L> {
             Some(Input::Frame(Err(error)) | Input::Unsendable(error)) => {
                 return Err(Lost::Link(error));
             }
+            Some(Input::Frame(Ok(Frame::Bases(bases)))) if self.files.has_earlier() => {
+                for file in bases {
+                    if let Some(entry) = self.machine.entry(file.seq) {
+                        self.files.basis_told(entry, file);
+                    }
+                }
+                return Ok(());
+            }
             Some(Input::Frame(Ok(frame))) => {
-                if let Frame::Settled { below, .. } = frame {
-                    self.settled(below);
+                match &frame {
+                    Frame::Settled { below, .. } => self.settled(*below),
+                    Frame::Again { pieces, .. } => {
+                        for piece in pieces {
+                            self.files.no_basis(piece.seq);
+                        }
+                    }
+                    _ => {}
                 }
                 SourceInput::Frame(frame)
             }

@@ -22,7 +22,8 @@ use crate::buf::Lease;
 use crate::manifest::Entry;
 use crate::metrics::Phase;
 use crate::protocol::{
-    Failure, PlaceResult, Stop, Target, TargetAction, TargetEnd, TargetInput, Task,
+    Checked, Failure, PlacePiece, PlaceResult, Stop, Target, TargetAction, TargetEnd, TargetInput,
+    Task,
 };
 use crate::runtime::shares::Direction;
 use crate::runtime::target::TargetStore;
@@ -41,6 +42,8 @@ pub(super) struct Content {
     pub(super) bytes: usize,
     /// The path that it took, if the link has several.
     pub(super) path: Option<u8>,
+    /// It came as a difference, and is wrong if the basis is another one.
+    pub(super) difference: bool,
 }
 
 pub(super) enum Input {
@@ -108,7 +111,7 @@ pub(super) async fn run_with_credit<L: Link>(
     let receiver = spawn_receiver(&context.link, inputs.clone(), &mut net, last, Input::Frame);
     spawn_guard(&context, &inputs, &mut net);
     let landing = Landing::default();
-    spawn_data_receiver(&context, (&landing, store.stages()), &inputs, &mut net);
+    spawn_data_receiver(&context, (&landing, &store), &inputs, &mut net);
     let watch = Watch::spawn(&context, Direction::In, store.stages(), &mut net);
     let checked = Arc::clone(&store);
     let checks = Ordered::spawn(inputs.clone(), &mut work, move |(first, entries): (_, Vec<_>)| {
@@ -180,6 +183,27 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
     }
 }
 
+/// Places content, and tells the link which path altered it.
+fn place<L: Link>(
+    store: &TargetStore,
+    link: &L,
+    pieces: &[PlacePiece],
+    content: &Content,
+) -> Result<Vec<(usize, PlaceResult)>, Failure> {
+    kill::step("place-before");
+    let mut results = store.place(pieces, &content.lease[..content.bytes])?;
+    kill::step("place-after");
+    let wrong = || results.iter().any(|(_, result)| *result == PlaceResult::Wrong);
+    if content.difference {
+        for (_, result) in results.iter_mut().filter(|(_, result)| *result == PlaceResult::Wrong) {
+            *result = PlaceResult::WrongBasis;
+        }
+    } else if let Some(path) = content.path.filter(|_| wrong()) {
+        link.blame(path);
+    }
+    Ok(results)
+}
+
 impl<L: Link> Driver<L> {
     /// Does what the machine asks for; returns how the transfer ended, if it did.
     fn act(&mut self) -> Option<TargetEnd> {
@@ -193,8 +217,9 @@ impl<L: Link> Driver<L> {
                     self.expected.announced(first, &entries);
                     if self.store.is_fresh() {
                         // Nothing is looked up, and the source offers without waiting for it.
-                        let checked = TargetInput::Checked(self.store.check(first, &entries));
-                        self.machine.handle(checked, self.clock.now());
+                        let checked = self.store.check(first, &entries);
+                        self.tell_bases(&checked);
+                        self.machine.handle(TargetInput::Checked(checked), self.clock.now());
                         continue;
                     }
                     self.awaited += 1;
@@ -216,19 +241,8 @@ impl<L: Link> Driver<L> {
                     self.awaited += 1;
                     let (store, link) = (Arc::clone(&self.store), self.context.link.clone());
                     spawn_work(&mut self.work, &self.inputs, move || {
-                        let Content { lease, bytes, path } = content;
-                        kill::step("place-before");
-                        let placed = store.place(&pieces, &lease[..bytes]);
-                        kill::step("place-after");
-                        Input::Machine(match placed {
-                            Ok(results) => {
-                                let altered =
-                                    results.iter().any(|(_, result)| *result == PlaceResult::Wrong);
-                                if let Some(path) = path.filter(|_| altered) {
-                                    link.blame(path);
-                                }
-                                TargetInput::Placed { run, results }
-                            }
+                        Input::Machine(match place(&store, &link, &pieces, &content) {
+                            Ok(results) => TargetInput::Placed { run, results },
                             Err(failure) => TargetInput::Broken(failure),
                         })
                     });
@@ -257,6 +271,14 @@ impl<L: Link> Driver<L> {
             }
         }
         None
+    }
+
+    /// Says what is here of earlier versions of what is needed.
+    fn tell_bases(&self, checked: &[(Seq, Checked)]) {
+        let bases = self.store.bases(checked);
+        if !bases.is_empty() {
+            self.frames.send(&Frame::Bases(bases));
+        }
     }
 
     /// Records content that arrived, and that it may go on coming.
@@ -302,6 +324,9 @@ impl<L: Link> Driver<L> {
                 TargetInput::Data { ticket, header, bytes }
             }
             Some(Input::Machine(input)) => {
+                if let TargetInput::Checked(checked) = &input {
+                    self.tell_bases(checked);
+                }
                 if !matches!(input, TargetInput::Tick) {
                     self.awaited = self.awaited.saturating_sub(1);
                 }

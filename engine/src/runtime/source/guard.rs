@@ -69,6 +69,13 @@ impl SourceFiles {
         })
     }
 
+    /// Whether what has this label, if any, may be told of as much as what is sent.
+    pub(super) fn is_covered(&self, label: Label) -> bool {
+        let (Some(way), true) = (self.way.get(), label.is_some()) else { return true };
+        let (border, class) = (way.border(), way.class());
+        border.class([label]).is_ok_and(|its| border.join(&its, &class) == class)
+    }
+
     /// The label that counts for an entry that has `label` itself; `None` if that of a directory above
     /// it does. What came where no label is after the labels were read has the default class.
     fn counts(

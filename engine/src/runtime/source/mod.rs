@@ -1,5 +1,6 @@
 //! The source's files: scanning, reading, cutting and digesting, each byte once.
 
+mod basis;
 mod guard;
 mod labels;
 mod object;
@@ -23,8 +24,11 @@ use crate::runtime::effort::Effort;
 use crate::storage::{Kind, Meta, Tree};
 use crate::wire::Piece;
 
+pub use basis::Difference;
+pub(super) use basis::read as read_basis;
 pub use root::{Around, SourceRoot};
 
+use basis::Bases;
 use object::ObjectReader;
 use scan::Scan;
 
@@ -71,6 +75,7 @@ pub struct SourceFiles {
     needed: AtomicU64,
     /// What is told of the labels of files that are read.
     way: OnceLock<Arc<Way>>,
+    bases: Bases,
     stages: Arc<Stages>,
 }
 
@@ -80,8 +85,8 @@ impl SourceFiles {
         roots.sort_by(|a, b| a.place.cmp(&b.place));
         let scan = Scan::new(&roots);
         let (scan, readers, needed) = (Mutex::new(scan), Mutex::default(), AtomicU64::new(0));
-        let (way, stages) = (OnceLock::new(), Arc::default());
-        Self { roots, whole: false, scan, readers, needed, way, stages }
+        let (way, bases, stages) = (OnceLock::new(), Bases::default(), Arc::default());
+        Self { roots, whole: false, scan, readers, needed, way, bases, stages }
     }
 
     /// The same, to be published all or nothing: what cannot be scanned ends the transfer.

@@ -200,6 +200,8 @@ impl TargetStore {
 
     /// Appends settled objects to the manifest, in order.
     pub fn settle(&self, objects: &[SettledObject]) -> Result<(), Failure> {
+        let last = objects.last().map(|last| last.seq);
+        self.bases.iter().zip(last).for_each(|(bases, last)| bases.settled(last));
         for settled in objects {
             let place = self.options.part.as_ref().map_or(&self.target, Part::path);
             let path = super::below(place, &settled.entry.path)?;

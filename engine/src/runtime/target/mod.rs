@@ -11,6 +11,7 @@
 //!
 //! `KEY` is 32 hexadecimal digits of the BLAKE3 digest of the target path.
 
+mod basis;
 mod check;
 mod commit;
 mod label;
@@ -34,6 +35,7 @@ use crate::metrics::Stages;
 use crate::protocol::Failure;
 use crate::storage::{self, Tree};
 
+use basis::Bases;
 use check::OldManifest;
 use label::KeptLabel;
 use staged::Staged;
@@ -138,6 +140,8 @@ pub struct StoreOptions {
     pub plan: bool,
     /// It is a part of a snapshot, and the target path is where that waits for the others.
     pub part: Option<Part>,
+    /// Where an earlier version of what comes may be published.
+    pub basis: Option<RelPath>,
     /// See [`Planted`].
     #[doc(hidden)]
     pub planted: Planted,
@@ -186,6 +190,7 @@ pub struct TargetStore {
     foreign: bool,
     fresh: bool,
     base: Option<BaseId>,
+    bases: Option<Bases>,
     label: Mutex<Option<KeptLabel>>,
     told: OnceLock<Told>,
     inner: Mutex<Inner>,
@@ -243,6 +248,8 @@ impl TargetStore {
             base = index.add_base(&layout.tree).ok();
         }
         let old = OldManifest::open(&*tree, &layout.published, &options);
+        let basis = options.basis.as_ref().filter(|_| !options.plan);
+        let bases = basis.and_then(|at| Bases::find(&*tree, at, &options.source));
         // A journal has records only of what its source sent.
         let foreign = replay.is_empty();
         let fresh = foreign && old.is_none();
@@ -273,6 +280,7 @@ impl TargetStore {
             foreign,
             fresh,
             base,
+            bases,
             label,
             told,
             inner,

@@ -102,6 +102,7 @@ impl Node {
             checksum: false,
             plan: false,
             part: None,
+            basis: None,
             planted: Planted::default(),
         };
         TargetStore::open(Arc::clone(&self.tree), self.index.clone(), &path(to), options)
@@ -204,7 +205,7 @@ fn receive(
         let placed = store.place(&[place], &part)?;
         match &placed[0].1 {
             PlaceResult::Placed => {}
-            PlaceResult::Wrong => panic!("wrong content"),
+            PlaceResult::Wrong | PlaceResult::WrongBasis => panic!("wrong content"),
             PlaceResult::Failed(failure) => return Err(failure.clone()),
         }
         if item.fails {

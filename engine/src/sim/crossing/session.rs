@@ -159,6 +159,7 @@ impl World {
             checksum: false,
             plan: false,
             part: None,
+            basis: None,
             planted: Planted::default(),
         };
         let tree: Arc<dyn Tree> = Arc::new(self.nodes[plan.target].tree.clone());

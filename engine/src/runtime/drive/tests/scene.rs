@@ -398,6 +398,7 @@ impl<T: Transport> Scene<T> {
             checksum: false,
             plan: false,
             part: None,
+            basis: None,
             planted: Planted::default(),
         };
         let tree: Arc<dyn Tree> = Arc::new(self.target.clone());

@@ -31,6 +31,7 @@ impl Save {
             checksum: false,
             plan: false,
             part: Some(part),
+            basis: None,
             planted: Planted::default(),
         };
         TargetStore::open(tree, self.node.index.clone(), &held, options)

@@ -19,6 +19,7 @@ fn opened(node: &Node, source: &str, plan: bool) -> TargetStore {
         checksum: false,
         plan,
         part: None,
+        basis: None,
         planted: Planted::default(),
     };
     TargetStore::open(Arc::clone(&node.tree), node.index.clone(), &path("m"), options).unwrap()
