@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::Result;
 
 use super::{Made, write};
-use crate::rng::Rng;
+use crate::rng::{Rng, mix};
 
 /// Files in one directory.
 const DIRECTORY_FILES: u64 = 1000;
@@ -97,14 +97,14 @@ fn many(
 }
 
 /// Words with the frequencies of text: the n-th word is drawn about 1/n as often as the first.
-struct Language {
+pub(super) struct Language {
     words: Vec<Vec<u8>>,
     /// Word numbers, each as often as its frequency asks.
     draws: Vec<u16>,
 }
 
 impl Language {
-    fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         let mut rng = Rng::named(seed, "words");
         let mut words = Vec::with_capacity(WORDS);
         for _ in 0..WORDS {
@@ -128,5 +128,12 @@ impl Language {
             let draw = self.draws[(random >> (16 * part) & 0xffff) as usize];
             out.extend_from_slice(&self.words[usize::from(draw)]);
         }
+    }
+
+    /// Adds a word that may follow another, one of 256, and returns its number.
+    pub(super) fn next_word(&self, before: u64, random: u64, out: &mut Vec<u8>) -> u64 {
+        let draw = self.draws[(mix(before << 8 | random & 0xff) & 0xffff) as usize];
+        out.extend_from_slice(&self.words[usize::from(draw)]);
+        draw.into()
     }
 }

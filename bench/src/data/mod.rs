@@ -1,7 +1,8 @@
-//! Deterministic data sets: checkpoints and their successors, shards, small files, an odd tree.
+//! Deterministic data sets: checkpoints, shards and what follows them, small files, an odd tree.
 
 mod checkpoint;
 mod files;
+mod tokens;
 mod tree;
 pub(crate) mod values;
 mod write;
@@ -20,6 +21,10 @@ pub(crate) enum Kind {
     CkptNext,
     /// JSON-lines shards, 2,000 of about 256 KiB.
     Shards,
+    /// Shards of documents, 16 of JSON lines and 16 of two-byte tokens, of about 8 MiB each.
+    Tokens,
+    /// The same with 3 % of the documents replaced by others of another length.
+    TokensNext,
     /// Small binary files, 20,000 of 4 KiB.
     Small,
     /// One file of `--bytes` that is a hole, but for 64 pieces of 1 MiB.
@@ -38,10 +43,10 @@ pub(crate) struct DataArgs {
     /// Size of a checkpoint (plain bytes, or with KiB, MiB, GiB)
     #[arg(long, value_parser = crate::size::parse, default_value = "1GiB")]
     bytes: u64,
-    /// Number of files; a checkpoint counts its fp32 file [default: 4, 2,000 or 20,000]
+    /// Number of files; a checkpoint counts its fp32 file [default: 4, 2,000, 32 or 20,000]
     #[arg(long)]
     files: Option<u64>,
-    /// Size of one shard or small file [default: 256KiB or 4KiB]
+    /// Size of one shard or small file [default: 256KiB, 8MiB or 4KiB]
     #[arg(long, value_parser = crate::size::parse)]
     file_bytes: Option<u64>,
     /// Share of a checkpoint that is fp32, in a file of its own
@@ -88,7 +93,7 @@ fn make(args: &DataArgs) -> Result<Made> {
     std::fs::create_dir_all(out).with_context(|| format!("create {}", out.display()))?;
     let mut entries = std::fs::read_dir(out)?;
     anyhow::ensure!(entries.next().is_none(), "{} is not empty", out.display());
-    let next = args.kind == Kind::CkptNext;
+    let next = matches!(args.kind, Kind::CkptNext | Kind::TokensNext);
     let step = write::first_step(args.seed) + if next { write::DAY_S } else { 0 };
     let made = match args.kind {
         Kind::Ckpt | Kind::CkptNext => {
@@ -102,6 +107,10 @@ fn make(args: &DataArgs) -> Result<Made> {
         Kind::Shards => {
             let file_bytes = args.file_bytes.unwrap_or(256 << 10);
             files::shards(out, args.files.unwrap_or(2000), file_bytes, args.seed)?
+        }
+        Kind::Tokens | Kind::TokensNext => {
+            let size = (args.files.unwrap_or(32), args.file_bytes.unwrap_or(8 << 20));
+            tokens::make(out, size, args.seed, step, next)?
         }
         Kind::Small => {
             let file_bytes = args.file_bytes.unwrap_or(4 << 10);

@@ -70,6 +70,8 @@ fn sets_are_the_same_bytes_everywhere() {
         digest(&made(Kind::Shards, 0, 3).1),
         digest(&made(Kind::Small, 0, 50).1),
         digest(&made(Kind::Tree, 0, 0).1),
+        digest(&made(Kind::Tokens, 0, 2).1),
+        digest(&made(Kind::TokensNext, 0, 2).1),
     ];
     assert_eq!(
         digests,
@@ -78,7 +80,9 @@ fn sets_are_the_same_bytes_everywhere() {
             "5336634619831488",
             "5176652069de80bd",
             "e6353eadc4a9f89d",
-            "58de1da13d20daf8"
+            "58de1da13d20daf8",
+            "ca6e8beb335aae04",
+            "b8a09320dbfbed84"
         ]
     );
 }
@@ -102,6 +106,38 @@ fn next_checkpoint_says_exactly_what_is_new() {
     assert!((23..=27).contains(&share), "{share} % of the tensors changed");
     let adapter = &new["adapter.layers.0.lora_A.weight"];
     assert_eq!(adapter.len() % 2, 1);
+}
+
+/// Documents of the first shard of each kind, by the end that each has.
+fn documents(root: &Path) -> [Vec<Vec<u8>>; 2] {
+    let read = |name: &str| std::fs::read(root.join(name)).unwrap();
+    let lines = read("text/shard-00000.jsonl");
+    let tokens = read("tokens/shard-00000.bin");
+    let pairs: Vec<&[u8]> = tokens.chunks(2).collect();
+    [
+        lines.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect(),
+        pairs.split_inclusive(|pair| **pair == [0, 0]).map(<[&[u8]]>::concat).collect(),
+    ]
+}
+
+#[test]
+fn next_tokens_have_three_documents_of_a_hundred_replaced() {
+    let (_a, before, first) = made(Kind::Tokens, 0, 2);
+    let (_b, after, next) = made(Kind::TokensNext, 0, 2);
+    assert!(first.bytes.abs_diff(16 << 20) < 128 << 10, "{first:?}");
+    assert_eq!((first.new_bytes, first.files), (first.bytes, 2));
+    let mut new_bytes = 0;
+    for (old, new) in documents(&before).iter().zip(documents(&after)) {
+        assert_eq!(old.len(), new.len());
+        let differ: Vec<_> = old.iter().zip(&new).filter(|(one, other)| one != other).collect();
+        let share = differ.len() as f64 / old.len() as f64;
+        assert!((0.025..0.035).contains(&share), "{share}");
+        new_bytes += differ.iter().map(|(_, new)| new.len() as u64).sum::<u64>();
+    }
+    assert_eq!(next.new_bytes, new_bytes);
+    let line = String::from_utf8(documents(&after)[0][7].clone()).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(json["id"], "00000-00007");
 }
 
 #[test]

@@ -24,12 +24,15 @@ pub(crate) struct PeersArgs {
     /// Movers in the order in which they take turns
     #[arg(long, value_enum, value_delimiter = ',', default_value = "rsync,portway")]
     movers: Vec<Mover>,
-    /// Workloads: ckpt, ckpt-next, shards, small, million, sparse
+    /// Workloads: ckpt, ckpt-next, shards, tokens, tokens-next, small, unchanged, million, sparse
     #[arg(long, value_delimiter = ',', default_value = "ckpt,ckpt-next,shards,small")]
     workloads: Vec<String>,
     /// Size of the checkpoint
     #[arg(long, value_parser = crate::size::parse, default_value = "2GiB")]
     bytes: u64,
+    /// Whether Portway makes content smaller: never, auto, always [default: auto]
+    #[arg(long)]
+    compress: Option<String>,
     /// The portway command
     #[arg(long, default_value = "target/release/portway")]
     portway: PathBuf,
@@ -67,7 +70,8 @@ pub(crate) fn run(args: &PeersArgs) -> Result<bool> {
         .iter()
         .map(|name| make_work(&work.join("data"), name, args.bytes))
         .collect::<Result<_>>()?;
-    let bench = Bench::new(&args.portway, &work.join("run"), &target, &args.movers)?;
+    let mut bench = Bench::new(&args.portway, &work.join("run"), &target, &args.movers)?;
+    bench.compress.clone_from(&args.compress);
     let mut samples: Vec<Sample> = Vec::new();
     for work in &works {
         for run in 1..=args.runs {
@@ -88,16 +92,24 @@ pub(crate) fn run(args: &PeersArgs) -> Result<bool> {
 pub(crate) fn make_work(data: &Path, name: &str, bytes: u64) -> Result<Work> {
     let (kind, base) = match name {
         "ckpt" => (Kind::Ckpt, None),
-        "ckpt-next" => (Kind::CkptNext, Some("ckpt")),
+        "ckpt-next" => (Kind::CkptNext, Some(("ckpt", Kind::Ckpt))),
         "shards" => (Kind::Shards, None),
+        "tokens" => (Kind::Tokens, None),
+        "tokens-next" => (Kind::TokensNext, Some(("tokens", Kind::Tokens))),
         "small" | "million" => (Kind::Small, None),
+        // The very same tree, a second time.
+        "unchanged" => (Kind::Small, Some((name, Kind::Small))),
         "sparse" => (Kind::Sparse, None),
         other => anyhow::bail!("`{other}` is no workload"),
     };
     let set = |name: &str, kind: Kind| -> Result<PathBuf> {
         let size = matches!(kind, Kind::Ckpt | Kind::CkptNext).then(|| format!("-{bytes}"));
         let bytes = if kind == Kind::Sparse { SPARSE_BYTES } else { bytes };
-        let files = if name == "million" { 1_000_000 } else { 0 };
+        let files = match name {
+            "million" => 1_000_000,
+            "unchanged" => 100_000,
+            _ => 0,
+        };
         let path = data.join(format!("{name}{}", size.unwrap_or_default()));
         // A set is made under another name first, so that one that is there is whole.
         if !path.exists() {
@@ -109,7 +121,7 @@ pub(crate) fn make_work(data: &Path, name: &str, bytes: u64) -> Result<Work> {
         Ok(path)
     };
     let source = set(name, kind)?;
-    let base = base.map(|base| set(base, Kind::Ckpt)).transpose()?;
+    let base = base.map(|(name, kind)| set(name, kind)).transpose()?;
     let bytes = read_all(&source)?;
     ensure!(bytes > 0, "{} is empty", source.display());
     Ok(Work { name: name.to_owned(), source, base, bytes })
@@ -117,7 +129,7 @@ pub(crate) fn make_work(data: &Path, name: &str, bytes: u64) -> Result<Work> {
 
 /// Reads every file below a directory, so that it is cached, and returns their size. Sparse files
 /// are not read: their size is what is allocated.
-fn read_all(directory: &Path) -> Result<u64> {
+pub(crate) fn read_all(directory: &Path) -> Result<u64> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;

@@ -49,6 +49,8 @@ pub(crate) struct Bench {
     target: PathBuf,
     /// Targets of earlier runs.
     aside: PathBuf,
+    /// When Portway makes content smaller, in words of `--compress`.
+    pub(crate) compress: Option<String>,
 }
 
 impl Bench {
@@ -60,7 +62,7 @@ impl Bench {
         let pair = takes_part.then(|| Pair::enrol(portway, run)).transpose()?;
         let aside = target.with_extension("old");
         nodes::remove(&aside)?;
-        Ok(Self { pair, run: run.to_owned(), target: target.to_owned(), aside })
+        Ok(Self { pair, run: run.to_owned(), target: target.to_owned(), aside, compress: None })
     }
 
     /// One run from a fresh target, warm sources and touched memory, judged afterwards.
@@ -149,7 +151,7 @@ impl Bench {
             to: Node::Cloud,
             path: "set".into(),
             through: None,
-            compress: None,
+            compress: self.compress.clone(),
         };
         if let Some(base) = &work.base {
             let mut first = pair.transfer(Node::Onprem, &push(base), &log)?;
