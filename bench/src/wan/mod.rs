@@ -3,12 +3,15 @@
 mod alone;
 mod line;
 mod relay;
+mod series;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use clap::builder::ArgPredicate::IsPresent;
 
 pub(crate) use self::alone::{RelayArgs, run as relay};
 use self::line::Counters;
@@ -25,14 +28,15 @@ const PATIENCE: Duration = Duration::from_mins(10);
 /// Arguments of `wan`.
 #[derive(Debug, Args)]
 pub(crate) struct WanArgs {
-    /// Rate of the link, in Mb/s of IP packets
-    #[arg(long, default_value_t = 1000.0)]
+    /// Rate of the link, in Mb/s of IP packets; 200 unless it is said with --series
+    #[arg(long, default_value = "1000", default_value_if("series", IsPresent, "200"))]
     rate_mbit: f64,
-    /// Round trip, in ms
-    #[arg(long, default_value_t = 50.0)]
+    /// Round trip, in ms; 20 unless it is said with --series
+    #[arg(long, default_value = "50", default_value_if("series", IsPresent, "20"))]
     rtt_ms: f64,
-    /// Packets lost at random each way, in per cent
+    /// Packets lost at random each way, in per cent; none unless it is said with --series
     #[arg(long, value_delimiter = ',', default_value = "0,0.1,1")]
+    #[arg(default_value_if("series", IsPresent, "0"))]
     loss_percent: Vec<f64>,
     /// Longest wait before the link, in ms [default: the round trip]
     #[arg(long)]
@@ -40,14 +44,18 @@ pub(crate) struct WanArgs {
     /// Largest IP packet, in bytes
     #[arg(long, default_value_t = 1500)]
     mtu: usize,
-    /// Workloads: ckpt, ckpt-next, shards, small
+    /// Workloads: ckpt, ckpt-next, shards, tokens, tokens-next, small
     #[arg(long, value_delimiter = ',', default_value = "ckpt")]
     workloads: Vec<String>,
+    /// Instead: every directory in this one, in the order of names, to one receiver that keeps all
+    #[arg(long, conflicts_with_all = ["workloads", "bytes", "known_path"])]
+    series: Option<PathBuf>,
     /// Size of the checkpoint
     #[arg(long, value_parser = crate::size::parse, default_value = "512MiB")]
     bytes: u64,
-    /// Whether content is made smaller: never, auto, always
+    /// Whether content is made smaller: never, auto, always; all three unless it is said with --series
     #[arg(long, value_delimiter = ',', default_value = "never,auto")]
+    #[arg(default_value_if("series", IsPresent, "never,auto,always"))]
     compress: Vec<String>,
     /// From the second run on the sender knows the path, as one that pushed within the hour
     #[arg(long)]
@@ -88,6 +96,16 @@ pub(crate) fn run(args: &WanArgs) -> Result<bool> {
         args.mtu,
         args.runs
     );
+    let equal = match &args.series {
+        None => workloads(args, &pair, &dir, &run)?,
+        Some(series) => series::measure(args, &pair, &series.canonicalize()?, &run)?,
+    };
+    nodes::remove(&run)?;
+    Ok(equal)
+}
+
+/// Each workload to a fresh target, over a link with each loss.
+fn workloads(args: &WanArgs, pair: &Pair, dir: &Path, run: &Path) -> Result<bool> {
     println!(
         "| workload | loss % | compress | wall s | content / link | sent / content \
          | arrived / content | lost | dropped by the queue |"
@@ -104,9 +122,9 @@ pub(crate) fn run(args: &WanArgs) -> Result<bool> {
                     let link = args.link(loss);
                     let past = known.take().filter(|_| args.known_path);
                     let sample =
-                        once(&pair, &run, (&work, past.as_deref()), (link, number), compress)
+                        once(pair, run, (&work, past.as_deref()), (link, number), compress)
                             .with_context(|| format!("{name}, loss {loss} %, run {number}"))?;
-                    known = std::fs::read(path_file(&pair)).ok();
+                    known = std::fs::read(path_file(pair)).ok();
                     eprintln!("{name}, loss {loss} %, {compress}: {:.2} s", sample.wall_s);
                     let options = Options { meta: true, skip_special: true };
                     let place = run.join("target/set");
@@ -119,7 +137,6 @@ pub(crate) fn run(args: &WanArgs) -> Result<bool> {
             }
         }
     }
-    nodes::remove(&run)?;
     Ok(equal)
 }
 
@@ -158,39 +175,43 @@ fn once(
         std::fs::write(file, known)?;
     }
     let _server = pair.serve(Node::Cloud, &target)?;
-    let log = run.join("push.jsonl");
-    let push = |source: &Path, through| Transfer::Push {
-        source: source.to_owned(),
-        to: Node::Cloud,
-        path: "set".into(),
-        through,
-        compress: Some(compress.to_owned()),
-    };
-    let done = |transfer: &Transfer| -> Result<f64> {
-        let began = Instant::now();
-        let mut running = pair.transfer(Node::Onprem, transfer, &log)?;
-        let status = running.wait(PATIENCE);
-        let wall = began.elapsed().as_secs_f64();
-        let well = status.is_some_and(|status| status.success());
-        ensure!(well, "push: {}", nodes::tail(&log.with_extension("err")));
-        Ok(wall)
-    };
     if let Some(base) = &work.base {
-        done(&push(base, None))?;
+        push(pair, run, (base, "set"), None, compress)?;
     }
     system::pretouch(work.bytes + (256 << 20));
     let relay = Relay::start(pair.socket_address(Node::Cloud), link, seed)?;
-    let wall_s = done(&push(&work.source, Some(relay.address())))?;
+    let wall_s = push(pair, run, (&work.source, "set"), Some(relay.address()), compress)?;
     let [there, back] = relay.counters();
     Ok(Sample { wall_s, there, back })
 }
 
-fn print(args: &WanArgs, work: &Work, (loss, compress): (f64, &str), samples: &[Sample]) {
-    let middle = |value: &dyn Fn(&Sample) -> f64| {
-        let mut values: Vec<f64> = samples.iter().map(value).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
+/// Pushes a tree to a path at the receiver and waits for the end: seconds that it took.
+fn push(
+    pair: &Pair,
+    run: &Path,
+    (source, path): (&Path, &str),
+    through: Option<SocketAddr>,
+    compress: &str,
+) -> Result<f64> {
+    let log = run.join("push.jsonl");
+    let transfer = Transfer::Push {
+        source: source.to_owned(),
+        to: Node::Cloud,
+        path: path.to_owned(),
+        through,
+        compress: Some(compress.to_owned()),
     };
+    let began = Instant::now();
+    let mut running = pair.transfer(Node::Onprem, &transfer, &log)?;
+    let status = running.wait(PATIENCE);
+    let wall = began.elapsed().as_secs_f64();
+    let well = status.is_some_and(|status| status.success());
+    ensure!(well, "push: {}", nodes::tail(&log.with_extension("err")));
+    Ok(wall)
+}
+
+fn print(args: &WanArgs, work: &Work, (loss, compress): (f64, &str), samples: &[Sample]) {
+    let middle = |value: &dyn Fn(&Sample) -> f64| median(samples.iter().map(value).collect());
     let content = work.bytes as f64;
     let wall = middle(&|sample| sample.wall_s);
     println!(
@@ -202,4 +223,10 @@ fn print(args: &WanArgs, work: &Work, (loss, compress): (f64, &str), samples: &[
         middle(&|sample| (sample.there.lost + sample.back.lost) as f64),
         middle(&|sample| (sample.there.dropped + sample.back.dropped) as f64),
     );
+}
+
+/// The middle one; of two in the middle the larger.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
