@@ -1,5 +1,6 @@
 //! `portway-bench`: data sets, an independent comparison, a kill loop, and measurements.
 
+mod budget;
 mod columns;
 mod compare;
 mod data;
@@ -40,6 +41,8 @@ enum Command {
     KillLoop(kill::KillArgs),
     /// Measure Portway and the rsync daemon on the same work; prints Markdown
     Peers(peers::PeersArgs),
+    /// Measure what a push costs a processor beside what no push can do without; prints Markdown
+    Budget(budget::BudgetArgs),
     /// Measure pushes over an emulated link; prints Markdown
     Wan(wan::WanArgs),
     /// Be an emulated link to an address, until it is stopped
@@ -103,6 +106,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Compare(args) => compare::run(&args),
         Command::KillLoop(args) => kill::run(&args),
         Command::Peers(args) => peers::run(&args),
+        Command::Budget(args) => budget::run(&args),
         Command::Wan(args) => wan::run(&args),
         Command::Relay(args) => wan::relay(&args),
         Command::Size(args) => model::run(&args),

@@ -118,9 +118,9 @@ fn document_bytes(rng: &mut Rng) -> u64 {
     const MEDIAN: i64 = 668_500;
     const DEVIATION: i64 = 94_548;
     // The sum of twelve uniforms has variance one (Irwin-Hall), and mean six.
-    let sum: i64 = (0..12).map(|_| (rng.next() >> 48) as i64).sum();
+    let sum: i64 = (0..12).map(|_| (rng.next() >> 48).cast_signed()).sum();
     let logarithm = MEDIAN + (sum - (6 << 16)) * DEVIATION / (1 << 16);
-    power(logarithm.clamp(6 << 16, 16 << 16) as u64)
+    power(logarithm.clamp(6 << 16, 16 << 16).cast_unsigned())
 }
 
 /// Two to the power of so many parts of 2^16, by straight lines between whole powers.

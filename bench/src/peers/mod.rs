@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use self::measure::Sample;
-use self::mover::{Bench, Mover};
+pub(crate) use self::measure::Sample;
+pub(crate) use self::mover::{Bench, Mover};
+pub(crate) use self::table::machine;
 use crate::data::{self, Kind};
 use crate::{nodes, system};
 

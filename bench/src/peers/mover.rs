@@ -51,6 +51,8 @@ pub(crate) struct Bench {
     aside: PathBuf,
     /// When Portway makes content smaller, in words of `--compress`.
     pub(crate) compress: Option<String>,
+    /// Lines of the configuration of both of its nodes.
+    pub(crate) lines: String,
 }
 
 impl Bench {
@@ -62,7 +64,14 @@ impl Bench {
         let pair = takes_part.then(|| Pair::enrol(portway, run)).transpose()?;
         let aside = target.with_extension("old");
         nodes::remove(&aside)?;
-        Ok(Self { pair, run: run.to_owned(), target: target.to_owned(), aside, compress: None })
+        Ok(Self {
+            pair,
+            run: run.to_owned(),
+            target: target.to_owned(),
+            aside,
+            compress: None,
+            lines: String::new(),
+        })
     }
 
     /// One run from a fresh target, warm sources and touched memory, judged afterwards.
@@ -144,6 +153,7 @@ impl Bench {
     fn portway(&self, work: &Work) -> Result<Sample> {
         let pair = self.pair.as_ref().context("portway does not take part")?;
         pair.reset()?;
+        pair.configure(&self.lines)?;
         let server = pair.serve(Node::Cloud, &self.target)?;
         let log = self.run.join("push.jsonl");
         let push = |source: &Path| Transfer::Push {

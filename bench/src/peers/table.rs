@@ -15,7 +15,7 @@ pub(crate) fn print(
     samples: &[Sample],
     target: &Path,
 ) {
-    println!("{}\n", machine(target));
+    println!("{}, {}\n", machine(target), said("rsync", &["--version"]));
     println!("Medians of {runs} runs, movers in turns, sources cached, loopback.\n");
     println!(
         "| workload | mover | wall s | wall + sync s | GB/s | CPU s client + server | others' CPU s | wire MB \
@@ -62,8 +62,8 @@ fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// What it ran on: processor, cores, kernel, file system, versions.
-fn machine(target: &Path) -> String {
+/// What it ran on: processor, cores, kernel, file system.
+pub(crate) fn machine(target: &Path) -> String {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -71,10 +71,9 @@ fn machine(target: &Path) -> String {
     let parent = target.parent().unwrap_or(target).display().to_string();
     let file_system = said("stat", &["-f", "-c", "%T", &parent]);
     format!(
-        "{}, {cores} cores, Linux {}, target on {file_system}, {}",
+        "{}, {cores} cores, Linux {}, target on {file_system}",
         model.map_or("unknown processor", |(_, model)| model),
         kernel.trim(),
-        said("rsync", &["--version"]),
     )
 }
 

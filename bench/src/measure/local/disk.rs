@@ -134,8 +134,18 @@ impl Bed {
             let reads: &[bool] = if way == Way::Direct { &[false] } else { &[false, true] };
             cases.extend(reads.iter().map(|&warm| self.read(way, warm)));
         }
-        cases.extend(Way::ALL.map(|way| self.write(way)));
+        cases.extend(Way::ALL.map(|way| self.write(way, false)));
         cases
+    }
+
+    /// Reading what is in the page cache.
+    pub(super) fn read_cached(&self) -> Case {
+        self.read(Way::Buffered, true)
+    }
+
+    /// Writing through the page cache into a file that is empty, as that of something new is.
+    pub(super) fn write_new(&self) -> Case {
+        self.write(Way::Buffered, true)
     }
 
     fn read(&self, way: Way, warm: bool) -> Case {
@@ -174,7 +184,8 @@ impl Bed {
         }
     }
 
-    fn write(&self, way: Way) -> Case {
+    /// Writing over the file, or into it when it was emptied.
+    fn write(&self, way: Way, empty: bool) -> Case {
         let shared = Arc::clone(&self.shared);
         let work = move |index, threads| -> Result<Step> {
             let (shared, handle) = (Arc::clone(&shared), shared.open(way, true)?);
@@ -191,14 +202,16 @@ impl Bed {
                 Ok(bytes)
             }))
         };
-        let synced = Arc::clone(&self.shared);
+        let (emptied, synced) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
+        let target = if empty { ", a new file, synced" } else { ", synced" };
         Case {
+            before: Box::new(move || if empty { emptied.empty() } else { Ok(()) }),
             after: Box::new(move || {
                 synced.changed.store(true, Relaxed);
                 synced.sync()
             }),
             once: true,
-            ..Case::new("write", format!("{}, synced", way.title()), LEASE_BYTES as u64, work)
+            ..Case::new("write", format!("{}{target}", way.title()), LEASE_BYTES as u64, work)
         }
     }
 }
@@ -283,6 +296,13 @@ impl Shared {
         at(&self.path, "sync", file.sync_all())
     }
 
+    /// Leaves a file without content.
+    fn empty(&self) -> Result<()> {
+        self.changed.store(true, Relaxed);
+        let file = at(&self.path, "open", OpenOptions::new().write(true).open(&self.path))?;
+        at(&self.path, "empty", file.set_len(0))
+    }
+
     /// Takes the file out of the page cache.
     fn cool(&self) -> Result<()> {
         self.restore()?;
@@ -339,6 +359,7 @@ mod tests {
             // Writes come last and leave other content behind.
             assert_eq!(once(case, 2), all, "{}", case.name);
         }
+        assert_eq!(once(&bed.write_new(), 2), all);
         let changed = &cases[0];
         let mut step = (changed.work)(0, 1).expect("a step");
         assert!(step().is_err(), "the content is not that of the bed any more");

@@ -2,6 +2,7 @@
 
 mod disk;
 mod memory;
+mod stages;
 
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
+pub(crate) use self::stages::Stages;
 use super::rows::{self, OutputArgs, Sample};
 use crate::result::{Kind, Row};
 use crate::system;
