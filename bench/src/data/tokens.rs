@@ -88,7 +88,7 @@ impl Shard<'_> {
 
     /// Adds one document.
     fn document(&mut self, id: u64, rng: &mut Rng) {
-        let bytes = document_bytes(rng);
+        let bytes = document_bytes(self.form, rng);
         let begins = self.content.len();
         match self.form {
             Form::Text => {
@@ -109,18 +109,20 @@ impl Shard<'_> {
     }
 }
 
-/// A length in bytes whose logarithm is normal, with a mean of some 2 KiB and a standard deviation of the
-/// natural logarithm of 1: at least 64, at most 64 KiB. It uses whole numbers only, so that it is the same
-/// everywhere.
-fn document_bytes(rng: &mut Rng) -> u64 {
-    // Binary logarithms in parts of 2^16. The mean is e^(1/2) medians, so the median 2^(11 - 0.72), less
-    // what the straight lines of `power` add; the deviation is 1 / ln 2.
-    const MEDIAN: i64 = 668_500;
+/// A length in bytes whose logarithm is normal, with a standard deviation of the natural logarithm of 1: as
+/// text some 11 KiB on average, as tokens, of which one is some three bytes of text, some 7; at least 64
+/// bytes, at most 512 KiB. It uses whole numbers only, so that it is the same everywhere.
+fn document_bytes(form: Form, rng: &mut Rng) -> u64 {
+    // Binary logarithms in parts of 2^16. The mean is e^(1/2) medians, so the median of text is
+    // 2^(13.46 - 0.72), less what the straight lines of `power` add; the deviation is 1 / ln 2.
+    const MEDIAN_TEXT: i64 = 830_000;
+    const MEDIAN_TOKENS: i64 = 787_000;
     const DEVIATION: i64 = 94_548;
     // The sum of twelve uniforms has variance one (Irwin-Hall), and mean six.
     let sum: i64 = (0..12).map(|_| (rng.next() >> 48).cast_signed()).sum();
-    let logarithm = MEDIAN + (sum - (6 << 16)) * DEVIATION / (1 << 16);
-    power(logarithm.clamp(6 << 16, 16 << 16).cast_unsigned())
+    let median = if form == Form::Text { MEDIAN_TEXT } else { MEDIAN_TOKENS };
+    let logarithm = median + (sum - (6 << 16)) * DEVIATION / (1 << 16);
+    power(logarithm.clamp(6 << 16, 19 << 16).cast_unsigned())
 }
 
 /// Two to the power of so many parts of 2^16, by straight lines between whole powers.
@@ -142,12 +144,14 @@ mod tests {
     #[test]
     fn lengths_have_their_mean_and_a_long_tail() {
         let mut rng = Rng::new(1);
-        let lengths: Vec<u64> = (0..100_000).map(|_| document_bytes(&mut rng)).collect();
-        let mean = lengths.iter().sum::<u64>() / 100_000;
-        assert!((1948..=2148).contains(&mean), "{mean}");
-        let below = lengths.iter().filter(|bytes| **bytes < 1272).count();
-        assert!((49_000..=51_000).contains(&below), "the median is below the mean: {below}");
-        assert!(lengths.iter().any(|bytes| *bytes > 30_000));
+        for (form, about) in [(Form::Text, 11 << 10), (Form::Tokens, 7 << 10)] {
+            let lengths: Vec<u64> = (0..100_000).map(|_| document_bytes(form, &mut rng)).collect();
+            let mean = lengths.iter().sum::<u64>() / 100_000;
+            assert!((about * 95 / 100..=about * 105 / 100).contains(&mean), "{mean}");
+            let below = lengths.iter().filter(|bytes| **bytes < mean * 62 / 100).count();
+            assert!((49_000..=52_000).contains(&below), "the median is below the mean: {below}");
+            assert!(lengths.iter().any(|bytes| *bytes > 20 * mean));
+        }
     }
 
     #[test]

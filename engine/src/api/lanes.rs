@@ -102,6 +102,19 @@ impl Drop for Lanes {
     }
 }
 
+/// Runs work on a thread of its own that leaves processors to all others.
+pub(super) fn spawn_nice(
+    name: &str,
+    work: impl FnOnce() + Send + 'static,
+) -> Option<std::thread::JoinHandle<()>> {
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    let spawned = thread.spawn(move || {
+        be_nice();
+        work();
+    });
+    spawned.inspect_err(|error| tracing::warn!(%error, name, "no thread for it")).ok()
+}
+
 /// Lets the system run others before this thread.
 fn be_nice() {
     // The system's threads have priorities of their own; without, this one is as others are.
@@ -165,6 +178,9 @@ mod tests {
         let ours = nice();
         assert_eq!(lanes.run(Priority::Staging, async move { nice() }).await, ours);
         assert_eq!(lanes.run(Priority::Bulk, async move { nice() }).await, NICE);
+        let (told, heard) = std::sync::mpsc::channel();
+        spawn_nice("a-test", move || told.send(nice()).expect("it is awaited")).expect("a thread");
+        assert_eq!(heard.recv(), Ok(NICE));
         let blocking = async move { tokio::task::spawn_blocking(nice).await.expect("it ends") };
         assert_eq!(lanes.run(Priority::Bulk, blocking).await, NICE);
         assert_eq!(nice(), ours, "the caller is as it was");

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use super::engine::{Engine, canonical, identity_error, unix_now};
 use super::fetches::Fetches;
-use super::{Error, Exit, admin};
+use super::{Error, Exit, admin, lanes};
 use crate::base::NodeName;
 use crate::config::ServeRecord;
 use crate::identity::{InviteError, Invites, Live, SpiffeId, live_server_config, peer_of};
@@ -202,7 +202,8 @@ impl Server {
         let stop_scan = Arc::new(AtomicBool::new(false));
         let scan = shared.engine.0.config.settings.serve.index_scan.then(|| {
             let (root, stop) = (Arc::clone(&shared.root), Arc::clone(&stop_scan));
-            tokio::task::spawn_blocking(move || crate::runtime::scan::index_root(&root, &stop))
+            let work = move || crate::runtime::scan::index_root(&root, &stop);
+            lanes::spawn_nice("portway-scan", work)
         });
         let mut sessions = JoinSet::new();
         let mut shutdown = std::pin::pin!(shutdown);
@@ -225,8 +226,8 @@ impl Server {
         let all = async { while sessions.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(STOPPING, all).await;
         listener.close("the node stops").await;
-        if let Some(scan) = scan {
-            let _ = scan.await;
+        if let Some(scan) = scan.flatten() {
+            let _ = blocking(move || scan.join()).await;
         }
         let root = Arc::clone(&shared.root);
         let _ = blocking(move || root.index.flush()).await;

@@ -191,8 +191,11 @@ fn write_planes(
     let mut len = table.len() + head.len() + tail.len();
     for (plane, word) in planes.chunks_exact(count).zip(table.as_chunks_mut().0) {
         let room = rest.len().min(count - count.div_ceil(PLANE_SAVING_PARTS));
-        let packed =
-            if probe::pays(plane) { contexts.plane(plane, &mut rest[..room]) } else { None };
+        let packed = match probe::plane(plane) {
+            probe::Plane::Random => None,
+            probe::Plane::Dense => contexts.plane(plane, &mut rest[..room]),
+            probe::Plane::Sparse => contexts.whole(plane, &mut rest[..room]),
+        };
         let taken = packed.unwrap_or(count);
         let (to_plane, after) = rest.split_at_mut_checked(taken)?;
         *word = match packed {

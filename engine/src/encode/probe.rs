@@ -15,6 +15,8 @@ const WIDTH_MAX: usize = 8;
 const GROUP_STEP: usize = 2;
 /// Bits of entropy in a byte above which it counts as random.
 const RANDOM_BITS: f32 = 7.6;
+/// Bits of entropy in a byte below which a search for repetitions gives more than frequencies.
+const SPARSE_BITS: f32 = 0.7;
 /// Bytes of a plane that are counted, in parts, to see whether compressing it pays.
 const PLANE_SAMPLE_BYTES: usize = 4096;
 
@@ -127,8 +129,8 @@ fn entropy(counts: &Counts) -> f32 {
     total.log2() - counts.iter().filter(|count| **count > 1).map(part).sum::<f32>() / total
 }
 
-/// Whether compressing a plane is worth trying, by the entropy of some of its bytes.
-pub(super) fn pays(plane: &[u8]) -> bool {
+/// How a plane is best compressed, by the entropy of some of its bytes.
+pub(super) fn plane(plane: &[u8]) -> Plane {
     let part = PLANE_SAMPLE_BYTES / WINDOWS;
     let mut counts = [0; 256];
     let mut count = |bytes: &[u8]| bytes.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
@@ -138,5 +140,20 @@ pub(super) fn pays(plane: &[u8]) -> bool {
         let step = (plane.len() - part) / (WINDOWS - 1);
         (0..WINDOWS).for_each(|i| count(&plane[i * step..][..part]));
     }
-    entropy(&counts) < RANDOM_BITS
+    match entropy(&counts) {
+        bits if bits >= RANDOM_BITS => Plane::Random,
+        bits if bits >= SPARSE_BITS => Plane::Dense,
+        _ => Plane::Sparse,
+    }
+}
+
+/// What a plane looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Plane {
+    /// Compressing it is not worth trying.
+    Random,
+    /// What there is to gain is in the frequencies of its bytes.
+    Dense,
+    /// Nearly all of its bytes are the same: frequencies cannot give less than a bit for a byte.
+    Sparse,
 }
