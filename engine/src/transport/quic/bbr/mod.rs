@@ -21,6 +21,7 @@ mod model;
 mod phase;
 #[cfg(test)]
 mod tests;
+mod window;
 
 use std::any::Any;
 use std::collections::hash_map::RandomState;
@@ -35,6 +36,7 @@ use bounds::{Bounds, LossRound, UNBOUNDED};
 use delivery::{Delivery, Sample};
 use model::{ExtraAcked, FullPipe, MaxBandwidth, MinRtt, Sojourn};
 use phase::{Feedback, Phase};
+use window::FastStart;
 
 use super::past::Past;
 
@@ -43,6 +45,8 @@ use super::past::Past;
 const INITIAL_WINDOW_PACKETS: u64 = 100;
 /// Size of a packet before more is known of the path, in bytes (RFC 9000, section 14).
 const INITIAL_PACKET_BYTES: u64 = 1200;
+/// The first flight, in bytes.
+const FIRST_FLIGHT: u64 = INITIAL_WINDOW_PACKETS * INITIAL_PACKET_BYTES;
 /// Least window, in packets (`BBR.MinPipeCwnd`).
 const WINDOW_MIN_PACKETS: u64 = 4;
 /// What is sent is this share of the bandwidth, so that a queue shrinks on average
@@ -76,6 +80,7 @@ pub(super) struct Bbr {
     extra_acked: ExtraAcked,
     sojourn: Sojourn,
     full_pipe: FullPipe,
+    fast_start: FastStart,
     bounds: Bounds,
     phase: Phase,
     /// The window of the draft, in bytes.
@@ -130,9 +135,10 @@ impl Bbr {
             extra_acked: ExtraAcked::new(now),
             sojourn: Sojourn::default(),
             full_pipe: FullPipe::default(),
+            fast_start: FastStart::new(),
             bounds: Bounds::new(),
             phase: Phase::Startup,
-            cwnd: INITIAL_WINDOW_PACKETS * INITIAL_PACKET_BYTES,
+            cwnd: FIRST_FLIGHT,
             cwnd_before: 0,
             cwnd_limited: false,
             rounds: 0,
@@ -190,7 +196,7 @@ impl Bbr {
     /// `gain` times what the path holds at bandwidth `bw`, in bytes.
     fn flight(&self, bw: f64, gain: f64) -> u64 {
         if !self.min_rtt.is_known() || bw == 0.0 {
-            return self.initial_window();
+            return FIRST_FLIGHT;
         }
         let flight = (gain * bw * self.min_rtt.get().as_secs_f64()) as u64;
         flight.max(self.window_min())
@@ -259,6 +265,7 @@ impl Bbr {
             self.full_pipe.update(sample.rate);
         }
         self.min_rtt.update(now, sample.rtt);
+        self.feel_queue(sample);
     }
 
     fn start_round(&mut self) {
@@ -280,52 +287,19 @@ impl Bbr {
     fn on_loss(&mut self, now: Instant, sent: Instant, bytes: u64) {
         self.delivery.on_lost(bytes);
         self.bounds.on_loss(&self.delivery, bytes);
-        if !self.probe_sample {
+        if !self.probe_sample && !self.fast_start.on {
             return;
         }
         let Some(burst) = self.delivery.burst(sent) else { return };
         let lost = self.delivery.lost - burst.lost;
+        self.feel_loss(lost, burst.in_flight);
+        if !self.probe_sample {
+            return;
+        }
         if bytes == 0 || bounds::is_too_high(lost, burst.in_flight, self.mtu) {
             let fitted = bounds::flight_that_fitted(burst.in_flight, lost, bytes);
             self.on_probe_too_high(now, fitted, burst.app_limited);
         }
-    }
-
-    /// "cwnd Adjustment Mechanism": towards what the model allows, by no more than was
-    /// acknowledged.
-    fn set_window(&mut self, acked: u64) {
-        let target = self.flight(self.bw(), self.phase.window_gain()) + self.extra_acked.get();
-        if self.full_pipe.ever {
-            self.cwnd = (self.cwnd + acked).min(target);
-        } else if self.cwnd < target || self.delivery.delivered < self.initial_window() {
-            self.cwnd += acked;
-        }
-        let least = self.window_min();
-        let most = match self.phase {
-            Phase::Startup | Phase::Drain => UNBOUNDED,
-            Phase::Down | Phase::Refill | Phase::Up => self.bounds.long_term,
-            Phase::Cruise => self.bounds.with_headroom(self.mtu, least),
-            Phase::ProbeRtt => {
-                self.bounds.with_headroom(self.mtu, least).min(self.probe_rtt_window())
-            }
-        };
-        self.cwnd = self.cwnd.min(most.min(self.bounds.short_term)).max(least);
-    }
-
-    /// What may be in flight, in bytes: the window, and what makes the rate right.
-    fn window_now(&self) -> u64 {
-        if self.phase == Phase::Startup {
-            return self.cwnd;
-        }
-        let paced = self.pacing_rate() * self.sojourn.get();
-        // quinn stops a packet before the window.
-        let paced = paced as u64 + 2 * self.mtu;
-        self.cwnd.min(paced).max(self.window_min())
-    }
-
-    /// Bytes per second.
-    fn pacing_rate(&self) -> f64 {
-        self.phase.pacing_gain() * PACING_MARGIN * self.bw()
     }
 }
 
@@ -389,7 +363,7 @@ impl Controller for Bbr {
     }
 
     fn initial_window(&self) -> u64 {
-        INITIAL_WINDOW_PACKETS * INITIAL_PACKET_BYTES
+        FIRST_FLIGHT
     }
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {

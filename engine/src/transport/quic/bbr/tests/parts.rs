@@ -8,6 +8,7 @@ use quinn_proto::congestion::{Controller, ControllerFactory};
 use super::super::bounds::{flight_that_fitted, is_too_high};
 use super::super::delivery::Delivery;
 use super::super::model::{ExtraAcked, FullPipe, MaxBandwidth, MinRtt, Sojourn};
+use super::super::window::FastStart;
 use super::super::{Bbr, BbrConfig};
 
 fn ms(ms: u64) -> Duration {
@@ -263,4 +264,12 @@ fn what_was_never_sent_is_no_sample_and_no_fault() {
     bbr.on_congestion_event(start, start, false, 1200);
     assert_eq!(bbr.window(), window);
     assert_eq!(bbr.window(), bbr.initial_window());
+}
+
+#[test]
+fn a_fast_start_ends_after_eight_late_acknowledgements_in_a_row() {
+    let (mut start, shortest) = (FastStart::new(), Duration::from_millis(50));
+    let mut hear = |ms| start.ends(Duration::from_millis(ms), shortest);
+    let heard = [53, 53, 53, 53, 53, 53, 53, 51, 53, 53, 53, 53, 53, 53, 53, 53].map(&mut hear);
+    assert_eq!(heard.iter().position(|ended| *ended), Some(15), "one in time begins anew");
 }
