@@ -9,14 +9,14 @@ use serde::de::DeserializeOwned;
 
 use super::crossing::{BUDGET_HINT, CLOSED_HINT};
 use super::engine::{Inner, clock_ms, unix_now};
-use super::{Error, Exit, rates};
+use super::{Error, Exit, path, rates};
 use crate::base::human;
 use crate::config::Endpoint;
 use crate::identity::{SpiffeId, peer_of, refusal_text};
 use crate::policy::RolesMark;
-use crate::transport::quic::{QuicConfig, QuicLink, QuicTls, dial as quic_dial};
+use crate::transport::quic::{self, QuicConfig, QuicLink, QuicTls};
 use crate::transport::rdma::{Ports, RdmaLink, RdmaOptions};
-use crate::transport::{Link, LinkError};
+use crate::transport::{Link, LinkError, Peer};
 use crate::wire::{Frame, Hello, VERSIONS, negotiate};
 
 /// Program and version, as peers see it.
@@ -31,6 +31,9 @@ pub(super) struct Session {
     pub(super) rails: Ports,
     /// The roles that the peer told of.
     pub(super) roles: Option<RolesMark>,
+    /// The peer's greeting was heard: until then it told of nothing, and may still refuse the
+    /// session as a whole.
+    pub(super) heard: bool,
     label: String,
 }
 
@@ -38,6 +41,17 @@ pub(super) struct Session {
 pub(super) type NodeLink = RdmaLink<QuicLink>;
 
 impl Inner {
+    /// What a greeting tells `peer` of this node's ports.
+    pub(super) fn offer(&self, us: &SpiffeId, peer: &Peer) -> Ports {
+        path::offer(&self.own(us, &self.ports_for(us, peer)), peer)
+    }
+
+    /// The ports of this node as far as they matter to a session with `peer`: between sites they do
+    /// not, and looking for them takes milliseconds.
+    pub(super) fn ports_for(&self, us: &SpiffeId, peer: &Peer) -> Ports {
+        if us.site == peer.site { self.ports() } else { Ports::none("") }
+    }
+
     /// The same session with rails between the ports that the greetings told of; `lead` at the
     /// end that dialled. Without ports it stays as it is.
     pub(super) fn with_rails(
@@ -120,12 +134,22 @@ async fn resolve(endpoints: &[Endpoint]) -> Result<Vec<SocketAddr>, Error> {
     }
 }
 
+/// Whether an end that dials waits for what the peer says first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Greet {
+    /// Until its greeting was heard.
+    Wait,
+    /// Only where the greeting says something that what follows depends on, which it does inside a
+    /// site: what it tells of ports.
+    Ahead,
+}
+
 /// Dials a node, called `label` in messages, and says nothing.
 pub(super) async fn dial_link(
     quic: &QuicConfig,
     endpoints: &[Endpoint],
     tls: Arc<rustls::ClientConfig>,
-    label: &str,
+    (label, greet): (&str, Greet),
 ) -> Result<QuicLink, Error> {
     let addresses = resolve(endpoints).await?;
     let tls = QuicTls {
@@ -137,7 +161,11 @@ pub(super) async fn dial_link(
         }),
         reset_key: None,
     };
-    quic_dial(&addresses, &tls, quic).await.map_err(|error| link_error(&error, label))
+    let dialled = match greet {
+        Greet::Wait => quic::dial(&addresses, &tls, quic).await,
+        Greet::Ahead => quic::dial_ahead(&addresses, &tls, quic).await,
+    };
+    dialled.map_err(|error| link_error(&error, label))
 }
 
 /// Dials a node, called `label` in messages, and greets it; `us` is who this node is, if it is one.
@@ -146,19 +174,38 @@ pub(super) async fn dial(
     endpoints: &[Endpoint],
     tls: Arc<rustls::ClientConfig>,
     (us, roles): (Option<&SpiffeId>, Option<RolesMark>),
-    label: &str,
+    (label, greet): (&str, Greet),
 ) -> Result<Session, Error> {
     let failed = |error: LinkError| link_error(&error, label);
     let quic = inner.quic.after(rates::past(inner, label));
-    let link = dial_link(&quic, endpoints, tls, label).await?;
+    let link = dial_link(&quic, endpoints, tls, (label, greet)).await?;
     let told = us.map_or(Ports::none(""), |us| inner.offer(us, link.peer()));
     link.send(our_hello(&told, roles).encode()).await.map_err(failed)?;
-    let hello = expect_hello(&link).await.map_err(failed)?;
-    let (rails, roles) = (Ports::heard(&hello), hello.roles);
-    Ok(Session { link: RdmaLink::plain(link), told, rails, roles, label: label.to_owned() })
+    let crosses = us.is_some_and(|us| us.site != link.peer().site);
+    let mut session = Session {
+        link: RdmaLink::plain(link),
+        told,
+        rails: Ports::none(""),
+        roles: None,
+        heard: false,
+        label: label.to_owned(),
+    };
+    if greet == Greet::Wait || !crosses {
+        session.hear().await.map_err(failed)?;
+    }
+    Ok(session)
 }
 
 impl Session {
+    /// Hears the peer's greeting, unless that was done.
+    pub(super) async fn hear(&mut self) -> Result<(), LinkError> {
+        if !self.heard {
+            let hello = expect_hello(&self.link).await?;
+            (self.rails, self.roles, self.heard) = (Ports::heard(&hello), hello.roles, true);
+        }
+        Ok(())
+    }
+
     /// Content takes rails from now on.
     pub(super) fn take_rails(&mut self, inner: &Inner) {
         self.link = inner.with_rails(&self.link, true, self.told.clone(), self.rails.clone());

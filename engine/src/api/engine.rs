@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::connect::{self, Session};
+use super::connect::{self, Greet, Session};
 use super::lanes::Lanes;
 use super::path::{self, Own, PathChoice};
 use super::{Compress, Error, Exit, NodeAddress, TransferOptions, TransportChoice};
@@ -21,10 +21,10 @@ use crate::metrics::Registry;
 use crate::policy::Kind;
 use crate::runtime::codecs::Codecs;
 use crate::storage::{Backend, Method};
+use crate::transport::Link;
 use crate::transport::quic::{Congestion, QuicConfig, QuicOptions};
 use crate::transport::rdma::sysfs::{Remark, Roots, survey};
 use crate::transport::rdma::{Ports, SystemVerbs, Verbs};
-use crate::transport::{Link, Peer};
 
 /// Everything that this process does for one home. Cheap to clone.
 #[derive(Clone)]
@@ -178,8 +178,8 @@ impl Engine {
         let tls = join_config(enrolment.token()).map_err(|e| identity_error(&e))?;
         let addresses = enrolment.token().addresses().to_vec();
         let endpoints: Vec<Endpoint> = addresses.iter().filter_map(|a| a.parse().ok()).collect();
-        let session =
-            connect::dial(&engine.0, &endpoints, tls, (None, None), "the inviting node").await?;
+        let named = ("the inviting node", Greet::Wait);
+        let session = connect::dial(&engine.0, &endpoints, tls, (None, None), named).await?;
         let request = super::calls::JoinRequest::of(enrolment.request());
         let reply: super::calls::JoinReply = session.call("join", &request).await?;
         let inviter = session.link.peer().node.clone();
@@ -241,13 +241,14 @@ impl Engine {
         if address.ip().is_unspecified() {
             address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
         }
-        self.connect_to(&[Endpoint::Address(address)], Expect::Any, "the serve of this home").await
+        let named = ("the serve of this home", Greet::Wait);
+        self.connect_to(&[Endpoint::Address(address)], Expect::Any, named).await
     }
 
     /// A session with a node.
     pub(super) async fn connect(&self, node: &NodeAddress) -> Result<Session, Error> {
         let (endpoints, expect) = self.locate(node)?;
-        self.connect_at(&endpoints, expect, &node.to_string()).await
+        self.connect_at(&endpoints, expect, (&node.to_string(), Greet::Wait)).await
     }
 
     /// How this node dials, and who it is.
@@ -265,11 +266,11 @@ impl Engine {
         &self,
         endpoints: &[Endpoint],
         expect: Expect,
-        label: &str,
+        named: (&str, Greet),
     ) -> Result<Session, Error> {
         let (tls, identity) = self.dialling(expect).await?;
         let roles = self.border()?.roles();
-        connect::dial(&self.0, endpoints, tls, (Some(identity.id()), roles), label).await
+        connect::dial(&self.0, endpoints, tls, (Some(identity.id()), roles), named).await
     }
 }
 
@@ -283,7 +284,8 @@ impl Engine {
         session: &Session,
         choice: TransportChoice,
     ) -> Result<PathChoice, Error> {
-        let (identity, ports) = (self.identity()?, self.0.ports());
+        let identity = self.identity()?;
+        let ports = self.0.ports_for(identity.id(), session.link.peer());
         let own = self.0.own(identity.id(), &ports);
         path::choose(&own, session.link.peer(), &session.rails, choice)
     }
@@ -317,11 +319,6 @@ impl Inner {
     pub(super) fn own<'a>(&'a self, us: &'a SpiffeId, ports: &'a Ports) -> Own<'a> {
         let settings = &self.config.settings.rdma;
         Own { built: path::BUILT, site: &us.site, tier: us.tier, settings, ports }
-    }
-
-    /// What a greeting tells `peer` of this node's ports.
-    pub(super) fn offer(&self, us: &SpiffeId, peer: &Peer) -> Ports {
-        path::offer(&self.own(us, &self.ports()), peer)
     }
 
     /// How files are read and written.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::calls::{JoinReply, JoinRequest};
+use super::connect::Greet;
 use super::engine::{Engine, identity_error, unix_now};
 use super::server::blocking;
 use super::{Error, Exit};
@@ -88,7 +89,8 @@ impl Engine {
 
     /// Greets a node: roles that it has and this one lacks are taken.
     async fn greet(&self, (name, endpoints): &Known) {
-        let connected = self.connect_at(endpoints, Expect::Node(name.clone()), name.as_str());
+        let connected =
+            self.connect_at(endpoints, Expect::Node(name.clone()), (name.as_str(), Greet::Wait));
         match tokio::time::timeout(PATIENCE, connected).await {
             Ok(Ok(session)) => session.link.close("done").await,
             Ok(Err(error)) => tracing::debug!(node = %name, %error, "not asked for roles"),
@@ -187,7 +189,8 @@ impl Engine {
         for (name, endpoints) in nodes {
             let asked = async {
                 let expect = Expect::Node(name.clone());
-                let session = self.connect_at(endpoints, expect, name.as_str()).await?;
+                let session =
+                    self.connect_at(endpoints, expect, (name.as_str(), Greet::Wait)).await?;
                 let reply: JoinReply = session.call("renew", &question).await?;
                 session.link.close("done").await;
                 Ok::<_, Error>(reply.chain_pem)

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use super::calls::{
     Answer, InviteReply, InviteRequest, JoinReply, JoinRequest, asked, json, off_thread,
 };
-use super::connect::Session;
+use super::connect::{Greet, Session};
 use super::engine::{Engine, identity_error, unix_now};
 use super::reachable::reachable;
 use super::server::Shared;
@@ -68,16 +68,26 @@ impl Engine {
         &self,
         endpoints: &[Endpoint],
         expect: Expect,
-        label: &str,
+        (label, greet): (&str, Greet),
     ) -> Result<Session, Error> {
-        let session = self.connect_to(endpoints, expect.clone(), label).await?;
-        self.follow(&session, (endpoints, expect, label)).await;
+        let session = self.connect_to(endpoints, expect.clone(), (label, greet)).await?;
+        self.admitted(&session, (endpoints, expect, label)).await?;
+        Ok(session)
+    }
+
+    /// Takes newer roles that the peer told of, and looks whether it may have a session, by those.
+    pub(super) async fn admitted(
+        &self,
+        session: &Session,
+        at: (&[Endpoint], Expect, &str),
+    ) -> Result<(), Error> {
+        self.follow(session, at).await;
         let border = self.border()?;
         if let Err(denied) = border.standing(&crossing::party(&border, session.link.peer())) {
             session.link.close("refused at the other end").await;
             return Err(crossing::denial(&denied));
         }
-        Ok(session)
+        Ok(())
     }
 }
 

@@ -72,7 +72,9 @@ impl Push {
         let peer = session.link.peer().clone();
         let attempted = match self.attempt(session, prepared, &meter, &cancelled).await {
             Ok(attempted) => attempted,
-            Err(Miss::Again(error) | Miss::Final(error)) => return Err(error),
+            Err(Miss::Unheard(error) | Miss::Again(error) | Miss::Final(error)) => {
+                return Err(error);
+            }
         };
         let Numbers { files, sent, deduplicated, resumed, .. } = attempted.done.published.numbers;
         let encoded = match &attempted.estimate {

@@ -136,7 +136,7 @@ impl Pull {
 
     async fn attempt(
         &self,
-        session: Session,
+        mut session: Session,
         root: &Root,
         path: &RelPath,
         meter: &Arc<TransferMeter>,
@@ -183,7 +183,7 @@ impl Pull {
             fresh: store.is_fresh(),
             parts: None,
         };
-        let accept = open(&session, request, &label).await?;
+        let accept = open(&mut session, request, &label).await?;
         let way = match self.enter(&session, &accept).await {
             Ok(way) => way,
             Err(error) => {

@@ -24,7 +24,7 @@ use crate::protocol::{SourceEnd, Stop};
 use crate::runtime::drive::{Context, Estimate, run_source};
 use crate::runtime::shares::Direction;
 use crate::transport::{Link, WireMeter};
-use crate::wire::{Open, Operation};
+use crate::wire::{Accept, Open, Operation};
 
 /// What a session that came to its end has seen.
 pub(super) struct Attempted {
@@ -84,7 +84,7 @@ impl Push {
         let options =
             TransferOptions { link: self.in_time(&prepared).await?, ..self.options.clone() };
         let started = Instant::now();
-        let mut retry = Retry::new(&self.engine, node, &options, &meter, cancel.clone());
+        let mut retry = Retry::new(&self.engine, node, &options, &meter, cancel.clone()).ahead();
         let (attempted, remarks) = loop {
             let session = retry.connect().await?;
             let sources = prepared.again();
@@ -119,10 +119,21 @@ impl Push {
         crossing::class(border, move || files.labels(crosses)).await
     }
 
+    /// Asks for the transfer; what a late greeting tells counts before anything else is done.
+    async fn open(&self, session: &mut Session, request: Open, label: &str) -> Attempt<Accept> {
+        let heard = session.heard;
+        let accept = open(session, request, label).await?;
+        if !heard {
+            let at = (&self.target.node, self.options.link.as_deref());
+            self.engine.heard_by(session, at).await.map_err(Miss::Unheard)?;
+        }
+        Ok(accept)
+    }
+
     /// One session: asks, then runs the source until the target has published.
     pub(super) async fn attempt(
         &self,
-        session: Session,
+        mut session: Session,
         sources: &Sources,
         meter: &Arc<TransferMeter>,
         cancel: &watch::Receiver<bool>,
@@ -130,13 +141,14 @@ impl Push {
         let label = session.link.peer().node.to_string();
         let border = self.engine.border().map_err(Miss::Final)?;
         let class = self.class(&border, &session, sources).await.map_err(Miss::of)?;
+        let link = session.link.clone();
         let ask = |transfer| {
             let (action, path) = (Action::Push, &sources.target);
             let class = class.clone();
             let bounds = Bounds { cost: self.options.max_cost, wire: None };
             let wanted =
                 Wanted { transfer, action, path, class, ours: true, outward: true, bounds };
-            self.engine.ask(&border, &session.link, wanted)
+            self.engine.ask(&border, &link, wanted)
         };
         if let Err(denied) = would(Arc::clone(&border), ask(self.id)).await {
             session.link.close("denied at the other end").await;
@@ -160,7 +172,7 @@ impl Push {
             parts: self.options.parts.clone().filter(|_| !self.options.dry_run),
             basis: basis.as_ref().map(|basis| basis.at.clone()),
         };
-        let accept = open(&session, request, &label).await?;
+        let accept = self.open(&mut session, request, &label).await?;
         let way = enter(Arc::clone(&border), ask(accept.transfer_id), &session.link).await;
         let way = way.map_err(|denied| Miss::of(denial(&denied)))?;
         sources.files.guard(&way);
@@ -206,7 +218,11 @@ impl Push {
             Err(why) => Err(why),
         });
         rates::note_path(&self.engine.0, &self.target.node, session.link.carrier().found());
-        session.link.close(&reason).await;
+        match &ended {
+            // The target's last word came after all of ours.
+            Ok(SourceEnd::Published(..)) if unsigned.is_none() => session.link.leave(&reason).await,
+            _ => session.link.close(&reason).await,
+        }
         match ended {
             Ok(SourceEnd::Published(published, failed)) => {
                 let link = taken(&border, &session.link);

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::connect::dial_link;
+use super::connect::{Greet, dial_link};
 use super::engine::{Engine, identity_error, quic_options, unix_now};
 use super::{Error, Exit, NodeAddress, path};
 use crate::identity::{peer_of, server_config};
@@ -31,7 +31,7 @@ impl Engine {
         let quic = checked(options)?;
         let (endpoints, expect) = self.locate(node)?;
         let (tls, _) = self.dialling(expect).await?;
-        dial_link(&quic, &endpoints, tls, &node.to_string()).await
+        dial_link(&quic, &endpoints, tls, (&node.to_string(), Greet::Wait)).await
     }
 
     /// Accepts sessions from nodes of this trust domain, and from no joiners.

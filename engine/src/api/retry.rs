@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::watch;
 
-use super::connect::Session;
+use super::connect::{Greet, Session};
 use super::engine::Engine;
 use super::path::Transport;
 use super::{Error, Exit, TransferOptions, TransportChoice};
@@ -19,6 +19,8 @@ const PAUSE_MS: (u64, u64) = (200, 10_000);
 
 /// Why an attempt ended.
 pub(super) enum Miss {
+    /// The peer did not greet: it might as well not have been reached.
+    Unheard(Error),
     /// Trying again may help.
     Again(Error),
     /// It will not.
@@ -45,8 +47,11 @@ pub(super) struct Retry<'a> {
     end: Instant,
     pause_ms: u64,
     choice: TransportChoice,
+    greet: Greet,
     /// The link to take.
     link: Option<String>,
+    /// When the session began whose peer was not heard yet.
+    unheard: Option<Instant>,
     /// A session was usable: what is in the way later may pass.
     begun: bool,
     /// A certificate of the last session ended: if there is none newer, that is why.
@@ -66,26 +71,62 @@ impl<'a> Retry<'a> {
         let end = Instant::now() + FIRST_CONTACT.min(patience);
         let (pause_ms, choice, begun) = (PAUSE_MS.0, options.transport, false);
         let (over, link) = (None, options.link.clone());
-        Self { engine, node, meter, cancel, patience, end, pause_ms, choice, link, begun, over }
+        let (greet, unheard) = (Greet::Wait, None);
+        Self {
+            engine,
+            node,
+            meter,
+            cancel,
+            patience,
+            end,
+            pause_ms,
+            choice,
+            greet,
+            link,
+            unheard,
+            begun,
+            over,
+        }
+    }
+
+    /// Sessions between sites begin before the peer was heard; an attempt hears it, or tells that it
+    /// did not.
+    pub(super) fn ahead(mut self) -> Self {
+        self.greet = Greet::Ahead;
+        self
+    }
+
+    /// The peer of the present session was heard: what is in the way later may pass.
+    fn heard(&mut self) {
+        if let Some(began) = self.unheard.take() {
+            self.end = began + self.patience;
+            self.begun = true;
+        }
     }
 
     /// A session with the node.
     pub(super) async fn connect(&mut self) -> Result<Session, Error> {
         loop {
             self.meter.set_phase(Phase::Connecting, "");
+            let at = (self.node, self.link.as_deref());
             let connected = tokio::select! {
                 () = stopped(&mut self.cancel) => return Err(interrupted()),
-                connected = self.engine.connect_over(self.node, self.link.as_deref()) => connected,
+                connected = self.engine.connect_by(at, self.greet) => connected,
             };
             match connected {
                 Ok(mut session) => {
                     self.meter.set_peer(session.link.peer().node.as_str());
-                    self.end = Instant::now() + self.patience;
+                    self.unheard = Some(Instant::now());
+                    if session.heard {
+                        self.end = Instant::now() + self.patience;
+                    }
                     match self.engine.path(&session, self.choice) {
                         Ok(path) => {
                             let transport = path.transport.as_str();
                             tracing::info!(transport, why = path.reason, "content has a path");
-                            self.begun = true;
+                            if session.heard {
+                                self.heard();
+                            }
                             if path.transport == Transport::Rdma {
                                 session.take_rails(&self.engine.0);
                             }
@@ -101,7 +142,7 @@ impl<'a> Retry<'a> {
                         }
                     }
                 }
-                Err(error) if matches!(error.exit, Exit::Refused | Exit::Usage) => {
+                Err(error) if is_final(&error) => {
                     return Err(self.over.take().unwrap_or(error));
                 }
                 Err(error) => self.pause(Miss::Again(error)).await?,
@@ -113,8 +154,15 @@ impl<'a> Retry<'a> {
     pub(super) async fn pause(&mut self, miss: Miss) -> Result<(), Error> {
         let error = match miss {
             Miss::Final(error) => return Err(error),
-            Miss::Again(_) if *self.cancel.borrow() => return Err(interrupted()),
-            Miss::Again(error) => error,
+            Miss::Unheard(error) if is_final(&error) => {
+                return Err(self.over.take().unwrap_or(error));
+            }
+            Miss::Again(_) | Miss::Unheard(_) if *self.cancel.borrow() => return Err(interrupted()),
+            Miss::Unheard(error) => error,
+            Miss::Again(error) => {
+                self.heard();
+                error
+            }
         };
         self.over = (error.code == "expired").then(|| error.clone());
         let pause = jittered(self.pause_ms);
@@ -131,6 +179,11 @@ impl<'a> Retry<'a> {
         self.pause_ms = (self.pause_ms * 2).min(PAUSE_MS.1);
         Ok(())
     }
+}
+
+/// Whether dialling again does not help.
+fn is_final(error: &Error) -> bool {
+    matches!(error.exit, Exit::Refused | Exit::Usage)
 }
 
 /// Waits until a transfer is told to stop.

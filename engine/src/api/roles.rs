@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::Error;
 use super::calls::Answer;
-use super::connect::{self, Session};
+use super::connect::{self, Greet, Session};
 use super::engine::Engine;
 use super::server::Shared;
 use crate::base::human;
@@ -66,7 +66,7 @@ impl Engine {
         border: &Arc<Border>,
         (endpoints, expect, label): (&[Endpoint], Expect, &str),
     ) -> Result<u64, Error> {
-        let session = self.connect_to(endpoints, expect, label).await?;
+        let session = self.connect_to(endpoints, expect, (label, Greet::Wait)).await?;
         let mut bytes = Vec::new();
         let part = |body: &[u8]| {
             bytes.extend_from_slice(body);

@@ -1,6 +1,6 @@
 //! Which link a session to a node takes: at which of its addresses it is dialled.
 
-use super::connect::Session;
+use super::connect::{Greet, Session};
 use super::crossing::CLOSED_HINT;
 use super::engine::{Engine, clock_ms, unknown_node};
 use super::{Error, Exit, NodeAddress};
@@ -15,9 +15,29 @@ impl Engine {
         node: &NodeAddress,
         named: Option<&str>,
     ) -> Result<Session, Error> {
+        self.connect_by((node, named), Greet::Wait).await
+    }
+
+    /// The same; who greets ahead is told later what the greeting changes, by [`Self::heard_by`].
+    pub(super) async fn connect_by(
+        &self,
+        (node, named): (&NodeAddress, Option<&str>),
+        greet: Greet,
+    ) -> Result<Session, Error> {
         let (own, expect) = self.locate(node)?;
         let endpoints = self.endpoints(node, named)?.unwrap_or(own);
-        self.connect_at(&endpoints, expect, &node.to_string()).await
+        self.connect_at(&endpoints, expect, (&node.to_string(), greet)).await
+    }
+
+    /// A session of which the greeting was heard late: what that changes.
+    pub(super) async fn heard_by(
+        &self,
+        session: &Session,
+        (node, named): (&NodeAddress, Option<&str>),
+    ) -> Result<(), Error> {
+        let (own, expect) = self.locate(node)?;
+        let endpoints = self.endpoints(node, named)?.unwrap_or(own);
+        self.admitted(session, (&endpoints, expect, &node.to_string())).await
     }
 
     /// Where a node listens, and who must answer there.

@@ -175,11 +175,15 @@ impl Done {
     }
 }
 
-/// Asks for a transfer and waits for the answer.
-pub(super) async fn open(session: &Session, open: Open, label: &str) -> Attempt<Accept> {
-    let link = &session.link;
+/// Asks for a transfer, hears the peer's greeting if that was not done, and waits for the answer.
+pub(super) async fn open(session: &mut Session, open: Open, label: &str) -> Attempt<Accept> {
+    let heard = session.heard;
     let failed = |error| Miss::Again(link_error(&error, label));
-    link.send(Frame::Open(open).encode()).await.map_err(failed)?;
+    let unheard = |error| Miss::Unheard(link_error(&error, label));
+    let asked = session.link.send(Frame::Open(open).encode()).await;
+    asked.map_err(|error| if heard { failed(error) } else { unheard(error) })?;
+    session.hear().await.map_err(unheard)?;
+    let link = &session.link;
     match recv(link).await.map_err(failed)? {
         Frame::Accept(accept) => Ok(accept),
         Frame::Refuse { code, detail, retry } => {

@@ -1,4 +1,4 @@
-//! The dialling end: opens the control connection, then attaches the others behind it.
+//! The dialling end: opens the control connection, and attaches the others once it is welcome.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, TokioRuntime};
+use quinn::{
+    ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream, TokioRuntime,
+};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::time::{Instant, timeout_at};
 
 use super::config::QuicConfig;
 use super::error::{Code, clipped, link_error};
 use super::link::QuicLink;
-use super::preamble::{Preamble, Token, introduce};
+use super::preamble::{Preamble, Token, introduce, say};
 use super::session::{Member, Owner, Session, Start};
-use super::socket::{Opened, SocketBuffers, open};
+use super::socket::{Counters, Opened, SocketBuffers, open};
 use super::tls::{QuicTls, SERVER_NAME};
 use crate::base::human;
 use crate::transport::{LinkError, Peer};
@@ -33,6 +35,29 @@ pub async fn dial(
     addresses: &[SocketAddr],
     tls: &QuicTls,
     config: &QuicConfig,
+) -> Result<QuicLink, LinkError> {
+    reach(addresses, tls, config, false).await
+}
+
+/// The same, but does not wait for the peer's welcome where there is one address only: what is sent
+/// meanwhile saves a round trip, and the first frame that is waited for tells if there is no welcome.
+/// The other connections are made at the same time, and attach once the first one is welcome.
+///
+/// # Errors
+/// As [`dial`], but for what a peer says that accepted the connection and refuses the session.
+pub async fn dial_ahead(
+    addresses: &[SocketAddr],
+    tls: &QuicTls,
+    config: &QuicConfig,
+) -> Result<QuicLink, LinkError> {
+    reach(addresses, tls, config, addresses.len() == 1).await
+}
+
+async fn reach(
+    addresses: &[SocketAddr],
+    tls: &QuicTls,
+    config: &QuicConfig,
+    ahead: bool,
 ) -> Result<QuicLink, LinkError> {
     let crypto = match tls.client_crypto() {
         Some(Ok(crypto)) => Arc::new(crypto),
@@ -51,7 +76,7 @@ pub async fn dial(
         let left = until.saturating_duration_since(Instant::now());
         let share = left / (addresses.len() - i) as u32;
         let dialler = Dialler { address: *address, crypto: Arc::clone(&crypto), tls, config };
-        match dialler.session(share).await {
+        match dialler.session(share, ahead).await {
             Ok(link) => return Ok(link),
             Err(error) => {
                 if matches!(failure, None | Some(LinkError::Unreachable { .. })) {
@@ -73,17 +98,19 @@ struct Dialler<'a> {
     config: &'a QuicConfig,
 }
 
-/// A connection that was welcomed into its session.
-struct Joined {
-    member: Arc<Member>,
-    streams: (SendStream, RecvStream),
+/// A connection whose peer is known.
+struct Met {
+    connection: Connection,
+    endpoint: Endpoint,
+    counters: Arc<Counters>,
     buffers: SocketBuffers,
     peer: Peer,
 }
 
 impl Dialler<'_> {
-    /// Begins a session within `limit`, and sends its further connections on their way.
-    async fn session(self, limit: Duration) -> Result<QuicLink, LinkError> {
+    /// Begins a session within `limit`, and sends its further connections on their way. Does not
+    /// wait for its welcome if that is to be `ahead`.
+    async fn session(self, limit: Duration, ahead: bool) -> Result<QuicLink, LinkError> {
         let mut token = Token::default();
         SystemRandom::new()
             .fill(&mut token)
@@ -91,17 +118,30 @@ impl Dialler<'_> {
         // The bounds of the options keep this below 256.
         let count = self.config.options().connections as u8;
         let preamble = Preamble { index: 0, count, token };
-        let Joined { member, streams, buffers, peer } = self.join(preamble, limit).await?;
+        let until = Instant::now() + limit;
+        let silent = self.silent(limit);
+        let met = self.meet(&preamble, until, &silent).await?;
+        let streams = match timeout_at(until, self.begin(&met.connection, &preamble)).await {
+            Ok(Ok(streams)) => streams,
+            Ok(Err(error)) => return Err(refuse(&met.connection, error)),
+            Err(_) => return Err(refuse(&met.connection, silent)),
+        };
+        let Met { connection, endpoint, counters, buffers, peer } = met;
         let session = Session::start(Start {
             peer,
             count,
             idle: self.config.idle(),
             buffers,
             data_streams_max: self.config.options().data_streams_max,
-            control: member,
+            control: Member::new(connection, Some((endpoint, counters))),
             streams,
             greeting: Bytes::new(),
+            awaited: Some((until, silent)),
         });
+        let owner = Owner { session: Arc::clone(&session), _registration: None };
+        if !ahead {
+            session.welcome().await?;
+        }
         for index in 1..count {
             let (tls, config) = (self.tls.clone(), self.config.clone());
             let (address, crypto) = (self.address, Arc::clone(&self.crypto));
@@ -111,21 +151,16 @@ impl Dialler<'_> {
                 dialler.attach(&session, Preamble { index, ..preamble }).await;
             });
         }
-        Ok(QuicLink(Arc::new(Owner { session, _registration: None })))
+        Ok(QuicLink(Arc::new(owner)))
     }
 
     async fn attach(&self, session: &Arc<Session>, preamble: Preamble) {
         let joined = tokio::select! {
-            joined = self.join(preamble, self.config.handshake()) => joined,
+            joined = self.join(session, preamble) => joined,
             _ = session.fate.end() => return,
         };
         match joined {
-            Ok(joined) if joined.peer.is_same(&session.peer) => session.add(joined.member),
-            Ok(joined) => {
-                let reason = b"this is another node than the session's";
-                joined.member.connection.close(Code::Refused.into(), reason);
-                tracing::warn!(address = %self.address, "another node answered an attach");
-            }
+            Ok(member) => session.add(member),
             Err(error) => {
                 let index = preamble.index;
                 tracing::debug!(address = %self.address, index, %error, "connection not attached");
@@ -133,8 +168,36 @@ impl Dialler<'_> {
         }
     }
 
-    /// Opens a connection of its own socket and joins a session with it, within `limit`.
-    async fn join(&self, preamble: Preamble, limit: Duration) -> Result<Joined, LinkError> {
+    /// Makes a connection, and joins the session with it as soon as that is welcome.
+    async fn join(&self, session: &Session, preamble: Preamble) -> Result<Arc<Member>, LinkError> {
+        let limit = self.config.handshake();
+        let (until, silent) = (Instant::now() + limit, self.silent(limit));
+        let Met { connection, endpoint, counters, peer, .. } =
+            self.meet(&preamble, until, &silent).await?;
+        if !peer.is_same(&session.peer) {
+            let reason = b"this is another node than the session's";
+            connection.close(Code::Refused.into(), reason);
+            tracing::warn!(address = %self.address, "another node answered an attach");
+            return Err(self.unreachable("another node answered".to_owned()));
+        }
+        let joining = async {
+            session.is_welcome().await;
+            let mut streams = connection.open_bi().await.map_err(|error| self.lost(&error))?;
+            introduce(&mut streams, &preamble, self.config).await
+        };
+        match timeout_at(until, joining).await.unwrap_or(Err(silent)) {
+            Ok(()) => Ok(Member::new(connection, Some((endpoint, counters)))),
+            Err(error) => Err(refuse(&connection, error)),
+        }
+    }
+
+    /// Opens a connection on a socket of its own, and finds out who answers.
+    async fn meet(
+        &self,
+        preamble: &Preamble,
+        until: Instant,
+        silent: &LinkError,
+    ) -> Result<Met, LinkError> {
         let system = |error: io::Error| self.unreachable(error.to_string());
         let options = self.config.options();
         let local = match self.address {
@@ -150,31 +213,14 @@ impl Dialler<'_> {
             Arc::new(TokioRuntime),
         )
         .map_err(system)?;
-        let until = Instant::now() + limit;
-        let silent = |_| {
-            let limit = human::seconds(limit.as_secs_f64());
-            self.unreachable(format!("no answer within {limit}"))
-        };
         let connection = tokio::select! {
-            connected = timeout_at(until, self.connect(&endpoint, &preamble)) =>
-                connected.map_err(silent)??,
+            connected = timeout_at(until, self.connect(&endpoint, preamble)) =>
+                connected.map_err(|_| silent.clone())??,
             error = rejected(self.address) => return Err(system(error)),
         };
-        let begun = timeout_at(until, self.introduce(&connection, preamble)).await;
-        match begun.map_err(silent).flatten() {
-            Ok((streams, peer)) => {
-                let member = Member::new(connection, Some((endpoint, counters)));
-                Ok(Joined { member, streams, buffers, peer })
-            }
-            Err(error) => {
-                let code = if matches!(error, LinkError::Refused { .. }) {
-                    Code::Refused
-                } else {
-                    Code::Done
-                };
-                connection.close(code.into(), clipped(&error.to_string()));
-                Err(error)
-            }
+        match self.tls.identify(&connection) {
+            Ok(peer) => Ok(Met { connection, endpoint, counters, buffers, peer }),
+            Err(error) => Err(refuse(&connection, error)),
         }
     }
 
@@ -200,21 +246,37 @@ impl Dialler<'_> {
         })
     }
 
-    async fn introduce(
+    /// Says what the control connection is for, on its first stream.
+    async fn begin(
         &self,
         connection: &Connection,
-        preamble: Preamble,
-    ) -> Result<((SendStream, RecvStream), Peer), LinkError> {
-        let peer = self.tls.identify(connection)?;
-        let lost = |error| link_error(&error, self.config.idle());
-        let mut streams = connection.open_bi().await.map_err(lost)?;
-        introduce(&mut streams, &preamble, self.config).await?;
-        Ok((streams, peer))
+        preamble: &Preamble,
+    ) -> Result<(SendStream, RecvStream), LinkError> {
+        let (mut send, recv) = connection.open_bi().await.map_err(|error| self.lost(&error))?;
+        say(&mut send, preamble, self.config).await?;
+        Ok((send, recv))
+    }
+
+    fn lost(&self, error: &ConnectionError) -> LinkError {
+        link_error(error, self.config.idle())
+    }
+
+    /// What it means if nothing is heard for so long.
+    fn silent(&self, limit: Duration) -> LinkError {
+        self.unreachable(format!("no answer within {}", human::seconds(limit.as_secs_f64())))
     }
 
     fn unreachable(&self, detail: String) -> LinkError {
         LinkError::Unreachable { address: self.address.to_string(), detail }
     }
+}
+
+/// Closes a connection that does not become one of a session.
+fn refuse(connection: &Connection, error: LinkError) -> LinkError {
+    let refused = matches!(error, LinkError::Refused { .. });
+    let code = if refused { Code::Refused } else { Code::Done };
+    connection.close(code.into(), clipped(&error.to_string()));
+    error
 }
 
 /// Resolves when the system says that nobody is at `address`, and never otherwise. QUIC's own

@@ -118,10 +118,13 @@ pub(super) fn read_error(error: ReadExactError, idle: Duration) -> LinkError {
         ReadExactError::ReadError(quinn::ReadError::ConnectionLost(error)) => {
             link_error(&error, idle)
         }
-        ReadExactError::FinishedEarly(_) | ReadExactError::ReadError(_) => {
-            LinkError::Protocol { detail: "the session's first words were cut short".to_owned() }
-        }
+        ReadExactError::FinishedEarly(_) | ReadExactError::ReadError(_) => cut_short(),
     }
+}
+
+/// The first words of a session did not come whole.
+pub(super) fn cut_short() -> LinkError {
+    LinkError::Protocol { detail: "the session's first words were cut short".to_owned() }
 }
 
 /// What a failed write of the session's first words means.

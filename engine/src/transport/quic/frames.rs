@@ -1,9 +1,13 @@
 //! The control channel: frames on one bidirectional stream, in order.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use quinn::{ReadError, RecvStream, SendStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
+use super::error::{cut_short, link_error};
+use super::preamble::{REPLY_BYTES, check_head};
 use crate::base::limits::FRAME_BYTES_MAX;
 use crate::transport::LinkError;
 
@@ -64,6 +68,13 @@ impl FrameCutter {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// The welcome before the frames, if it is whole.
+    fn welcome(&mut self) -> Option<[u8; REPLY_BYTES]> {
+        let head = *self.buffer.first_chunk()?;
+        let _ = self.buffer.split_to(REPLY_BYTES);
+        Some(head)
+    }
+
     /// The next frame, if it is whole.
     pub(super) fn next(&mut self) -> Result<Option<Bytes>, LinkError> {
         match self.next_len()? {
@@ -87,11 +98,31 @@ impl FrameCutter {
 pub(super) struct FrameReader {
     stream: RecvStream,
     cutter: FrameCutter,
+    /// Whether the welcome was heard; this end is told of it.
+    welcomed: watch::Sender<bool>,
 }
 
 impl FrameReader {
-    pub(super) fn new(stream: RecvStream) -> Self {
-        Self { stream, cutter: FrameCutter::default() }
+    /// Reads `stream`, on which a welcome comes first if that is not known to have been heard.
+    pub(super) fn new(stream: RecvStream, welcomed: watch::Sender<bool>) -> Self {
+        Self { stream, cutter: FrameCutter::default(), welcomed }
+    }
+
+    /// Reads the welcome, unless that was done. What was read so far stays when this is dropped.
+    pub(super) async fn welcome(&mut self, idle: Duration) -> Result<(), LinkError> {
+        while !*self.welcomed.borrow() {
+            if let Some(head) = self.cutter.welcome() {
+                check_head(head)?;
+                self.welcomed.send_replace(true);
+                return Ok(());
+            }
+            match self.stream.read_chunk(READ_BYTES, true).await {
+                Ok(Some(chunk)) => self.cutter.push(&chunk.bytes),
+                Err(ReadError::ConnectionLost(error)) => return Err(link_error(&error, idle)),
+                Ok(None) | Err(_) => return Err(cut_short()),
+            }
+        }
+        Ok(())
     }
 
     /// The next frame, or `None` when the channel ended. A lost connection counts as an end.

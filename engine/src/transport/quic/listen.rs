@@ -278,6 +278,7 @@ impl Shared {
                 control,
                 streams,
                 greeting: welcome(),
+                awaited: None,
             });
             table.insert(token, Arc::downgrade(&session));
             let table = Arc::clone(&self.table);

@@ -6,6 +6,8 @@
 //!                                  <--   magic "PWAY" | version u16
 //! ```
 //!
+//! On connection 0 the client may go on before it was welcomed: the server reads in order.
+//!
 //! Both travel on the connection's first bidirectional stream, little endian. On connection 0 that
 //! stream goes on as the control channel; on the others it ends there.
 
@@ -22,7 +24,7 @@ pub(super) type Token = [u8; 16];
 const MAGIC: [u8; 4] = *b"PWAY";
 const VERSION: u16 = 1;
 const PREAMBLE_BYTES: usize = 24;
-const REPLY_BYTES: usize = 6;
+pub(super) const REPLY_BYTES: usize = 6;
 
 /// What a client says first on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,14 +75,22 @@ pub(super) fn check_head(head: [u8; REPLY_BYTES]) -> Result<(), LinkError> {
     Ok(())
 }
 
-/// Says `preamble` on a fresh stream and waits for the server's welcome.
-pub(super) async fn introduce(
-    streams: &mut (SendStream, RecvStream),
+/// Says `preamble` on a fresh stream.
+pub(super) async fn say(
+    send: &mut SendStream,
     preamble: &Preamble,
     config: &QuicConfig,
 ) -> Result<(), LinkError> {
-    let (send, recv) = streams;
-    send.write_all(&preamble.encode()).await.map_err(|e| write_error(e, config.idle()))?;
+    send.write_all(&preamble.encode()).await.map_err(|e| write_error(e, config.idle()))
+}
+
+/// Says `preamble` on a fresh stream and waits for the server's welcome.
+pub(super) async fn introduce(
+    (send, recv): &mut (SendStream, RecvStream),
+    preamble: &Preamble,
+    config: &QuicConfig,
+) -> Result<(), LinkError> {
+    say(send, preamble, config).await?;
     let mut reply = [0; REPLY_BYTES];
     recv.read_exact(&mut reply).await.map_err(|e| read_error(e, config.idle()))?;
     check_head(reply)

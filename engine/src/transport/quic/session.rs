@@ -9,23 +9,15 @@ use bytes::Bytes;
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::Instant;
 
 use super::caps::Caps;
 use super::data::{QuicIncoming, accept_data};
 use super::error::{Code, clipped, link_error};
-use super::frames::{FRAMES_QUEUED_MAX, FrameReader, too_long, write_frames};
+use super::frames::{FRAMES_QUEUED_MAX, FrameReader, write_frames};
 use super::preamble::Token;
 use super::socket::{Counters, SocketBuffers};
-use crate::base::limits::FRAME_BYTES_MAX;
 use crate::transport::{LinkError, Peer, Waits};
-
-/// Longest that a close waits until the peer has everything that was sent before.
-const DELIVERY_MS: u64 = 2_000;
-/// Longest that a close waits until the peer knows of it.
-const FAREWELL_MS: u64 = 1_000;
-/// How often is looked whether the peer has answered the end of a connection.
-const ANSWER_LOOK: Duration = Duration::from_millis(1);
 
 /// Locks a mutex whose holders cannot leave it half changed.
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -62,9 +54,9 @@ impl Member {
 /// Whether and how a session ended. Its control connection decides.
 #[derive(Clone)]
 pub(super) struct Fate {
-    control: Connection,
-    failed: Arc<OnceLock<LinkError>>,
-    idle: Duration,
+    pub(super) control: Connection,
+    pub(super) failed: Arc<OnceLock<LinkError>>,
+    pub(super) idle: Duration,
 }
 
 impl Fate {
@@ -72,11 +64,6 @@ impl Fate {
     pub(super) fn ended(&self) -> Option<LinkError> {
         let closed = self.control.close_reason()?;
         Some(self.failed.get().cloned().unwrap_or_else(|| link_error(&closed, self.idle)))
-    }
-
-    #[cfg(test)]
-    pub(super) fn control(&self) -> &Connection {
-        &self.control
     }
 
     /// Waits for the end and says why.
@@ -98,6 +85,9 @@ pub(super) struct Start {
     pub(super) streams: (SendStream, RecvStream),
     /// What goes out on the control stream before any frame.
     pub(super) greeting: Bytes,
+    /// Until when the peer's welcome is waited for, and what it means if none comes; `None` at the
+    /// end that welcomes.
+    pub(super) awaited: Option<(Instant, LinkError)>,
 }
 
 /// One end of a session.
@@ -110,9 +100,12 @@ pub(super) struct Session {
     attached: Mutex<u32>,
     /// The control connection, then the others as they came.
     pub(super) members: Mutex<Vec<Arc<Member>>>,
-    frames_out: Mutex<Option<mpsc::Sender<Bytes>>>,
-    writer: Mutex<Option<JoinHandle<()>>>,
-    frames_in: tokio::sync::Mutex<FrameReader>,
+    pub(super) frames_out: Mutex<Option<mpsc::Sender<Bytes>>>,
+    pub(super) writer: Mutex<Option<JoinHandle<()>>>,
+    pub(super) frames_in: tokio::sync::Mutex<FrameReader>,
+    pub(super) awaited: Option<(Instant, LinkError)>,
+    /// Whether the peer's welcome was heard.
+    pub(super) welcomed: watch::Receiver<bool>,
     /// Held strongly by the tasks that accept data: the queue ends when the last one does.
     data_queue: mpsc::WeakSender<QuicIncoming>,
     data_in: tokio::sync::Mutex<mpsc::Receiver<QuicIncoming>>,
@@ -134,6 +127,7 @@ impl Session {
         let (frames_out, frames) = mpsc::channel(FRAMES_QUEUED_MAX);
         let writer = tokio::spawn(write_frames(send, start.greeting, frames));
         let connection = control.connection.clone();
+        let (hears, welcomed) = watch::channel(start.awaited.is_none());
         let session = Arc::new(Self {
             peer,
             count,
@@ -143,7 +137,9 @@ impl Session {
             members: Mutex::new(vec![control]),
             frames_out: Mutex::new(Some(frames_out)),
             writer: Mutex::new(Some(writer)),
-            frames_in: tokio::sync::Mutex::new(FrameReader::new(recv)),
+            frames_in: tokio::sync::Mutex::new(FrameReader::new(recv, hears)),
+            awaited: start.awaited,
+            welcomed,
             data_queue: data_queue.downgrade(),
             data_in: tokio::sync::Mutex::new(data_in),
             caps: Caps::default(),
@@ -249,82 +245,11 @@ impl Session {
         }
     }
 
-    pub(super) async fn send_frame(&self, frame: Bytes) -> Result<(), LinkError> {
-        if frame.len() > FRAME_BYTES_MAX {
-            return Err(too_long(frame.len()));
-        }
-        if let Some(ended) = self.fate.ended() {
-            return Err(ended);
-        }
-        let queue = locked(&self.frames_out).clone();
-        match queue {
-            Some(queue) if queue.send(frame).await.is_ok() => Ok(()),
-            _ => Err(self.fate.ended().unwrap_or(LinkError::Local)),
-        }
-    }
-
-    pub(super) async fn recv_frame(&self) -> Result<Bytes, LinkError> {
-        match self.frames_in.lock().await.next().await {
-            Ok(Some(frame)) => Ok(frame),
-            Ok(None) => Err(self.fate.end().await),
-            Err(error) => {
-                if let LinkError::Protocol { detail } = &error {
-                    self.fail(detail.clone());
-                }
-                Err(error)
-            }
-        }
-    }
-
     pub(super) async fn recv_data(&self) -> Result<QuicIncoming, LinkError> {
         match self.data_in.lock().await.recv().await {
             Some(incoming) => Ok(incoming),
             None => Err(self.fate.end().await),
         }
-    }
-
-    /// Delivers what was sent, within a bound, and closes with a reason.
-    pub(super) async fn close(&self, reason: &str) {
-        drop(locked(&self.frames_out).take());
-        let writer = locked(&self.writer).take();
-        let mut undelivered = self.undelivered.subscribe();
-        let delivered = async {
-            if let Some(writer) = writer {
-                let _ = writer.await;
-            }
-            let _ = undelivered.wait_for(|count| *count == 0).await;
-        };
-        tokio::select! {
-            _ = timeout(Duration::from_millis(DELIVERY_MS), delivered) => {}
-            _ = self.fate.control.closed() => {}
-        }
-        self.close_all(Code::Done, clipped(reason));
-        let dialled: Vec<(Connection, Endpoint)> = locked(&self.members)
-            .iter()
-            .filter_map(|it| Some((it.connection.clone(), it.dialled.as_ref()?.0.clone())))
-            .collect();
-        // The peer answers the end of a connection with its own. A lost one is said again as long
-        // as the peer sends: three timeouts long, then the connection is idle.
-        let answered = async {
-            let silent = |(connection, _): &(Connection, _)| {
-                connection.stats().frame_rx.connection_close == 0
-            };
-            while dialled.iter().any(silent) {
-                sleep(ANSWER_LOOK).await;
-            }
-        };
-        let idle = async {
-            for (_, endpoint) in &dialled {
-                endpoint.wait_idle().await;
-            }
-        };
-        let farewell = async {
-            tokio::select! {
-                () = answered => {}
-                () = idle => {}
-            }
-        };
-        let _ = timeout(Duration::from_millis(FAREWELL_MS), farewell).await;
     }
 }
 

@@ -248,7 +248,7 @@ async fn a_lost_control_connection_ends_the_session() {
 async fn a_data_message_given_up_by_its_sender_is_cut_and_the_session_goes_on() {
     let site = Site::new(QuicOptions { connections: 1, ..QuicOptions::default() });
     let (client, server) = site.pair().await;
-    let mut stream = client.0.session.fate.control().open_uni().await.expect("a stream");
+    let mut stream = client.0.session.fate.control.open_uni().await.expect("a stream");
     stream.write_all(&[0, 0, 100, 0, 0, 0, 1, 2, 3]).await.expect("written");
     let incoming = in_time(server.recv_data()).await.expect("received");
     stream.finish().expect("finished");
