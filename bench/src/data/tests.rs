@@ -81,8 +81,8 @@ fn sets_are_the_same_bytes_everywhere() {
             "5176652069de80bd",
             "e6353eadc4a9f89d",
             "58de1da13d20daf8",
-            "ca6e8beb335aae04",
-            "b8a09320dbfbed84"
+            "667046f0e6be80bc",
+            "bc42519011b0cf58"
         ]
     );
 }
