@@ -154,7 +154,7 @@ impl WanArgs {
 
 /// Where the sender notes what it knows of paths.
 fn path_file(pair: &Pair) -> PathBuf {
-    pair.home(Node::Onprem).join("state/paths.json")
+    pair.home(Node::Onprem).join("paths.json")
 }
 
 /// One push to a fresh target, through a link with a seed; `known` is what the sender knows of it.

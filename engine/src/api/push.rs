@@ -218,11 +218,7 @@ impl Push {
             Err(why) => Err(why),
         });
         rates::note_path(&self.engine.0, &self.target.node, session.link.carrier().found());
-        match &ended {
-            // The target's last word came after all of ours.
-            Ok(SourceEnd::Published(..)) if unsigned.is_none() => session.link.leave(&reason).await,
-            _ => session.link.close(&reason).await,
-        }
+        session.link.close(&reason).await;
         match ended {
             Ok(SourceEnd::Published(published, failed)) => {
                 let link = taken(&border, &session.link);

@@ -228,10 +228,6 @@ pub trait Link: Clone + Send + Sync + 'static {
     }
     /// Ends the session with a reason for the peer; delivers what was sent before, within a bound.
     fn close(&self, reason: &str) -> impl Future<Output = ()> + Send;
-    /// The same where the peer is known to have everything that was sent before: waits for nothing.
-    fn leave(&self, reason: &str) -> impl Future<Output = ()> + Send {
-        self.close(reason)
-    }
 }
 
 #[cfg(test)]

@@ -59,24 +59,4 @@ impl Session {
         };
         let _ = timeout(Duration::from_millis(FAREWELL_MS), farewell).await;
     }
-
-    /// Closes with a reason at once: the peer is known to have everything. Returns when that was
-    /// sent; whether it arrives is not waited for, which would take a round trip.
-    pub(super) async fn leave(&self, reason: &str) {
-        drop(locked(&self.frames_out).take());
-        self.close_all(Code::Done, clipped(reason));
-        let unsent = || {
-            let silent = |connection: &Connection| {
-                connection.stats().frame_tx.connection_close == 0
-                    && connection.stats().frame_rx.connection_close == 0
-            };
-            locked(&self.members).iter().any(|member| silent(&member.connection))
-        };
-        let sent = async {
-            while unsent() {
-                sleep(ANSWER_LOOK).await;
-            }
-        };
-        let _ = timeout(Duration::from_millis(FAREWELL_MS), sent).await;
-    }
 }

@@ -87,8 +87,4 @@ impl Link for QuicLink {
     async fn close(&self, reason: &str) {
         self.0.session.close(reason).await;
     }
-
-    async fn leave(&self, reason: &str) {
-        self.0.session.leave(reason).await;
-    }
 }

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use super::error::Code;
 use super::preamble::{Preamble, introduce};
 use super::testing::{Authority, HOME, Relay, Site, anonymous};
-use super::{BindError, Congestion, QuicListener, QuicOptions, QuicTls, dial};
+use super::{BindError, Congestion, QuicListener, QuicOptions, QuicTls, dial, dial_ahead};
 use crate::base::limits::LEASE_BYTES;
 use crate::transport::rdma::RdmaLink;
 use crate::transport::tests::{content, read};
@@ -357,6 +357,65 @@ async fn a_listener_without_room_says_so() {
     }
     drop(server);
     in_time(dial(&target, &site.client, &site.config)).await.map(|_| ()).expect("a session");
+}
+
+#[tokio::test]
+async fn what_is_said_ahead_of_the_welcome_is_read_and_all_connections_attach() {
+    let site = Site::new(QuicOptions::default());
+    let target = [site.listener.local_addr()];
+    let client = in_time(dial_ahead(&target, &site.client, &site.config)).await.expect("begun");
+    client.send(Bytes::from_static(b"first words")).await.expect("sent");
+    let server = in_time(site.listener.accept()).await.expect("a session");
+    server.send(Bytes::from_static(b"welcome")).await.expect("sent");
+    assert_eq!(in_time(server.recv()).await.expect("received"), "first words");
+    assert_eq!(in_time(client.recv()).await.expect("received"), "welcome");
+    while client.connections() < 2 || server.connections() < 2 {
+        in_time(sleep(Duration::from_millis(1))).await;
+    }
+}
+
+#[tokio::test]
+async fn who_begins_ahead_hears_of_a_refusal_with_the_first_frame() {
+    let site = Site::new(QuicOptions { sessions_max: 1, ..QuicOptions::default() });
+    let target = [site.listener.local_addr()];
+    let stranger = Authority::new().node("client");
+    let (_held, _server) = site.pair().await;
+    let begun = in_time(dial_ahead(&target, &site.client, &site.config)).await.expect("begun");
+    match in_time(begun.recv()).await {
+        Err(LinkError::Closed { reason }) => assert!(reason.contains("no room"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    let refused = match in_time(dial_ahead(&target, &anonymous(), &site.config)).await {
+        Ok(begun) => in_time(begun.recv()).await.map(|_| ()),
+        Err(error) => Err(error),
+    };
+    assert!(matches!(refused, Err(LinkError::Refused { .. })), "{refused:?}");
+    let refused = in_time(dial_ahead(&target, &stranger, &site.config)).await.map(|_| ());
+    assert!(matches!(refused, Err(LinkError::Refused { .. })), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_never_welcomes_counts_as_one_that_was_not_reached() {
+    let site =
+        Site::new(QuicOptions { handshake_ms: 300, idle_ms: 60_000, ..QuicOptions::default() });
+    let crypto = site.authority.node("server").server_crypto().expect("a server").expect("suites");
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    config.transport_config(site.config.transport(1 << 20, 1, None));
+    let mute = Endpoint::server(config, HOME).expect("endpoint");
+    let target = mute.local_addr().expect("address");
+    let accepted = tokio::spawn(async move {
+        let incoming = mute.accept().await.expect("a connection");
+        let _kept = incoming.await.expect("connected");
+        std::future::pending::<()>().await;
+    });
+    let begun = in_time(dial_ahead(&[target], &site.client, &site.config)).await.expect("begun");
+    match in_time(begun.recv()).await {
+        Err(LinkError::Unreachable { detail, .. }) => {
+            assert!(detail.contains("no answer within"), "{detail}");
+        }
+        other => panic!("{other:?}"),
+    }
+    accepted.abort();
 }
 
 #[tokio::test]

@@ -321,13 +321,6 @@ impl<L: Link> Link for RdmaLink<L> {
             fabric.shared.commands.push(Command::Stop);
         }
     }
-
-    async fn leave(&self, reason: &str) {
-        self.inner.leave(reason).await;
-        if let Some(fabric) = &self.fabric {
-            fabric.shared.commands.push(Command::Stop);
-        }
-    }
 }
 
 impl<L: Link> Owner<L> {

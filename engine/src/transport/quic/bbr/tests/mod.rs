@@ -298,7 +298,7 @@ fn a_flow_that_knows_its_path_has_its_start_behind_it_sooner() {
         let [(after, sent), (before, _)] = resumed(link, link, 20 << 20, seed);
         let gained = before.saturating_sub(after);
         assert!(gained >= link.rtt * 3 / 4, "{mbit} Mb/s, {rtt_ms} ms: {before:?} to {after:?}");
-        assert!(sent <= 1.02, "{mbit} Mb/s, {rtt_ms} ms: sent {sent:.3} times");
+        assert!(sent <= 1.03, "{mbit} Mb/s, {rtt_ms} ms: sent {sent:.3} times");
     }
 }
 
