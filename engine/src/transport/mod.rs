@@ -213,6 +213,11 @@ pub trait Link: Clone + Send + Sync + 'static {
     fn has_room(&self) -> bool {
         true
     }
+    /// Whether it may have nothing left to send before another message is ready: less was handed to it
+    /// than can be under way and one message more.
+    fn runs_dry(&self) -> bool {
+        self.has_room()
+    }
     /// What that which is sent here waits for at this moment.
     fn waits(&self) -> Waits {
         if self.has_room() { Waits::Nothing } else { Waits::Network }

@@ -111,7 +111,7 @@ impl Coding {
             changed.as_mut().enable();
             let far = link.meter().is_far();
             let asked = self.codecs.ask(always, far);
-            let idle = || self.sending.load(Relaxed) == 0 && link.has_room();
+            let idle = || self.sending.load(Relaxed) == 0 && link.runs_dry();
             match asked {
                 Asked::Granted => return Some(Lent(Arc::clone(&self.codecs))),
                 // Processors are busy: reading ahead, where what was read waits for a long link.

@@ -76,6 +76,10 @@ impl Link for QuicLink {
         self.0.session.has_room()
     }
 
+    fn runs_dry(&self) -> bool {
+        self.0.session.runs_dry()
+    }
+
     fn waits(&self) -> Waits {
         self.0.session.waits()
     }

@@ -17,6 +17,7 @@ use super::error::{Code, clipped, link_error};
 use super::frames::{FRAMES_QUEUED_MAX, FrameReader, write_frames};
 use super::preamble::Token;
 use super::socket::{Counters, SocketBuffers};
+use crate::base::limits::LEASE_BYTES;
 use crate::transport::{LinkError, Peer, Waits};
 
 /// Locks a mutex whose holders cannot leave it half changed.
@@ -196,12 +197,17 @@ impl Session {
 
     /// Whether a connection that carries data messages may have more under way than it has.
     pub(super) fn has_room(&self) -> bool {
-        !self.caps.holds() && self.members_have_room()
+        !self.caps.holds() && self.members_have_room(0)
+    }
+
+    /// Whether a connection that carries data messages has less than a message waiting.
+    pub(super) fn runs_dry(&self) -> bool {
+        !self.caps.holds() && self.members_have_room(LEASE_BYTES as u64)
     }
 
     /// What content waits for.
     pub(super) fn waits(&self) -> Waits {
-        match (self.caps.holds(), self.members_have_room()) {
+        match (self.caps.holds(), self.members_have_room(0)) {
             (true, _) if self.caps.paces().holds_for_others() => Waits::Network,
             (true, _) => Waits::OwnCap,
             (false, true) => Waits::Nothing,
@@ -209,11 +215,12 @@ impl Session {
         }
     }
 
-    fn members_have_room(&self) -> bool {
+    /// Whether one has less than its window and `more` bytes under way and waiting.
+    fn members_have_room(&self, more: u64) -> bool {
         let members = locked(&self.members);
         let Some((control, rest)) = members.split_first() else { return false };
         let room = |member: &Arc<Member>| {
-            member.load.load(Ordering::Relaxed) < member.connection.stats().path.cwnd
+            member.load.load(Ordering::Relaxed) < member.connection.stats().path.cwnd + more
         };
         let mut live = rest.iter().filter(|member| member.is_live()).peekable();
         if live.peek().is_none() { room(control) } else { live.any(room) }

@@ -155,6 +155,10 @@ async fn a_link_has_room_until_more_was_handed_to_it_than_can_be_under_way() {
         while link.has_room() {
             in_time(sleep(Duration::from_millis(1))).await;
         }
+        // One message more, and it does not run dry either.
+        while link.runs_dry() {
+            in_time(sleep(Duration::from_millis(1))).await;
+        }
         sends.iter().for_each(tokio::task::JoinHandle::abort);
         drop(server);
     }

@@ -291,6 +291,10 @@ impl<L: Link> Link for RdmaLink<L> {
         self.fabric.is_some() || self.inner.has_room()
     }
 
+    fn runs_dry(&self) -> bool {
+        self.fabric.is_some() || self.inner.runs_dry()
+    }
+
     fn waits(&self) -> Waits {
         // What rails could carry besides is not known.
         if self.fabric.is_some() { Waits::Network } else { self.inner.waits() }
