@@ -152,7 +152,8 @@ async fn a_limit_holds_whoever_asks_for_it_and_only_then() {
     let slow = pulled.expect("a pull").elapsed_s;
     assert!(slow > least, "{slow} s");
 
-    // A link's limit holds for two pushes together: four times the bytes of one take longer still.
+    // A link's limit holds for two pushes together, to two parts in a hundred of a second's bytes: four
+    // times the bytes of one take longer still.
     let link = "[sites.dc]\ntier = \"private\"\n[sites.aws]\ntier = \"public\"\n\
                 [links.wan]\nsites = [\"dc\", \"aws\"]\nrate_mbps = 100000\nlimit_mbps = 80\n";
     let file = pair.onprem.home.config_file();
@@ -161,7 +162,7 @@ async fn a_limit_holds_whoever_asks_for_it_and_only_then() {
         timed(&pair, "one", 2 * bytes, None),
         timed(&pair, "other-one", 2 * bytes, None)
     );
-    assert!(both.0.max(both.1) > 2.0 * least, "{both:?}");
+    assert!(both.0.max(both.1) > 2.0 * least - 0.02, "{both:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
