@@ -111,12 +111,17 @@ impl Coding {
             changed.as_mut().enable();
             let far = link.meter().is_far();
             let asked = self.codecs.ask(always, far);
-            let idle = || self.sending.load(Relaxed) == 0 && link.runs_dry();
+            let handed = self.sending.load(Relaxed) == 0;
             match asked {
                 Asked::Granted => return Some(Lent(Arc::clone(&self.codecs))),
                 // Processors are busy: reading ahead, where what was read waits for a long link.
-                Asked::Never if !far || idle() => return None,
-                Asked::Later if self.ready.load(Relaxed) > 0 && idle() && !always => return None,
+                Asked::Never if !far || (handed && link.runs_dry()) => return None,
+                // An encoder will be free long before the link is.
+                Asked::Later
+                    if self.ready.load(Relaxed) > 0 && handed && link.has_room() && !always =>
+                {
+                    return None;
+                }
                 Asked::Never | Asked::Later => {}
             }
             // Nobody tells when processors are idle again, or the link is.
