@@ -284,7 +284,10 @@ impl Target {
                     self.piece_is_placed(&piece);
                 }
                 PlaceResult::Wrong => self.wrong(run, index, piece, 1),
-                PlaceResult::WrongBasis => self.wrong(run, index, piece, 0),
+                // Once: what is asked for again is no difference.
+                PlaceResult::WrongBasis => {
+                    self.wrong(run, index, piece, u32::from(run & OWN_RUN != 0));
+                }
                 PlaceResult::Failed(failure) => self.fail(piece.seq, failure, true),
             }
         }

@@ -374,6 +374,21 @@ fn content_that_nobody_wants_is_dropped_and_counted() {
 }
 
 #[test]
+fn a_wrong_basis_is_forgiven_once_and_not_in_what_is_asked_for_again() {
+    let (mut bench, _) = two_wanted();
+    let wrong = PlaceResult::WrongBasis;
+    bench.data(0, &[0, 1], 20).placed(0, &[0, 1], &wrong);
+    let mut counted = 0;
+    while bench.violation().is_none() {
+        let (run, _) = bench.agains().pop().expect("asked for again");
+        bench.data(run, &[0], 10).placed(run, &[0], &wrong);
+        counted += 1;
+        assert!(counted <= 3, "it would go on for ever");
+    }
+    assert_eq!(counted, 3, "the first two did not count");
+}
+
+#[test]
 fn wrong_content_is_asked_for_again_and_given_up_after_a_while() {
     let (mut bench, pieces) = two_wanted();
     bench.data(0, &[0, 1], 20).placed(0, &[0, 1], &PlaceResult::Wrong);
