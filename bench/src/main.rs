@@ -39,7 +39,7 @@ enum Command {
     Compare(compare::CompareArgs),
     /// Kill transfers at random moments and judge what is left
     KillLoop(kill::KillArgs),
-    /// Measure Portway and the rsync daemon on the same work; prints Markdown
+    /// Measure Portway beside rsync and others on the same work; prints Markdown
     Peers(peers::PeersArgs),
     /// Measure what a push costs a processor beside what no push can do without; prints Markdown
     Budget(budget::BudgetArgs),

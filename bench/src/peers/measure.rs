@@ -1,4 +1,4 @@
-//! Wall time, CPU, memory and wire of one client and one server.
+//! Wall time, CPU, memory and wire of one client and its server, if it has one.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Sample {
     pub(crate) mover: Mover,
     pub(crate) work: String,
-    /// From the client's start to its end.
+    /// From the client's start to its end, or from its server's where that works first.
     pub(crate) wall_s: f64,
     /// The same and a sync of the target's file system.
     pub(crate) synced_s: f64,
@@ -32,7 +32,7 @@ pub(crate) struct Sample {
     pub(crate) server_peak_bytes: u64,
     /// Bytes on the loopback device, both directions.
     pub(crate) wire_bytes: u64,
-    /// The received tree equals its source, metadata included.
+    /// The received tree equals its source, with as much metadata as the mover keeps.
     pub(crate) equal: bool,
 }
 
@@ -54,64 +54,99 @@ impl Sample {
     }
 }
 
-/// Watches a client that `start` starts, to its end. `server` is the id of the other side.
-pub(crate) fn run(
-    (mover, work): (Mover, &str),
-    server: u32,
-    target: &Path,
-    start: impl FnOnce() -> Result<Running>,
-) -> Result<Sample> {
-    let directory = std::fs::File::open(target)?;
-    rustix::fs::syncfs(&directory)?;
-    let cpu = |pid: u32| system::cpu_s(pid).with_context(|| format!("process {pid} is gone"));
-    let server_before = family_cpu_s(server)?;
-    let wire_before = system::loopback_bytes()?;
+/// One run, from just before the first of its processes that count.
+#[derive(Debug)]
+pub(crate) struct Meter<'a> {
+    what: (Mover, &'a str),
+    directory: std::fs::File,
+    server: Option<u32>,
+    server_before_s: f64,
+    wire_before: u64,
+    busy_before: Option<f64>,
+    begin: Instant,
+}
 
-    let busy_before = system::busy_s();
-    let begin = Instant::now();
-    let mut child = start()?;
-    let client = child.pid();
-    let ended = AtomicBool::new(false);
-    let (peaks, waited) = std::thread::scope(|scope| {
-        let sampler = scope.spawn(|| {
-            let mut peaks = [MemoryPeak::default(), MemoryPeak::default()];
-            while !ended.load(Ordering::Relaxed) {
-                peaks[0].sample(client);
-                peaks[1].sample(server);
-                std::thread::sleep(SAMPLE);
-            }
-            peaks
+impl<'a> Meter<'a> {
+    /// Begins. `server` is the id of the other side where that runs already.
+    pub(crate) fn begin(
+        what: (Mover, &'a str),
+        server: Option<u32>,
+        target: &Path,
+    ) -> Result<Self> {
+        let directory = std::fs::File::open(target)?;
+        rustix::fs::syncfs(&directory)?;
+        Ok(Self {
+            what,
+            directory,
+            server,
+            server_before_s: server.map_or(Ok(0.0), family_cpu_s)?,
+            wire_before: system::loopback_bytes()?,
+            busy_before: system::busy_s(),
+            begin: Instant::now(),
+        })
+    }
+
+    /// The other side was started since: all that it does counts.
+    pub(crate) fn server(&mut self, server: u32) {
+        self.server = Some(server);
+    }
+
+    /// Watches the client, which has just been started, to its end.
+    pub(crate) fn watch(self, mut client: Running) -> Result<Sample> {
+        let pid = client.pid();
+        let (end, peaks) = self.wait(&client)?;
+        let client_cpu_s = system::cpu_s(pid).context("the client is gone")?;
+        let status = client.wait(SETTLE_TIMEOUT).context("the client cannot be reaped")?;
+        anyhow::ensure!(status.success(), "the client ended with {status}");
+        let wire_bytes = system::loopback_bytes()?.saturating_sub(self.wire_before);
+        let busy = system::busy_s().zip(self.busy_before);
+        let before_sync = Instant::now();
+        rustix::fs::syncfs(&self.directory)?;
+        let sync = before_sync.elapsed();
+        let server_cpu_s = self.server.map_or(Ok(0.0), |server| {
+            system::wait_until(SETTLE_TIMEOUT, || system::family(server).len() == 1);
+            family_cpu_s(server).map(|cpu_s| cpu_s - self.server_before_s)
+        })?;
+        let busy_s = busy.map_or(0.0, |(after, before)| after - before);
+        let wall = end - self.begin;
+        let (mover, work) = self.what;
+        Ok(Sample {
+            mover,
+            work: work.to_owned(),
+            wall_s: wall.as_secs_f64(),
+            synced_s: (wall + sync).as_secs_f64(),
+            client_cpu_s,
+            server_cpu_s,
+            others_cpu_s: (busy_s - client_cpu_s - server_cpu_s).max(0.0),
+            client_peak_bytes: peaks[0].bytes(),
+            server_peak_bytes: peaks[1].bytes(),
+            wire_bytes,
+            equal: false,
+        })
+    }
+
+    /// Waits until the client has ended, a zombie from then on; memory is looked at meanwhile.
+    fn wait(&self, client: &Running) -> Result<(Instant, [MemoryPeak; 2])> {
+        let ended = AtomicBool::new(false);
+        let (peaks, waited) = std::thread::scope(|scope| {
+            let sampler = scope.spawn(|| {
+                let mut peaks = [MemoryPeak::default(), MemoryPeak::default()];
+                while !ended.load(Ordering::Relaxed) {
+                    peaks[0].sample(client.pid());
+                    if let Some(server) = self.server {
+                        peaks[1].sample(server);
+                    }
+                    std::thread::sleep(SAMPLE);
+                }
+                peaks
+            });
+            let waited = client.wait_unreaped();
+            let end = Instant::now();
+            ended.store(true, Ordering::Relaxed);
+            (sampler.join().unwrap_or_default(), waited.map(|()| end))
         });
-        let waited = child.wait_unreaped();
-        let end = Instant::now();
-        ended.store(true, Ordering::Relaxed);
-        (sampler.join().unwrap_or_default(), waited.map(|()| end))
-    });
-    let end = waited.context("wait for the client")?;
-    let client_cpu_s = cpu(client)?;
-    let status = child.wait(SETTLE_TIMEOUT).context("the client cannot be reaped")?;
-    anyhow::ensure!(status.success(), "the client ended with {status}");
-    let wire_bytes = system::loopback_bytes()?.saturating_sub(wire_before);
-    let busy = system::busy_s().zip(busy_before).map_or(0.0, |(after, before)| after - before);
-    let before_sync = Instant::now();
-    rustix::fs::syncfs(&directory)?;
-    let sync = before_sync.elapsed();
-    system::wait_until(SETTLE_TIMEOUT, || system::family(server).len() == 1);
-    let server_cpu_s = family_cpu_s(server)? - server_before;
-    let wall = end - begin;
-    Ok(Sample {
-        mover,
-        work: work.to_owned(),
-        wall_s: wall.as_secs_f64(),
-        synced_s: (wall + sync).as_secs_f64(),
-        client_cpu_s,
-        server_cpu_s,
-        others_cpu_s: (busy - client_cpu_s - server_cpu_s).max(0.0),
-        client_peak_bytes: peaks[0].bytes(),
-        server_peak_bytes: peaks[1].bytes(),
-        wire_bytes,
-        equal: false,
-    })
+        Ok((waited.context("wait for the client")?, peaks))
+    }
 }
 
 /// CPU seconds of a process, of its children that ended and of those that live.

@@ -1,17 +1,25 @@
-//! Portway beside the rsync daemon: the same work, the same run, one after the other in turns.
+//! Portway beside others that move trees: the same work, the same run, one after the other.
 
+mod borg;
 mod measure;
 mod mover;
+mod program;
+mod qcp;
+mod sendme;
+mod sshd;
 mod table;
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
+use self::measure::Meter;
 pub(crate) use self::measure::Sample;
 pub(crate) use self::mover::{Bench, Mover};
+use self::program::Programs;
 pub(crate) use self::table::machine;
 use crate::data::{self, Kind};
 use crate::{nodes, system};
@@ -34,9 +42,15 @@ pub(crate) struct PeersArgs {
     /// Whether Portway makes content smaller: never, auto, always [default: auto]
     #[arg(long)]
     compress: Option<String>,
+    /// Largest payload of a datagram in bytes; loopback is made no larger than that takes, which
+    /// needs a network namespace of its own [default: loopback as it is, movers by their defaults]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1200..))]
+    mtu: Option<u16>,
     /// The portway command
     #[arg(long, default_value = "target/release/portway")]
     portway: PathBuf,
+    #[command(flatten)]
+    programs: Programs,
     /// Directory for sources and homes; data sets that are there already are used again
     #[arg(long)]
     work: PathBuf,
@@ -47,6 +61,10 @@ pub(crate) struct PeersArgs {
 
 /// Length of the sparse file: no mover gets through it byte by byte.
 const SPARSE_BYTES: u64 = 1 << 40;
+
+/// Headers of IPv6 and of UDP, in front of a datagram's payload: with 1,452 bytes of that, packets
+/// are Ethernet's.
+const HEADERS_BYTES: u32 = 48;
 
 /// Something to move.
 #[derive(Debug)]
@@ -63,6 +81,8 @@ pub(crate) struct Work {
 
 /// Measures everything and prints the table; false if a received tree differs from its source.
 pub(crate) fn run(args: &PeersArgs) -> Result<bool> {
+    let programs = args.programs.resolve(&args.movers)?;
+    args.mtu.map_or(Ok(()), narrow_loopback)?;
     std::fs::create_dir_all(&args.work)?;
     let work = args.work.canonicalize()?;
     let target = args.target.clone().unwrap_or_else(|| work.clone()).join("portway-bench-target");
@@ -73,6 +93,11 @@ pub(crate) fn run(args: &PeersArgs) -> Result<bool> {
         .collect::<Result<_>>()?;
     let mut bench = Bench::new(&args.portway, &work.join("run"), &target, &args.movers)?;
     bench.compress.clone_from(&args.compress);
+    bench.mtu = args.mtu;
+    bench.programs = programs;
+    if let Some(mtu) = args.mtu {
+        bench.lines = format!("[quic]\nmtu_max = {mtu}");
+    }
     let mut samples: Vec<Sample> = Vec::new();
     for work in &works {
         for run in 1..=args.runs {
@@ -86,8 +111,28 @@ pub(crate) fn run(args: &PeersArgs) -> Result<bool> {
         }
     }
     bench.clean()?;
-    table::print(args.runs, &works, &args.movers, &samples, &target);
+    let mut head = vec![machine(&target)];
+    head.extend(args.mtu.map(|mtu| format!("datagrams of at most {mtu} bytes")));
+    let version = |mover: &Mover| bench.programs.version(*mover, &args.portway);
+    head.extend(args.movers.iter().map(version));
+    table::print(args.runs, &works, &args.movers, &samples, &head.join(", "));
     Ok(samples.iter().all(|sample| sample.equal))
+}
+
+/// Makes packets on loopback no larger than datagrams with this payload are.
+fn narrow_loopback(mtu: u16) -> Result<()> {
+    ensure!(
+        system::only_loopback(),
+        "--mtu would change loopback for everybody\nhint: scripts/bench-peers.sh runs in a network \
+         namespace of its own, or unshare --net"
+    );
+    let bytes = u32::from(mtu) + HEADERS_BYTES;
+    let status = Command::new("ip")
+        .args(["link", "set", "lo", "mtu", &bytes.to_string()])
+        .status()
+        .context("start ip; is iproute2 installed?")?;
+    ensure!(status.success(), "ip cannot set the MTU of loopback to {bytes}");
+    Ok(())
 }
 
 pub(crate) fn make_work(data: &Path, name: &str, bytes: u64) -> Result<Work> {

@@ -9,14 +9,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
-use super::measure::{self, Sample};
+use super::measure::{Meter, Sample};
+use super::program::Programs;
 use super::{Work, pretouch, read_all};
 use crate::compare::{self, Options};
 use crate::nodes::{self, Node, Pair, Running, Transfer};
 use crate::system::{self, Socket};
 
 /// How long a daemon may take to listen, and an unmeasured push to end.
-const START_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const START_TIMEOUT: Duration = Duration::from_secs(10);
 const BASE_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// A target with fewer files is removed at once.
@@ -27,6 +28,12 @@ const FEW_FILES: usize = 100;
 pub(crate) enum Mover {
     /// `rsync -a` to an rsync daemon.
     Rsync,
+    /// `qcp -r -p` to an ssh daemon.
+    Qcp,
+    /// `sendme receive` from `sendme send`.
+    Sendme,
+    /// `borg create` to a local repository.
+    Borg,
     /// `portway push` to `portway serve`.
     Portway,
 }
@@ -36,8 +43,17 @@ impl Mover {
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Rsync => "rsync",
+            Self::Qcp => "qcp",
+            Self::Sendme => "sendme",
+            Self::Borg => "borg",
             Self::Portway => "portway",
         }
+    }
+
+    /// Whether modes and times arrive as they were: qcp leaves out times of directories, sendme
+    /// leaves out all.
+    pub(super) fn keeps_meta(self) -> bool {
+        !matches!(self, Self::Qcp | Self::Sendme)
     }
 }
 
@@ -45,14 +61,18 @@ impl Mover {
 #[derive(Debug)]
 pub(crate) struct Bench {
     pair: Option<Pair>,
-    run: PathBuf,
-    target: PathBuf,
+    pub(super) run: PathBuf,
+    pub(super) target: PathBuf,
     /// Targets of earlier runs.
     aside: PathBuf,
     /// When Portway makes content smaller, in words of `--compress`.
     pub(crate) compress: Option<String>,
     /// Lines of the configuration of both of its nodes.
     pub(crate) lines: String,
+    /// Largest payload of a datagram in bytes, for movers that are told.
+    pub(super) mtu: Option<u16>,
+    /// Commands of movers.
+    pub(super) programs: Programs,
 }
 
 impl Bench {
@@ -71,6 +91,8 @@ impl Bench {
             aside,
             compress: None,
             lines: String::new(),
+            mtu: None,
+            programs: Programs::default(),
         })
     }
 
@@ -79,11 +101,15 @@ impl Bench {
         self.put_away()?;
         std::fs::create_dir_all(&self.target)?;
         pretouch(work);
+        let below = || self.target.join(work.source.file_name().unwrap_or_default());
         let (mut sample, place) = match mover {
             Mover::Rsync => (self.rsync(work)?, self.target.clone()),
+            Mover::Qcp => (self.qcp(work)?, below()),
+            Mover::Sendme => (self.sendme(work)?, below()),
+            Mover::Borg => self.borg(work)?,
             Mover::Portway => (self.portway(work)?, self.target.join("set")),
         };
-        let options = Options { meta: true, skip_special: true };
+        let options = Options { meta: mover.keeps_meta(), skip_special: true };
         let differences = compare::trees(&work.source, &place, options)?;
         differences.iter().take(5).for_each(|difference| eprintln!("    {difference}"));
         sample.equal = differences.is_empty();
@@ -142,12 +168,14 @@ impl Bench {
         let daemon = Running::new(daemon);
         system::wait_bound(Socket::Tcp, port, START_TIMEOUT)?;
         read_all(&work.source)?;
-        measure::run((Mover::Rsync, &work.name), daemon.pid(), &self.target, || {
-            let mut source = work.source.clone().into_os_string();
-            source.push("/");
-            let target = format!("rsync://127.0.0.1:{port}/target/");
-            spawn(Command::new("rsync").arg("-a").arg("--").arg(source).arg(target))
-        })
+        let mut source = work.source.clone().into_os_string();
+        source.push("/");
+        let target = format!("rsync://127.0.0.1:{port}/target/");
+        let mut command = Command::new("rsync");
+        command.arg("-a").arg("--").arg(source).arg(target);
+        let log = self.run.join("rsync-client.log");
+        let meter = Meter::begin((Mover::Rsync, &work.name), Some(daemon.pid()), &self.target)?;
+        meter.watch(spawn(&mut command, &log)?).with_context(|| nodes::tail(&log))
     }
 
     fn portway(&self, work: &Work) -> Result<Sample> {
@@ -170,9 +198,9 @@ impl Bench {
             ensure!(done, "push of the base: {}", nodes::tail(&log.with_extension("err")));
         }
         read_all(&work.source)?;
-        let start = || pair.transfer(Node::Onprem, &push(&work.source), &log);
-        measure::run((Mover::Portway, &work.name), server.pid(), &self.target, start)
-            .with_context(|| nodes::tail(&log.with_extension("err")))
+        let meter = Meter::begin((Mover::Portway, &work.name), Some(server.pid()), &self.target)?;
+        let client = pair.transfer(Node::Onprem, &push(&work.source), &log)?;
+        meter.watch(client).with_context(|| nodes::tail(&log.with_extension("err")))
     }
 }
 
@@ -190,7 +218,9 @@ fn files(directory: &Path, max: usize) -> Result<usize> {
     Ok(count)
 }
 
-fn spawn(command: &mut Command) -> Result<Running> {
-    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+/// Starts a client; what it says goes to a log.
+pub(super) fn spawn(command: &mut Command, log: &Path) -> Result<Running> {
+    let out = File::create(log)?;
+    let child = command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).spawn();
     Ok(Running::new(child.context("start the client")?))
 }

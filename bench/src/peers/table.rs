@@ -1,21 +1,16 @@
 //! The table, in Markdown.
 
 use std::path::Path;
-use std::process::Command;
 
 use super::Work;
 use super::measure::Sample;
 use super::mover::Mover;
+use super::program::said;
 
-/// Prints medians, and the ratio of each wall time to that of the first mover.
-pub(crate) fn print(
-    runs: u64,
-    works: &[Work],
-    movers: &[Mover],
-    samples: &[Sample],
-    target: &Path,
-) {
-    println!("{}, {}\n", machine(target), said("rsync", &["--version"]));
+/// Prints medians, and the ratio of each wall time to that of the first mover; `head` says what
+/// ran.
+pub(crate) fn print(runs: u64, works: &[Work], movers: &[Mover], samples: &[Sample], head: &str) {
+    println!("{head}\n");
     println!("Medians of {runs} runs, movers in turns, sources cached, loopback.\n");
     println!(
         "| workload | mover | wall s | wall + sync s | GB/s | CPU s client + server | others' CPU s | wire MB \
@@ -46,7 +41,11 @@ pub(crate) fn print(
                 wire / work.bytes as f64,
                 middle(|s| s.client_peak_bytes as f64 / 1_048_576.0),
                 middle(|s| s.server_peak_bytes as f64 / 1_048_576.0),
-                if own.iter().all(|sample| sample.equal) { "yes" } else { "NO" },
+                match own.iter().all(|sample| sample.equal) {
+                    true if mover.keeps_meta() => "yes",
+                    true => "content",
+                    false => "NO",
+                },
             );
         }
     }
@@ -69,19 +68,12 @@ pub(crate) fn machine(target: &Path) -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let parent = target.parent().unwrap_or(target).display().to_string();
-    let file_system = said("stat", &["-f", "-c", "%T", &parent]);
+    let file_system = said(Path::new("stat"), &["-f", "-c", "%T", &parent]);
     format!(
         "{}, {cores} cores, Linux {}, target on {file_system}",
         model.map_or("unknown processor", |(_, model)| model),
         kernel.trim(),
     )
-}
-
-fn said(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program).args(args).output();
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    let line = text.unwrap_or_default().lines().next().unwrap_or_default().to_owned();
-    line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
