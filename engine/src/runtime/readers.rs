@@ -35,6 +35,11 @@ impl Readers {
         entries
     }
 
+    /// Whether anyone reads just now.
+    pub fn any(&self) -> bool {
+        self.entries().iter().any(|entry| entry.until.is_none())
+    }
+
     /// Begins to read `path` and what is below it.
     pub fn begin(&self, path: &RelPath) -> Reading<'_> {
         let mut entries = self.entries();

@@ -125,6 +125,11 @@ impl Root {
         path.components().next() == Some(OWN_DIR)
     }
 
+    /// Whether a transfer reads or writes here just now.
+    pub fn is_in_use(&self) -> bool {
+        self.writers.any() || self.readers.any()
+    }
+
     /// The right to write to `target`, for `owner`; see [`Writers`].
     pub async fn writer(&self, target: &RelPath, owner: &str) -> Result<Writer<'_>, Denied> {
         self.writers.acquire(target, owner).await
@@ -165,6 +170,10 @@ pub struct Writer<'a> {
 }
 
 impl Writers {
+    fn any(&self) -> bool {
+        !self.active.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     async fn acquire(&self, target: &RelPath, owner: &str) -> Result<Writer<'_>, Denied> {
         let key = key_of(target);
         loop {

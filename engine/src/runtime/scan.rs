@@ -1,11 +1,14 @@
 //! Filling the index in the background: from manifests first, then by reading what no manifest
 //! covers.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::manifest_file::ManifestReader;
 use super::root::Root;
@@ -19,6 +22,11 @@ use crate::storage::{File, Meta};
 /// Chunks of the index that are merged between two looks at the flag to stop: some ten
 /// milliseconds of work.
 const MERGED_AT_ONCE: usize = 64 << 10;
+/// How long the scan rests while transfers run: they find less again meanwhile, but a short one has
+/// the machine to itself, and a long one, or a root that is never idle, does not hold the scan up.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks at whether a transfer runs.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Indexes what is under the root and not known yet; ends early when `stop` is set.
 ///
@@ -27,13 +35,14 @@ const MERGED_AT_ONCE: usize = 64 << 10;
 /// changes meanwhile does no harm.
 pub fn index_root(root: &Root, stop: &AtomicBool) {
     let known_chunks = root.index.stats().map_or(0, |stats| stats.chunks);
-    let covered = covered_paths(root, known_chunks == 0, stop);
+    let rests = Rests { root, stop, since: Cell::default() };
+    let covered = covered_paths(&rests, known_chunks == 0);
     if stop.load(Relaxed) {
         return;
     }
     let mut known = |path: &RelPath, _: &Meta| covered.contains(&key(path));
     let mut cut = |file: &Arc<dyn File>, meta: &Meta, emit: &mut Emit<'_>| {
-        cut_file(&**file, meta, stop, emit)
+        cut_file(&**file, meta, &rests, emit)
     };
     let scan =
         Scan { tree: &*root.tree, index: &root.index, known: &mut known, cut: &mut cut, stop };
@@ -42,7 +51,7 @@ pub fn index_root(root: &Root, stop: &AtomicBool) {
         Err(error) => tracing::info!(%error, "the index is not filled from what is there"),
     }
     // What was inserted has left merges behind; none is waited for by a transfer here.
-    while !stop.load(Relaxed) && matches!(root.index.tend(MERGED_AT_ONCE), Ok(false)) {}
+    while rests.go_on() && matches!(root.index.tend(MERGED_AT_ONCE), Ok(false)) {}
     let _ = root.index.flush();
 }
 
@@ -51,8 +60,36 @@ fn key(path: &RelPath) -> u128 {
     Digest::of(path.as_bytes()).short()
 }
 
+/// Rests while transfers run, for a while.
+struct Rests<'a> {
+    root: &'a Root,
+    stop: &'a AtomicBool,
+    /// Since when the root is in use without a break.
+    since: Cell<Option<Instant>>,
+}
+
+impl Rests<'_> {
+    /// Returns when no transfer runs, or has run for longer than [`PATIENCE`]; whether to go on.
+    fn go_on(&self) -> bool {
+        while !self.stop.load(Relaxed) {
+            if !self.root.is_in_use() {
+                self.since.set(None);
+                return true;
+            }
+            let since = self.since.get().unwrap_or_else(Instant::now);
+            self.since.set(Some(since));
+            if since.elapsed() > PATIENCE {
+                return true;
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+        false
+    }
+}
+
 /// Paths that manifests cover; their chunks go into an index that lost them.
-fn covered_paths(root: &Root, fill: bool, stop: &AtomicBool) -> HashSet<u128> {
+fn covered_paths(rests: &Rests<'_>, fill: bool) -> HashSet<u128> {
+    let root = rests.root;
     let mut covered = HashSet::new();
     let manifests = manifests_path();
     for (name, _) in root.tree.list(&manifests).unwrap_or_default() {
@@ -61,7 +98,7 @@ fn covered_paths(root: &Root, fill: bool, stop: &AtomicBool) -> HashSet<u128> {
         let target = reader.target().clone();
         let mut paths = Vec::new();
         while let Ok(Some(listed)) = reader.read() {
-            if stop.load(Relaxed) {
+            if !rests.go_on() {
                 return covered;
             }
             paths.extend(target.join_path(&listed.entry.path).ok().map(|path| key(&path)));
@@ -82,7 +119,7 @@ fn covered_paths(root: &Root, fill: bool, stop: &AtomicBool) -> HashSet<u128> {
 fn cut_file(
     file: &dyn File,
     meta: &Meta,
-    stop: &AtomicBool,
+    rests: &Rests<'_>,
     emit: &mut Emit<'_>,
 ) -> io::Result<()> {
     let mut buffer = vec![0; LEASE_BYTES];
@@ -92,7 +129,7 @@ fn cut_file(
         at = extent.offset;
         let end = (extent.offset + extent.len).min(meta.len);
         while at < end {
-            if stop.load(Relaxed) {
+            if !rests.go_on() {
                 return Err(io::ErrorKind::Interrupted.into());
             }
             let want = (end - at).min(LEASE_BYTES as u64) as usize;
@@ -122,4 +159,30 @@ fn cut_file(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Method;
+
+    #[test]
+    fn a_scan_rests_while_a_transfer_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("shard"), vec![7; 100_000]).unwrap();
+        let root = Root::open(dir.path(), Method::default()).unwrap();
+        let chunks = || root.index.stats().unwrap().chunks;
+        let path = RelPath::from_typed(b"shard").unwrap();
+        let (stop, reading) = (AtomicBool::new(false), root.readers.begin(&path));
+        thread::scope(|threads| {
+            let scan = threads.spawn(|| index_root(&root, &stop));
+            thread::sleep(20 * LOOK_AGAIN);
+            assert!(chunks() == 0 && !scan.is_finished(), "a reader has the machine to itself");
+            drop(reading);
+            scan.join().unwrap();
+        });
+        assert_ne!(chunks(), 0);
+        let (stop, _reading) = (AtomicBool::new(true), root.readers.begin(&path));
+        index_root(&root, &stop);
+    }
 }

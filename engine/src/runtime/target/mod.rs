@@ -18,6 +18,7 @@ mod label;
 mod parts;
 mod place;
 mod publish;
+mod replaced;
 mod staged;
 mod tell;
 mod visible;

@@ -4,6 +4,7 @@ use std::io;
 
 use super::commit::{IndexList, index_chunks};
 use super::publish::{keep_manifest, present};
+use super::replaced::Replaced;
 use super::{Layout, below, sync_ancestors};
 use crate::base::{Digest, RelPath};
 use crate::index::{BaseId, FileChunks, Index};
@@ -230,6 +231,7 @@ impl Publish<'_> {
     /// Renames the staged snapshot, or its objects, to where they are seen.
     pub(super) fn make_visible(&self, index: &Index) -> Result<(), Failure> {
         let renaming = |e| fatal("publish", self.target, &e);
+        let mut replaced = Replaced::default();
         let target_dir = self.target.parent().unwrap_or_default();
         let staged = present(self.tree, &self.layout.tree).map_err(renaming)?;
         let renamed = if self.target.is_root() || !staged {
@@ -247,7 +249,7 @@ impl Publish<'_> {
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let mut moved = Moved::to(index, self.target);
-                self.merge(&mut moved)?;
+                self.merge(&mut moved, &mut replaced)?;
                 moved.flush();
                 let base = index.add_base(&self.layout.tree);
                 let _ = base.and_then(|base| index.drop_base(base));
@@ -276,7 +278,7 @@ impl Publish<'_> {
     }
 
     /// Replaces object by object. Done over, it does only what is left.
-    fn merge(&self, moved: &mut Moved<'_>) -> Result<(), Failure> {
+    fn merge(&self, moved: &mut Moved<'_>, replaced: &mut Replaced) -> Result<(), Failure> {
         self.walk(
             |listed| {
                 let entry = &listed.entry;
@@ -286,7 +288,7 @@ impl Publish<'_> {
                     EntryKind::Dir => make_dir(self.tree, &to)
                         .and_then(|()| self.open_staged(&from))
                         .map(|()| false),
-                    _ => self.move_object(&from, &to),
+                    _ => self.move_object(&from, &to, replaced),
                 };
                 if done.map_err(|e| fatal("publish", &to, &e))? {
                     moved.add(listed);
@@ -309,13 +311,20 @@ impl Publish<'_> {
     }
 
     /// Whether there was something left to move.
-    fn move_object(&self, from: &RelPath, to: &RelPath) -> io::Result<bool> {
+    fn move_object(
+        &self,
+        from: &RelPath,
+        to: &RelPath,
+        replaced: &mut Replaced,
+    ) -> io::Result<bool> {
         if !present(self.tree, from)? {
             // Moved before, or published earlier and unchanged.
             return Ok(false);
         }
-        if self.tree.meta(to).is_ok_and(|meta| meta.kind == Kind::Dir) {
-            self.tree.rmdir(to)?;
+        match self.tree.meta(to) {
+            Ok(meta) if meta.kind == Kind::Dir => self.tree.rmdir(to)?,
+            Ok(meta) => replaced.hold(self.tree, to, &meta),
+            Err(_) => {}
         }
         self.tree.rename(from, to, true).map(|()| true)
     }

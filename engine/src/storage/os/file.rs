@@ -1,6 +1,7 @@
 //! An open regular file: reads and writes that are complete, holes, syncs.
 
 use std::io;
+use std::sync::Mutex;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self, Advice, SeekFrom};
@@ -15,11 +16,14 @@ pub(super) struct OsFile {
     fd: OwnedFd,
     uring: bool,
     direct: Direct,
+    /// Held for a write through the cache: the file system takes one at a time, and who waits for it
+    /// in the kernel spins, where others had work for the processor.
+    writing: Mutex<()>,
 }
 
 impl OsFile {
     pub(super) fn new(fd: OwnedFd, uring: bool, direct: Allowed) -> Self {
-        Self { fd, uring, direct: Direct::new(direct) }
+        Self { fd, uring, direct: Direct::new(direct), writing: Mutex::default() }
     }
 }
 
@@ -51,6 +55,7 @@ impl File for OsFile {
         if self.uring && buf.len() > uring::PIECE_BYTES {
             return uring::write_many(self.fd.as_fd(), &[(offset, buf)]);
         }
+        let _one = self.writing.lock();
         write_full(self.fd.as_fd(), buf, offset)
     }
 
