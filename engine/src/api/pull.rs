@@ -157,6 +157,7 @@ impl Pull {
                 plan: false,
                 part: None,
                 basis: None,
+                near: false,
                 planted: Planted::default(),
             },
         );
@@ -180,6 +181,7 @@ impl Pull {
             wire_max,
             priority: self.options.priority,
             basis: None,
+            near: false,
             fresh: store.is_fresh(),
             parts: None,
         };

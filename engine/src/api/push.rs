@@ -171,6 +171,7 @@ impl Push {
             fresh: false,
             parts: self.options.parts.clone().filter(|_| !self.options.dry_run),
             basis: basis.as_ref().map(|basis| basis.at.clone()),
+            near: true,
         };
         let accept = self.open(&mut session, request, &label).await?;
         let way = enter(Arc::clone(&border), ask(accept.transfer_id), &session.link).await;

@@ -106,6 +106,7 @@ impl Shared {
             plan,
             part,
             basis: open.basis.clone().filter(|path| !Root::is_own(path)),
+            near: open.near,
             planted: Planted::default(),
         };
         let root = Arc::clone(&self.root);

@@ -3,6 +3,7 @@
 use thiserror::Error;
 use zstd::zstd_safe::DCtx;
 
+use super::near::{self, Malformed};
 use super::{CONTENT_BYTES_MAX, Encoding, Form, Layout, PLANE_WORD_BYTES, PLANE_ZSTD, Planes};
 
 /// Why encoded content was not decoded. The message is to be dropped; its chunks can be asked for
@@ -43,6 +44,9 @@ pub enum DecodeError {
         /// Bytes of the base that was given.
         have: Option<usize>,
     },
+    /// Copies of blocks that are not here, or of which the content does not become that long.
+    #[error(transparent)]
+    Copies(#[from] Malformed),
     /// There was no memory for a context.
     #[error("no memory for a zstd context")]
     Memory,
@@ -100,6 +104,7 @@ impl Decoder {
                 let base = base.get(layout.shift()..).unwrap_or(&[]);
                 self.join(layout, Form::Delta(base), content, out)
             }
+            Encoding::Blocks => Ok(near::read(base.unwrap_or_default(), content, out)?),
         }
     }
 

@@ -136,7 +136,8 @@ impl Encoder {
             }
         };
         let (layout, form) = match encoding {
-            Encoding::Raw => return None,
+            // Blocks are written where their sums are.
+            Encoding::Raw | Encoding::Blocks => return None,
             Encoding::Zstd => {
                 return contexts.whole(content, out).map(|len| Encoded { encoding, len });
             }

@@ -1,6 +1,7 @@
 //! What decoding promises: it never panics, fills exactly what it is given or fails, and takes no
 //! memory by what the content says.
 
+use super::near::{self, BLOCK_BYTES, BLOCKS_MAX, Blocks, SUM_BYTES};
 use super::{Decoder, Encoder, Encoding, Layout, Width};
 
 /// Wire form of the encoding, bytes of the decoded content u24 LE, encoded content. The base of a
@@ -61,4 +62,51 @@ pub(crate) fn encoding_seeds() -> Vec<Vec<u8>> {
         seeds.push([&encoding.to_bytes(), &len[..3], &out[..encoded.len]].concat());
     }
     seeds
+}
+
+/// Bytes of the rebuilt content u24 LE, blocks of the region u8, the region, the written form. What
+/// is rebuilt can be written again, also with what the form is when it is taken for sums.
+pub(crate) fn near(data: &[u8]) -> bool {
+    let Some(([a, b, c, blocks], rest)) = data.split_first_chunk::<4>() else { return false };
+    let Some((region, written)) = rest.split_at_checked(usize::from(*blocks) * BLOCK_BYTES) else {
+        return false;
+    };
+    let len = (u32::from_le_bytes([*a, *b, *c, 0]) as usize).min(LEN_MAX);
+    let mut out = vec![0; len];
+    let accepted = near::read(region, written, &mut out).is_ok();
+    let mut again = Vec::new();
+    let told = Blocks::from_sums(written);
+    let whole = written.len().is_multiple_of(SUM_BYTES);
+    assert_eq!(told.is_some(), whole && written.len() <= BLOCKS_MAX * SUM_BYTES);
+    if let Some(told) = told {
+        assert!(told.write(&out, usize::MAX, &mut again));
+    }
+    let mut sums = Vec::new();
+    near::sum_blocks(region, &mut sums);
+    let blocks = Blocks::from_sums(&sums).expect("sums of a region");
+    assert!(blocks.write(&out, usize::MAX, &mut again));
+    let mut back = vec![0; len];
+    assert_eq!(near::read(region, &again, &mut back), Ok(()));
+    assert_eq!(back, out);
+    let fits = again.len();
+    assert!(blocks.write(&out, fits, &mut again) && again.len() == fits);
+    assert!(fits == 0 || !blocks.write(&out, fits - 1, &mut again));
+    accepted
+}
+
+pub(crate) fn near_seeds() -> Vec<Vec<u8>> {
+    let region: Vec<u8> = (0..3000_u32).flat_map(|i| (i * i).to_le_bytes()).collect();
+    let shifted = [b"before", &region[700..9000], &[0; 600], &region[..2000]].concat();
+    let contents: [&[u8]; 5] = [&[], b"literal", &region[..2048], &shifted[..], &[0; 5000]];
+    let mut sums = Vec::new();
+    near::sum_blocks(&region, &mut sums);
+    let blocks = Blocks::from_sums(&sums).expect("sums of a region");
+    let seed = |content: &[u8]| {
+        let mut written = Vec::new();
+        assert!(blocks.write(content, usize::MAX, &mut written));
+        let len = (content.len() as u32).to_le_bytes();
+        let region = region.as_chunks::<BLOCK_BYTES>().0;
+        [&len[..3], &[region.len() as u8], region.as_flattened(), &written].concat()
+    };
+    contents.into_iter().map(seed).collect()
 }

@@ -6,6 +6,7 @@
 
 mod decoder;
 mod encoder;
+mod near;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod planes;
@@ -15,6 +16,7 @@ mod tests;
 
 pub use self::decoder::{DecodeError, Decoder};
 pub use self::encoder::{Encoded, Encoder};
+pub use self::near::{BLOCK_BYTES, BLOCKS_MAX, Blocks, Malformed, SUM_BYTES, sum_blocks};
 pub use self::planes::{Form, Planes};
 
 use crate::base::limits::LEASE_BYTES;
@@ -23,6 +25,10 @@ use crate::base::limits::LEASE_BYTES;
 pub const CONTENT_BYTES_MAX: usize = LEASE_BYTES;
 /// Content below this is sent raw: there is nothing to gain.
 pub const CONTENT_BYTES_MIN: usize = 256;
+/// Most bytes of a target's files that the content of one message may be copied from.
+pub const NEAR_BYTES_MAX: usize = BLOCKS_MAX * BLOCK_BYTES;
+/// Bytes of the sums of that many.
+pub const NEAR_SUMS_BYTES_MAX: usize = BLOCKS_MAX * SUM_BYTES;
 /// An encoding must save at least one part in this many, or the content is sent raw.
 pub const SAVING_PARTS: usize = 32;
 
@@ -99,6 +105,8 @@ pub enum Encoding {
     Turned(Layout),
     /// As `Planes`, of the difference of each element to that of a base, as an integer, zigzag.
     Delta(Layout),
+    /// Copies of blocks that the receiver told sums of, and what lies between them.
+    Blocks,
 }
 
 /// Where elements lie in content.
@@ -144,7 +152,7 @@ impl Encoding {
     /// Where elements lie, if there are any.
     pub const fn layout(self) -> Option<Layout> {
         match self {
-            Self::Raw | Self::Zstd => None,
+            Self::Raw | Self::Zstd | Self::Blocks => None,
             Self::Planes(layout) | Self::Turned(layout) | Self::Delta(layout) => Some(layout),
         }
     }
@@ -152,7 +160,7 @@ impl Encoding {
     /// The same for content of the object that begins `by` bytes later.
     pub const fn moved(self, by: u64) -> Self {
         match self {
-            Self::Raw | Self::Zstd => self,
+            Self::Raw | Self::Zstd | Self::Blocks => self,
             Self::Planes(layout) => Self::Planes(layout.moved(by)),
             Self::Turned(layout) => Self::Turned(layout.moved(by)),
             Self::Delta(layout) => Self::Delta(layout.moved(by)),
@@ -167,6 +175,7 @@ impl Encoding {
             Self::Planes(_) => 2,
             Self::Turned(_) => 3,
             Self::Delta(_) => 4,
+            Self::Blocks => 5,
         };
         match self.layout() {
             None => [kind, 0, 0, 0],
@@ -192,6 +201,7 @@ impl Encoding {
             (2, Some(layout), 0) => Ok(Self::Planes(layout)),
             (3, Some(layout), 0) => Ok(Self::Turned(layout)),
             (4, Some(layout), 0) => Ok(Self::Delta(layout)),
+            (5, None, 0) => Ok(Self::Blocks),
             _ => Err(unknown),
         }
     }

@@ -177,15 +177,16 @@ fn a_difference_needs_a_base_of_its_length() {
 
 #[test]
 fn of_each_wire_form_there_is_one() {
-    for encoding in encodings() {
-        assert_eq!(Encoding::from_bytes(encoding.to_bytes()), Ok(encoding));
+    let all = [encodings(), vec![Encoding::Blocks]].concat();
+    for encoding in &all {
+        assert_eq!(Encoding::from_bytes(encoding.to_bytes()), Ok(*encoding));
     }
     let mut known = 0;
     for number in 0..1_u32 << 16 {
         let bytes = [number as u8 & 15, (number >> 4) as u8, (number >> 12) as u8 & 15, 0];
         known += usize::from(Encoding::from_bytes(bytes).is_ok());
     }
-    assert_eq!(known, encodings().len(), "no more than those");
+    assert_eq!(known, all.len(), "no more than those");
     assert!(Encoding::from_bytes([0, 0, 0, 1]).is_err());
     assert!(Encoding::from_bytes([2, 2, 2, 0]).is_err());
 }

@@ -85,6 +85,8 @@ targets! {
     CHUNK_LIST: "chunk_list", records::chunk_list, records::chunk_list_seeds, 64;
     /// Encoded content of data messages.
     ENCODING: "encoding", encode::fuzz::encoding, encode::fuzz::encoding_seeds, 2048;
+    /// Content as copies of blocks and literals, and sums of blocks.
+    NEAR: "near", encode::fuzz::near, encode::fuzz::near_seeds, 1024;
     /// Records of a manifest.
     MANIFEST_RECORD: "manifest_record", records::manifest, records::manifest_seeds, 64;
     /// Tables of cases for policies; each case is decided.

@@ -4,7 +4,7 @@ use crate::base::limits::{
     CHUNK_BYTES_MAX, ENTRIES_PER_FRAME_MAX, FRAME_BYTES_MAX, OBJECT_BYTES_MAX, RUN_PIECES_MAX,
 };
 use crate::base::{Digest, FileTime, Parts, Priority, Rate, RelPath, Stamp, TransferId};
-use crate::encode::{CONTENT_BYTES_MAX, Compress, Encoding, Layout, Width};
+use crate::encode::{CONTENT_BYTES_MAX, Compress, Encoding, Layout, NEAR_SUMS_BYTES_MAX, Width};
 use crate::manifest::{Entry, EntryKind, Object};
 use crate::policy::RolesMark;
 use crate::wire::{
@@ -21,6 +21,7 @@ pub(super) fn frame(data: &[u8]) -> bool {
         Frame::Entries { entries, .. } => assert!(entries.len() <= ENTRIES_PER_FRAME_MAX),
         Frame::Verdicts(verdicts) => assert!(verdicts.len() <= ENTRIES_PER_FRAME_MAX),
         Frame::Bases(bases) => assert!(bases.len() <= ENTRIES_PER_FRAME_MAX),
+        Frame::Near { sums, .. } => assert!(sums.len() <= NEAR_SUMS_BYTES_MAX),
         Frame::Offer { pieces, ends, .. } => {
             assert!(ends.len() <= RUN_PIECES_MAX);
             bounded(pieces);
@@ -84,6 +85,7 @@ pub(crate) fn frames() -> Vec<Frame> {
         fresh: true,
         parts: None,
         basis: Some(path(b"a/before")),
+        near: true,
     };
     vec![
         Frame::Hello(Hello {
@@ -122,6 +124,7 @@ pub(crate) fn frames() -> Vec<Frame> {
             Verdict { seq: 2, known: Known::Have(object) },
         ]),
         Frame::Bases(vec![BasisFile { seq: 1, len: 77, stamp: Stamp([4; 16]) }]),
+        Frame::Near { run: 8, sums: bytes::Bytes::from_static(&[9; 20]) },
         Frame::Offer {
             run: 8,
             pieces: vec![piece(1), piece(2)],
@@ -153,7 +156,7 @@ pub(super) fn data_header(data: &[u8]) -> bool {
     }
     let (coded, basis) = (header.coded, header.basis.clone());
     assert!(coded.is_none_or(|coded| coded.len as usize <= CONTENT_BYTES_MAX));
-    assert_eq!(basis.is_some(), coded.is_some_and(Coded::is_difference));
+    assert_eq!(basis.is_some(), coded.is_some_and(Coded::has_basis));
     let extents = basis.iter().flat_map(|it| &it.extents);
     let total: u64 = extents.map(|extent| u64::from(extent.len)).sum();
     assert!(basis.is_none() || coded.is_some_and(|coded| u64::from(coded.len) == total));

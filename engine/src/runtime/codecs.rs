@@ -63,8 +63,10 @@ struct DecoderRoom {
     base: Vec<u8>,
 }
 
-/// Fills a buffer with what content is a difference to; `false` if that cannot be had.
+/// Fills a buffer, as long as the content, with what that is a difference to; `false` if that cannot be had.
 pub(super) type ReadBase<'a> = &'a dyn Fn(&mut [u8]) -> bool;
+/// As [`ReadBase`]; what copied blocks come from has a length of its own.
+pub(super) type ReadBlocks<'a> = &'a dyn Fn(&mut Vec<u8>) -> bool;
 
 struct Budget {
     /// Encoders that may run; `None` until processors were watched.
@@ -171,7 +173,7 @@ impl Codecs {
         lease: &mut Lease,
         len: usize,
         coded: Coded,
-        base: Option<ReadBase<'_>>,
+        base: Option<ReadBlocks<'_>>,
     ) -> Result<usize, DecodeError> {
         let mut with = lock(&self.decoders).pop().unwrap_or_default();
         let bytes = coded.len as usize;
@@ -185,7 +187,7 @@ impl Codecs {
         } else {
             with.encoded.clear();
             with.encoded.extend_from_slice(&lease[..len]);
-            let base = base.map(|_| &with.base[..bytes]);
+            let base = base.map(|_| &with.base[..]);
             with.decoder.decode(coded.encoding, &with.encoded, base, &mut lease[..bytes])
         };
         lock(&self.decoders).push(with);

@@ -86,6 +86,7 @@ impl World {
             plan: false,
             part: None,
             basis: None,
+            near: false,
             planted: self.options.store,
         };
         let (tree, index) = (Arc::clone(&process.tree), process.index.clone());

@@ -46,6 +46,11 @@ pub struct Coded {
 impl Coded {
     /// Whether the content is a difference to something.
     pub const fn is_difference(self) -> bool {
+        matches!(self.encoding, Encoding::Delta(_) | Encoding::Blocks)
+    }
+
+    /// Whether the header says what it is a difference to.
+    pub const fn has_basis(self) -> bool {
         matches!(self.encoding, Encoding::Delta(_))
     }
 }
@@ -177,7 +182,7 @@ fn decode_coded(bytes: [u8; CODED_BYTES]) -> Result<Coded, DecodeError> {
 
 /// A difference has a basis as long as its content, and nothing else has one.
 fn decode_basis(coded: Coded, bytes: &[u8]) -> Result<Option<Basis>, DecodeError> {
-    if !coded.is_difference() {
+    if !coded.has_basis() {
         let field = DecodeError::Field { field: "data header" };
         return if bytes.is_empty() { Ok(None) } else { Err(field) };
     }

@@ -70,6 +70,8 @@ pub struct Open {
     /// An opener who is the source has an earlier version of what it brings, and the acceptor may have the
     /// same at this path: content may then come as differences to it.
     pub basis: Option<RelPath>,
+    /// An opener who is the source takes [`Frame::Near`].
+    pub near: bool,
 }
 
 /// The peer agrees.
@@ -231,6 +233,14 @@ pub enum Frame {
         /// Objects whose last piece is in this run or an earlier one.
         ends: Vec<End>,
     },
+    /// Target, before the `Want` of the same run: sums of blocks that it has beside what it found of the run,
+    /// so that what is wanted may come as copies of them.
+    Near {
+        /// The run.
+        run: u64,
+        /// A sum of each block, in the order of the blocks.
+        sums: Bytes,
+    },
     /// Target: which pieces of a run to send; the rest can be forgotten.
     Want {
         /// The run.
@@ -327,6 +337,7 @@ impl Frame {
             Self::EntriesEnd { .. } => "entries-end",
             Self::Verdicts(_) => "verdicts",
             Self::Bases(_) => "bases",
+            Self::Near { .. } => "near",
             Self::Offer { .. } => "offer",
             Self::Want { .. } => "want",
             Self::Again { .. } => "again",

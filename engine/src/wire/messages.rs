@@ -19,7 +19,7 @@ pub(super) const ENTRY_TAG: u32 = 2;
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Msg {
-    #[prost(oneof = "Body", tags = "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22")]
+    #[prost(oneof = "Body", tags = "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23")]
     pub(super) body: Option<Body>,
 }
 
@@ -69,6 +69,8 @@ pub(super) enum Body {
     Class(String),
     #[prost(bytes = "bytes", tag = "22")]
     Bases(Bytes),
+    #[prost(message, tag = "23")]
+    Near(NearMsg),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -163,6 +165,16 @@ pub(super) struct OpenMsg {
     pub(super) fresh: bool,
     #[prost(bytes = "bytes", optional, tag = "14")]
     pub(super) basis: Option<Bytes>,
+    #[prost(bool, tag = "15")]
+    pub(super) near: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct NearMsg {
+    #[prost(uint64, tag = "1")]
+    pub(super) run: u64,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) sums: Bytes,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -4,6 +4,7 @@ mod codec;
 mod data;
 mod frame;
 mod messages;
+mod packed;
 mod port;
 mod words;
 

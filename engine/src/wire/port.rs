@@ -40,8 +40,8 @@ impl Port {
     /// Names the field that they do not take.
     pub fn check(&self) -> Result<(), DecodeError> {
         let limit = DEVICE_BYTES_MAX as u64;
-        super::codec::bounded("bytes of a device's name", self.device.len() as u64, limit)?;
-        super::codec::bounded("mtu of a port", self.mtu.into(), MTU_BYTES.1.into())?;
+        super::packed::bounded("bytes of a device's name", self.device.len() as u64, limit)?;
+        super::packed::bounded("mtu of a port", self.mtu.into(), MTU_BYTES.1.into())?;
         let named = !self.device.is_empty() && self.device.bytes().all(|c| c.is_ascii_graphic());
         let rules = [
             ("device of a port", named),

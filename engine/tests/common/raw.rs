@@ -93,6 +93,7 @@ pub fn open(path: &str) -> Frame {
         fresh: false,
         parts: None,
         basis: None,
+        near: false,
     })
 }
 

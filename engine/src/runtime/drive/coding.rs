@@ -11,9 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::buf::Lease;
-use crate::encode::Compress;
+use crate::encode::{Blocks, Compress, Encoding, SAVING_PARTS};
 use crate::metrics::{Stage, Stages};
-use crate::runtime::codecs::{Asked, Codecs, ReadBase};
+use crate::runtime::codecs::{Asked, Codecs, ReadBlocks};
 use crate::runtime::effort::Effort;
 use crate::runtime::source::Difference;
 use crate::runtime::target::TargetStore;
@@ -32,6 +32,15 @@ pub(super) struct Coding {
     /// Messages that were ready so far.
     ready: AtomicUsize,
     stages: Arc<Stages>,
+}
+
+/// What a message holds, and what it may be a difference to.
+pub(super) struct Plain {
+    pub(super) content: Vec<Bytes>,
+    /// Of a file that the source has as well.
+    pub(super) difference: Option<Difference>,
+    /// Sums of blocks that the target has.
+    pub(super) near: Option<Bytes>,
 }
 
 /// A message on its way.
@@ -65,8 +74,16 @@ impl Coding {
         &self,
         link: &L,
         mut header: DataHeader,
-        (content, difference): (Vec<Bytes>, Option<Difference>),
+        Plain { content, difference, near }: Plain,
     ) -> (DataHeader, Vec<Bytes>, Sending<'_>) {
+        if let Some(sums) = near.filter(|_| link.wants_encoding()) {
+            let (parts, stages) = (content.clone(), Arc::clone(&self.stages));
+            let copies = move || copies(&stages, &sums, &parts);
+            if let Some((coded, bytes)) = tokio::task::spawn_blocking(copies).await.ok().flatten() {
+                header.coded = Some(coded);
+                return (header, vec![bytes], self.begin());
+            }
+        }
         let lent = if link.wants_encoding() { self.encoder(link).await } else { None };
         let content = match lent {
             None => content,
@@ -146,6 +163,19 @@ fn encode(
     })
 }
 
+/// Content as copies of blocks that the target has, where that saves enough.
+fn copies(stages: &Arc<Stages>, sums: &[u8], parts: &[Bytes]) -> Option<(Coded, Bytes)> {
+    let encoding = Effort::work(stages, Stage::Encode);
+    let blocks = Blocks::from_sums(sums)?;
+    let content = parts.concat();
+    let most = content.len() - content.len().div_ceil(SAVING_PARTS);
+    let mut out = Vec::new();
+    let written = blocks.write(&content, most, &mut out);
+    encoding.done(content.len());
+    let coded = Coded { encoding: Encoding::Blocks, len: content.len() as u32 };
+    written.then(|| (coded, out.into()))
+}
+
 /// Content as it was before it was encoded, in the lease that it came in. A difference to a basis that is
 /// not there is not what it was.
 pub(super) async fn decoded(
@@ -155,13 +185,16 @@ pub(super) async fn decoded(
     header: &DataHeader,
 ) -> Result<(Lease, usize), LinkError> {
     let Some(coded) = header.coded else { return Ok((lease, len)) };
-    let basis = header.basis.clone();
+    let (run, basis) = (header.run, header.basis.clone());
     let permit = codecs.may_decode().await;
     let work = move || {
         let _permit = permit;
         let decoding = Effort::work(store.stages(), Stage::Decode);
-        let read = |out: &mut [u8]| basis.as_ref().is_some_and(|it| store.read_basis(it, out));
-        let base: Option<ReadBase<'_>> = if coded.is_difference() { Some(&read) } else { None };
+        let read = |out: &mut Vec<u8>| match &basis {
+            Some(basis) => store.read_basis(basis, out),
+            None => store.read_near(run, out),
+        };
+        let base: Option<ReadBlocks<'_>> = if coded.is_difference() { Some(&read) } else { None };
         let done = codecs.decode(&mut lease, len, coded, base);
         decoding.done(coded.len as usize);
         done.map(|bytes| (lease, bytes))

@@ -15,6 +15,8 @@ pub(super) struct Held {
     places: Vec<(Seq, u64, u32)>,
     /// What each piece is of which object; only where that is recorded.
     pub(super) origins: Vec<(RelPath, Extent)>,
+    /// Sums of blocks that the target has beside what it found of the run.
+    pub(super) near: Option<Bytes>,
 }
 
 /// Paths of the objects of a run, where they are recorded.
@@ -36,7 +38,7 @@ impl Held {
             .filter_map(|piece| Some((paths.get(&piece.seq)?.clone(), extent(piece))))
             .collect();
         let place = |piece: &Piece| (piece.seq, piece.offset, piece.len);
-        Self { bytes, ends, places: pieces.iter().map(place).collect(), origins }
+        Self { bytes, ends, places: pieces.iter().map(place).collect(), origins, near: None }
     }
 
     /// Object, offset and length of each piece of a message.

@@ -6,6 +6,7 @@ mod estimate;
 mod expected;
 mod held;
 mod landing;
+mod placing;
 mod ledger;
 mod source;
 mod target;
@@ -144,6 +145,11 @@ impl FrameSender {
         let _ = self.queue.send(frame.encode());
     }
 
+    /// Sends too, from elsewhere; it must be gone before the queue is flushed.
+    fn handle(&self) -> FrameQueue {
+        FrameQueue(self.queue.clone())
+    }
+
     /// Sends what is queued, within a bound.
     async fn flush(self) {
         let Self { queue, mut task } = self;
@@ -151,6 +157,15 @@ impl FrameSender {
         if tokio::time::timeout(FLUSH, &mut task).await.is_err() {
             task.abort();
         }
+    }
+}
+
+/// Adds to what a [`FrameSender`] sends.
+struct FrameQueue(mpsc::UnboundedSender<Bytes>);
+
+impl FrameQueue {
+    fn send(&self, frame: &Frame) {
+        let _ = self.0.send(frame.encode());
     }
 }
 

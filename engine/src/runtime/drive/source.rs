@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use super::coding::Coding;
+use super::coding::{Coding, Plain};
 use super::estimate::Estimate;
 use super::held::{Held, Paths};
 use super::{
@@ -247,9 +247,9 @@ impl<L: Link> Driver<L> {
         self.sending += 1;
         self.net.spawn(async move {
             let (content, extents) = (held.slices(&header), held.extents(&header));
-            drop(held);
-            let (header, content, _sending) =
-                coding.ready(&link, header, (content, difference)).await;
+            let plain = Plain { content, difference, near: held.near };
+            drop((held.bytes, held.origins));
+            let (header, content, _sending) = coding.ready(&link, header, plain).await;
             let _turn = sends.acquire_owned().await;
             let sending = Effort::wait(&stages, Stage::Send);
             let bytes = content.iter().map(Bytes::len).sum();
@@ -284,6 +284,12 @@ impl<L: Link> Driver<L> {
                         self.files.basis_told(entry, file);
                     }
                 }
+                return Ok(());
+            }
+            Some(Input::Frame(Ok(Frame::Near { run, sums }))) => {
+                // What was forgotten meanwhile is not sent.
+                let held = self.held.get_mut(&run);
+                let _ = held.map(|held| held.near = Some(sums));
                 return Ok(());
             }
             Some(Input::Frame(Ok(frame))) => {

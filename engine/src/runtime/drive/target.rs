@@ -11,20 +11,17 @@ use super::arrivals::spawn_data_receiver;
 use super::expected::Expected;
 use super::landing::Landing;
 use super::ledger::LedgerJob;
+use super::placing::{place, resolve};
 use super::{
     Broken, Context, FrameSender, Lost, MachineClock, Ordered, STRAGGLERS, Watch, cancelled,
     denial, look, spawn_guard, spawn_receiver, spawn_work, update_meter,
 };
-use crate::audit::kill;
 use crate::base::Seq;
 use crate::base::limits::COMMIT_MS;
 use crate::buf::Lease;
 use crate::manifest::Entry;
 use crate::metrics::Phase;
-use crate::protocol::{
-    Checked, Failure, PlacePiece, PlaceResult, Stop, Target, TargetAction, TargetEnd, TargetInput,
-    Task,
-};
+use crate::protocol::{Checked, Failure, Stop, Target, TargetAction, TargetEnd, TargetInput, Task};
 use crate::runtime::shares::Direction;
 use crate::runtime::target::TargetStore;
 use crate::transport::{Link, LinkError};
@@ -183,27 +180,6 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
     }
 }
 
-/// Places content, and tells the link which path altered it.
-fn place<L: Link>(
-    store: &TargetStore,
-    link: &L,
-    pieces: &[PlacePiece],
-    content: &Content,
-) -> Result<Vec<(usize, PlaceResult)>, Failure> {
-    kill::step("place-before");
-    let mut results = store.place(pieces, &content.lease[..content.bytes])?;
-    kill::step("place-after");
-    let wrong = || results.iter().any(|(_, result)| *result == PlaceResult::Wrong);
-    if content.difference {
-        for (_, result) in results.iter_mut().filter(|(_, result)| *result == PlaceResult::Wrong) {
-            *result = PlaceResult::WrongBasis;
-        }
-    } else if let Some(path) = content.path.filter(|_| wrong()) {
-        link.blame(path);
-    }
-    Ok(results)
-}
-
 impl<L: Link> Driver<L> {
     /// Does what the machine asks for; returns how the transfer ended, if it did.
     fn act(&mut self) -> Option<TargetEnd> {
@@ -228,12 +204,10 @@ impl<L: Link> Driver<L> {
                 TargetAction::Resolve { run, pieces } => {
                     self.awaited += 1;
                     self.landing.note(run, &pieces);
-                    let store = Arc::clone(&self.store);
+                    let (store, frames) = (Arc::clone(&self.store), self.frames.handle());
+                    let near = self.context.link.wants_encoding();
                     spawn_work(&mut self.work, &self.inputs, move || {
-                        Input::Machine(match store.resolve(&pieces) {
-                            Ok(found) => TargetInput::Resolved { run, found },
-                            Err(failure) => TargetInput::Broken(failure),
-                        })
+                        Input::Machine(resolve(&store, (run, &pieces), near.then_some(&frames)))
                     });
                 }
                 TargetAction::Place { ticket, run, pieces } => {

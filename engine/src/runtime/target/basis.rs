@@ -33,6 +33,15 @@ struct Known {
     mtime: FileTime,
 }
 
+impl Known {
+    /// Whether the file at `path` is that one still, by its length and time.
+    fn is_at(&self, tree: &dyn Tree, path: &RelPath) -> bool {
+        tree.meta(path).is_ok_and(|meta| {
+            meta.kind == Kind::File && (meta.len, meta.mtime) == (self.len, self.mtime)
+        })
+    }
+}
+
 /// An earlier version of an object.
 struct Told {
     path: RelPath,
@@ -69,6 +78,12 @@ impl Bases {
         (!files.is_empty()).then_some(Self { at, files, told })
     }
 
+    /// Whether the file at `path` below the snapshot is one of the larger ones, as it was brought.
+    pub(super) fn has(&self, tree: &dyn Tree, path: &RelPath) -> bool {
+        let known = path.strip(&self.at).and_then(|inside| self.files.get(&inside));
+        known.is_some_and(|known| known.is_at(tree, path))
+    }
+
     fn told(&self) -> MutexGuard<'_, BTreeMap<Seq, Arc<Told>>> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -89,16 +104,13 @@ impl TargetStore {
         let needed = checked.iter().filter(|(_, checked)| *checked == Checked::Need);
         let found = needed.filter_map(|(seq, _)| {
             let entry = &inner.staged.get(seq)?.entry;
-            let Known { len, stamp, mtime } = *bases.files.get(&entry.path)?;
+            let known = bases.files.get(&entry.path)?;
             let path = below(&bases.at, &entry.path).ok()?;
-            let there = self.tree.meta(&path).is_ok_and(|meta| {
-                meta.kind == Kind::File && meta.len == len && meta.mtime == mtime
-            });
-            if !there || entry.len() <= BASIS_BYTES_MIN {
+            if !known.is_at(&*self.tree, &path) || entry.len() <= BASIS_BYTES_MIN {
                 return None;
             }
             bases.told().insert(*seq, Arc::new(Told { path, file: OnceLock::new() }));
-            Some(BasisFile { seq: *seq, len, stamp })
+            Some(BasisFile { seq: *seq, len: known.len, stamp: known.stamp })
         });
         found.collect()
     }

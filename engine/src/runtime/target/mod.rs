@@ -15,6 +15,7 @@ mod basis;
 mod check;
 mod commit;
 mod label;
+mod near;
 mod parts;
 mod place;
 mod publish;
@@ -39,6 +40,7 @@ use crate::storage::{self, Tree};
 use basis::Bases;
 use check::OldManifest;
 use label::KeptLabel;
+use near::Nears;
 use staged::Staged;
 use tell::Told;
 
@@ -143,6 +145,8 @@ pub struct StoreOptions {
     pub part: Option<Part>,
     /// Where an earlier version of what comes may be published.
     pub basis: Option<RelPath>,
+    /// The source takes sums of blocks that are here, and content may come as copies of them.
+    pub near: bool,
     /// See [`Planted`].
     #[doc(hidden)]
     pub planted: Planted,
@@ -192,6 +196,7 @@ pub struct TargetStore {
     fresh: bool,
     base: Option<BaseId>,
     bases: Option<Bases>,
+    nears: Nears,
     label: Mutex<Option<KeptLabel>>,
     told: OnceLock<Told>,
     inner: Mutex<Inner>,
@@ -282,6 +287,7 @@ impl TargetStore {
             fresh,
             base,
             bases,
+            nears: Nears::default(),
             label,
             told,
             inner,

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::TargetStore;
+use super::near::Spot;
 use crate::base::{RelPath, Seq};
 use crate::index::Place;
 use crate::journal::Inode;
@@ -125,6 +126,16 @@ impl TargetStore {
 
     /// Looks for pieces here; what is found is verified and written to its object.
     pub fn resolve(&self, pieces: &[(usize, Piece)]) -> Result<Found, Failure> {
+        self.resolve_run(None, pieces).map(|(found, _)| found)
+    }
+
+    /// As [`resolve`](Self::resolve). With a run, and where the source takes them, it returns the sums of
+    /// blocks beside what was found, too.
+    pub fn resolve_run(
+        &self,
+        run: Option<u64>,
+        pieces: &[(usize, Piece)],
+    ) -> Result<(Found, Vec<u8>), Failure> {
         self.may_answer()?;
         let _finding = Effort::work(&self.stages, Stage::Find);
         let mut found = Vec::with_capacity(pieces.len());
@@ -140,18 +151,24 @@ impl TargetStore {
         }
         let digests: Vec<_> = unknown.iter().map(|(_, piece)| piece.digest).collect();
         let places = self.index.find(&digests).unwrap_or_default();
-        let mut open = HashMap::new();
+        let (mut open, mut spots) = (HashMap::new(), Vec::new());
         for (i, (index, piece)) in unknown.iter().enumerate() {
             let places = places.get(i).map_or(&[][..], Vec::as_slice);
             let result = self.copy_piece(piece, places, &mut open, &mut scratch);
             match result {
-                Ok(true) => found.push((*index, Ok(Finding::Deduplicated))),
-                Ok(false) => found.push((*index, Ok(Finding::Missing))),
+                Ok(Some(place)) => {
+                    found.push((*index, Ok(Finding::Deduplicated)));
+                    let (path, offset) = (place.path.clone(), place.offset);
+                    spots.push(Spot { index: *index, path, offset });
+                }
+                Ok(None) => found.push((*index, Ok(Finding::Missing))),
                 Err(Trouble::Node(failure)) => return Err(failure),
                 Err(Trouble::Object(failure)) => found.push((*index, Err(failure))),
             }
         }
-        Ok(found)
+        let run = run.filter(|_| self.options.near && !self.options.plan && !spots.is_empty());
+        let sums = run.map(|run| self.sum_near(run, &unknown, &spots));
+        Ok((found, sums.unwrap_or_default()))
     }
 
     /// Whether an earlier run made the piece durable in its own staged file; it is read again.
@@ -180,14 +197,14 @@ impl TargetStore {
         self.tree.open(path).map_or(Candidate::Gone, Candidate::Open)
     }
 
-    /// Copies a piece from the first place that proves to hold it.
-    fn copy_piece(
+    /// Copies a piece from the first place that proves to hold it, and returns that.
+    fn copy_piece<'a>(
         &self,
         piece: &Piece,
-        places: &[Place],
+        places: &'a [Place],
         open: &mut HashMap<RelPath, Candidate>,
         scratch: &mut Vec<u8>,
-    ) -> Result<bool, Trouble> {
+    ) -> Result<Option<&'a Place>, Trouble> {
         for place in places.iter().filter(|place| place.len == piece.len) {
             if !open.contains_key(&place.path) && open.len() >= 64 {
                 open.clear();
@@ -196,7 +213,7 @@ impl TargetStore {
                 open.entry(place.path.clone()).or_insert_with(|| self.candidate(&place.path));
             let file = match candidate {
                 Candidate::Hidden => continue,
-                Candidate::Told => return Ok(true),
+                Candidate::Told => return Ok(Some(place)),
                 Candidate::Gone => None,
                 Candidate::Open(file) => Some(file),
             };
@@ -206,12 +223,12 @@ impl TargetStore {
                 continue;
             };
             let Some((file, entry)) = self.staged_file(piece.seq, piece.round)? else {
-                return Ok(false);
+                return Ok(None);
             };
             bytes.write(&*file, piece.offset).map_err(|e| trouble("write", &entry.path, &e))?;
-            return Ok(true);
+            return Ok(Some(place));
         }
-        Ok(false)
+        Ok(None)
     }
 }
 

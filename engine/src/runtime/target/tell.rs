@@ -50,6 +50,11 @@ impl TargetStore {
         self.told.get().map_or(Ok(()), |told| told.way.check().map_err(|e| denial(&e)))
     }
 
+    /// Whether there is anything that the peer may not learn.
+    pub(super) fn is_told_less(&self) -> bool {
+        self.told.get().is_some()
+    }
+
     /// Whether the peer may learn that a chunk lies in this file.
     pub(super) fn may_tell(&self, path: &RelPath) -> bool {
         let Some(told) = self.told.get() else { return true };

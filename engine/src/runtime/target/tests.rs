@@ -103,6 +103,7 @@ impl Node {
             plan: false,
             part: None,
             basis: None,
+            near: true,
             planted: Planted::default(),
         };
         TargetStore::open(Arc::clone(&self.tree), self.index.clone(), &path(to), options)

@@ -160,6 +160,7 @@ impl World {
             plan: false,
             part: None,
             basis: None,
+            near: false,
             planted: Planted::default(),
         };
         let tree: Arc<dyn Tree> = Arc::new(self.nodes[plan.target].tree.clone());

@@ -399,6 +399,7 @@ impl<T: Transport> Scene<T> {
             plan: false,
             part: None,
             basis: None,
+            near: true,
             planted: Planted::default(),
         };
         let tree: Arc<dyn Tree> = Arc::new(self.target.clone());

@@ -32,6 +32,7 @@ impl Save {
             plan: false,
             part: Some(part),
             basis: None,
+            near: true,
             planted: Planted::default(),
         };
         TargetStore::open(tree, self.node.index.clone(), &held, options)

@@ -20,6 +20,7 @@ fn opened(node: &Node, source: &str, plan: bool) -> TargetStore {
         plan,
         part: None,
         basis: None,
+        near: true,
         planted: Planted::default(),
     };
     TargetStore::open(Arc::clone(&node.tree), node.index.clone(), &path("m"), options).unwrap()
