@@ -20,6 +20,7 @@ mod farewell;
 mod frames;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod gather;
 mod gate;
 mod link;
 mod listen;

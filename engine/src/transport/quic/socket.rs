@@ -3,13 +3,16 @@
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::Notify;
+
+use super::gather::{Gathers, Waiting, is_full, send_late};
 
 /// Most payload that one UDP send carries over IPv4, in bytes, segments included.
 const SEND_BYTES_MAX: usize = 65_507;
@@ -93,7 +96,10 @@ pub(super) fn open(address: SocketAddr, buffer_bytes: usize, mtu_max: u16) -> io
         inner,
         counters: Arc::clone(&counters),
         segments: AtomicUsize::new(SEGMENTS_MAX),
+        waiting: Mutex::default(),
+        waits: Arc::default(),
     });
+    tokio::spawn(send_late(Arc::downgrade(&socket), Arc::clone(&socket.waits)));
     Ok(Opened { socket, counters, buffers })
 }
 
@@ -111,9 +117,16 @@ struct Metered {
     /// Segments that fit one send at the segment size last seen.
     segments: AtomicUsize,
     receive_segments: usize,
+    waiting: Mutex<Waiting>,
+    /// Something waits.
+    waits: Arc<Notify>,
 }
 
 impl Metered {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn send_one(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         self.inner.try_send(transmit)?;
         let len = transmit.contents.len();
@@ -130,9 +143,32 @@ impl AsyncUdpSocket for Metered {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let Some(size) = transmit.segment_size else { return self.send_one(transmit) };
+        let mut waiting = self.waiting();
+        let Some(size) = transmit.segment_size else {
+            waiting.send(|waiting| self.send_one(waiting))?;
+            return self.send_one(transmit);
+        };
         let fit = segments_that_fit(size);
         self.segments.store(fit, Ordering::Relaxed);
+        let most = fit.min(self.inner.max_transmit_segments()) * size;
+        if !waiting.takes(transmit, size, most) {
+            waiting.send(|waiting| self.send_one(waiting))?;
+        }
+        if waiting.keeps(transmit, size, most) {
+            waiting.add(transmit, size);
+            self.waits.notify_one();
+            return Ok(());
+        }
+        if !waiting.is_empty() {
+            waiting.add(transmit, size);
+            let sent = waiting.send(|waiting| self.send_one(waiting));
+            if is_full(&sent) {
+                // It is taken over, and goes when there is room.
+                self.waits.notify_one();
+                return Ok(());
+            }
+            return sent;
+        }
         // The MTU may have grown, or differ between connections, since quinn asked for the
         // number of segments: such a send goes in parts. Should a later part have to wait, quinn
         // sends all of it again, and the peer drops what it saw twice.
@@ -180,6 +216,22 @@ impl AsyncUdpSocket for Metered {
     }
 }
 
+impl Gathers for Metered {
+    fn send_waiting(&self) -> io::Result<()> {
+        self.waiting().send(|waiting| self.send_one(waiting))
+    }
+
+    fn room(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        self.create_io_poller()
+    }
+}
+
+impl Drop for Metered {
+    fn drop(&mut self) {
+        self.waits.notify_one();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,5 +269,49 @@ mod tests {
         }
         assert_eq!(opened.counters.sent(), 8 * 8952);
         assert_eq!(opened.counters.datagrams(), (8, 0));
+    }
+
+    /// Batches of ten segments of 1,000 bytes; each segment is full of its number.
+    fn batches(numbers: std::ops::Range<u8>) -> Vec<u8> {
+        numbers.flat_map(|number| [number; 1000]).collect()
+    }
+
+    #[tokio::test]
+    async fn batches_of_a_flight_wait_for_each_other_and_arrive_in_order() {
+        let home = SocketAddr::from(([127, 0, 0, 1], 0));
+        let receiver = tokio::net::UdpSocket::bind(home).await.expect("bind");
+        let other = tokio::net::UdpSocket::bind(home).await.expect("bind");
+        let opened = open(home, 1 << 20, 8952).expect("open");
+        let mut poller = Arc::clone(&opened.socket).create_io_poller();
+        std::future::poll_fn(|cx| poller.as_mut().poll_writable(cx)).await.expect("writable");
+        let send = |to: &tokio::net::UdpSocket, contents: &[u8], segment_size| {
+            let destination = to.local_addr().expect("address");
+            let transmit =
+                Transmit { destination, ecn: None, contents, segment_size, src_ip: None };
+            opened.socket.try_send(&transmit).expect("sent");
+        };
+        let sent = || opened.counters.datagrams().0;
+        send(&receiver, &batches(0..10), Some(1000));
+        send(&receiver, &batches(10..20), Some(1000));
+        assert_eq!(sent(), 0, "more may come");
+        send(&receiver, &batches(20..23), Some(1000));
+        assert_eq!(sent(), 23, "a short batch ends a flight");
+        // As many as the kernel takes go at once, and another flight or a single datagram ends one.
+        (0..6).for_each(|_| send(&receiver, &batches(23..33), Some(1000)));
+        assert_eq!(sent(), 23 + 60);
+        send(&receiver, &batches(33..43), Some(1000));
+        send(&other, &batches(0..10), Some(1000));
+        assert_eq!(sent(), 83 + 10);
+        send(&other, &[7; 50], None);
+        assert_eq!(sent(), 93 + 11);
+        // Nothing more comes: it does not wait for ever.
+        send(&receiver, &batches(43..53), Some(1000));
+        let mut buffer = vec![0; 65_536];
+        let expected = (0..23).chain((0..6).flat_map(|_| 23..33)).chain(33..53);
+        for number in expected {
+            let len = receiver.recv(&mut buffer).await.expect("a datagram");
+            assert_eq!((len, buffer[0]), (1000, number));
+        }
+        assert_eq!(sent(), 114);
     }
 }
