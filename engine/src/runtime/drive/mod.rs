@@ -121,7 +121,7 @@ fn panicked() -> Failure {
 
 /// Sends frames in order from a task of its own, so that a machine never waits for the link.
 struct FrameSender {
-    queue: mpsc::UnboundedSender<Bytes>,
+    queue: FrameQueue,
     task: JoinHandle<()>,
 }
 
@@ -138,16 +138,16 @@ impl FrameSender {
                 }
             }
         });
-        Self { queue, task }
+        Self { queue: FrameQueue(queue), task }
     }
 
     fn send(&self, frame: &Frame) {
-        let _ = self.queue.send(frame.encode());
+        self.queue.send(frame);
     }
 
     /// Sends too, from elsewhere; it must be gone before the queue is flushed.
     fn handle(&self) -> FrameQueue {
-        FrameQueue(self.queue.clone())
+        self.queue.clone()
     }
 
     /// Sends what is queued, within a bound.
@@ -161,6 +161,7 @@ impl FrameSender {
 }
 
 /// Adds to what a [`FrameSender`] sends.
+#[derive(Clone)]
 struct FrameQueue(mpsc::UnboundedSender<Bytes>);
 
 impl FrameQueue {

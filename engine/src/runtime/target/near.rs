@@ -97,12 +97,12 @@ impl Gap<'_> {
     }
 }
 
-/// Where to look for the missing ones among the pieces of a run, some of which were found.
+/// Where to look for the missing ones among the pieces of a run, some of which were found; both in order.
 fn regions(pieces: &[(usize, Piece)], spots: &[Spot]) -> Vec<Region> {
     let mut regions = Vec::new();
-    let mut gap = Gap::default();
+    let (mut gap, mut spots) = (Gap::default(), spots.iter().peekable());
     for (index, piece) in pieces {
-        let spot = spots.iter().find(|spot| spot.index == *index);
+        let spot = spots.next_if(|spot| spot.index == *index);
         if (gap.seq, gap.end) != (piece.seq, piece.offset) {
             regions.extend(gap.region(None));
             gap = Gap { seq: piece.seq, ..Gap::default() };

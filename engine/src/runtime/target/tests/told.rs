@@ -4,6 +4,8 @@ use super::*;
 use crate::base::Tier;
 use crate::border::Way;
 use crate::border::testing::{border, inside, push};
+use crate::encode::SUM_BYTES;
+use crate::runtime::target::near::Spot;
 
 /// A way to another site; what is without a label may not go there.
 fn across() -> (tempfile::TempDir, Arc<Way>) {
@@ -99,6 +101,29 @@ fn a_peer_across_is_told_of_what_it_may_read_and_of_no_other_file() {
         let store = opened(&node, "onprem", false);
         store.tell_only(&inside(), Vec::new()).unwrap();
         assert_eq!(told(&store), [true, true, true, true]);
+    });
+}
+
+#[test]
+fn blocks_whose_sums_were_told_are_read_once_and_only_if_they_are_there() {
+    on_both(|node| {
+        let content: String = (0..1024).map(|number| format!("{number:04}")).collect();
+        node.push("m", &[dir(""), file("a", &content, 1)]).unwrap();
+        let store = opened(&node, "onprem", false);
+        let digest = Digest::default();
+        let piece = |offset| Piece { seq: 1, round: 0, offset, len: 1024, digest };
+        let pieces = [(0, piece(0)), (1, piece(1024))];
+        let spots = [Spot { index: 0, path: path("m/a"), offset: 0 }];
+        let tell = |run| store.sum_near(run, &pieces, &spots).len();
+        let mut read = Vec::new();
+        // Six blocks lie behind what was found.
+        assert_eq!(tell(7), 6 * SUM_BYTES);
+        assert!(!store.read_near(8, &mut read), "of another run");
+        assert!(store.read_near(7, &mut read) && read == content.as_bytes()[1024..]);
+        assert!(!store.read_near(7, &mut read), "a run has one message");
+        assert_eq!(tell(9), 6 * SUM_BYTES);
+        node.tree.open_rw(&path("m/a")).unwrap().set_len(2000).unwrap();
+        assert!(!store.read_near(9, &mut read), "it became shorter");
     });
 }
 
