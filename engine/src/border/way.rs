@@ -145,12 +145,7 @@ impl Way {
         extents: &[(RelPath, Extent)],
     ) -> Result<(), SendError> {
         let bytes = header.len() + content.iter().map(Bytes::len).sum::<usize>();
-        if let Err(why) = self.may_send(bytes as u64).await {
-            if matches!(why, Denied::Budget(_) | Denied::Closed(_)) {
-                self.landed().await;
-            }
-            return Err(why.into());
-        }
+        self.may_send(bytes as u64).await?;
         let _flying = Flying::new(&self.session.flying);
         // What was handed over may have left, whatever becomes of the link.
         let due = self.note(extents);
@@ -161,6 +156,17 @@ impl Way {
             self.blocking(Self::record).await?;
         }
         Ok(sent?)
+    }
+
+    /// Waits until the other end has what was sent, within a bound: what is paid for need not be paid
+    /// for again, and what a link only took is dropped with the session.
+    pub async fn landed<L: Link>(&self, link: &L) {
+        let mut flying = self.session.flying.subscribe();
+        let landed = async {
+            let _ = flying.wait_for(|count| *count == 0).await;
+            link.delivered().await;
+        };
+        let _ = tokio::time::timeout(LANDING, landed).await;
     }
 
     /// Notes a part of an object that is about to leave in another form than a data message, if it may.
@@ -225,12 +231,6 @@ impl Way {
             self.blocking(Self::check).await?;
         }
         self.pay(bytes).await
-    }
-
-    /// Waits until the link took what is paid for: it need not be paid for again.
-    async fn landed(&self) {
-        let mut flying = self.session.flying.subscribe();
-        let _ = tokio::time::timeout(LANDING, flying.wait_for(|count| *count == 0)).await;
     }
 
     /// Pays for `bytes` that are about to be sent, and for what else crossed.

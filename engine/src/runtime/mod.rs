@@ -65,7 +65,12 @@ pub(crate) fn denial(denied: &Denied) -> Failure {
 /// its class.
 pub(crate) fn is_denial(failure: &Failure) -> bool {
     let code = &*failure.code;
-    DENIALS.contains(&code) || matches!(code, "no-audit" | "budget" | "link-closed")
+    DENIALS.contains(&code) || code == "no-audit" || ends_payment(failure)
+}
+
+/// Whether a failure is that nothing more is paid for; what was, may still arrive.
+pub(crate) fn ends_payment(failure: &Failure) -> bool {
+    matches!(&*failure.code, "budget" | "link-closed")
 }
 
 /// The same error, whatever it hits.

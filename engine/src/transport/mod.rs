@@ -196,6 +196,11 @@ pub trait Link: Clone + Send + Sync + 'static {
         header: Bytes,
         content: Vec<Bytes>,
     ) -> impl Future<Output = Result<(), LinkError>> + Send;
+    /// Waits until the peer has the content of all data messages that were sent before, or the session
+    /// is over. A transport that keeps nothing back has nothing to wait for.
+    fn delivered(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
     /// The next data message, as soon as its header is there. Only one task receives at a time.
     fn recv_data(&self) -> impl Future<Output = Result<Self::Incoming, LinkError>> + Send;
     /// Caps what leaves from now on, once; without a call nothing is capped.

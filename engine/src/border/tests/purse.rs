@@ -4,15 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
+use bytes::Bytes;
+
 use super::*;
 use crate::base::TransferId;
 use crate::base::limits::LEASE_BYTES;
-use crate::border::Ask;
 use crate::border::purse::{Books, Paid};
 use crate::border::testing::reopened;
+use crate::border::{Ask, SendError};
 use crate::cost::Money;
-use crate::policy::Action;
-use crate::transport::WireMeter;
+
+use crate::policy::{Action, Kind};
+use crate::transport::{Link, LinkError, MemoryConfig, MemoryLink, Peer, WireMeter, memory_pair};
 
 /// Bytes that cost one unit of the currency.
 const UNIT: u64 = 1_000_000;
@@ -300,4 +303,77 @@ fn what_crosses_is_recorded_with_its_price_before_the_end_where_it_is_much() {
         _ => None,
     });
     assert_eq!(parts.collect::<Vec<_>>(), [(1024, 1024); 4]);
+}
+
+/// A link that takes all content at once and delivers it when it is told to.
+#[derive(Clone)]
+struct Slow(MemoryLink, tokio::sync::watch::Receiver<bool>);
+
+impl Link for Slow {
+    type Incoming = <MemoryLink as Link>::Incoming;
+    const HEADER_BYTES_MAX: usize = MemoryLink::HEADER_BYTES_MAX;
+
+    fn peer(&self) -> &Peer {
+        self.0.peer()
+    }
+
+    fn name(&self) -> &'static str {
+        "slow"
+    }
+
+    async fn send(&self, frame: Bytes) -> Result<(), LinkError> {
+        self.0.send(frame).await
+    }
+
+    async fn recv(&self) -> Result<Bytes, LinkError> {
+        self.0.recv().await
+    }
+
+    async fn send_data(&self, _header: Bytes, _content: Vec<Bytes>) -> Result<(), LinkError> {
+        Ok(())
+    }
+
+    async fn delivered(&self) {
+        let _ = self.1.clone().wait_for(|delivered| *delivered).await;
+    }
+
+    async fn recv_data(&self) -> Result<Self::Incoming, LinkError> {
+        self.0.recv_data().await
+    }
+
+    fn meter(&self) -> WireMeter {
+        self.0.meter()
+    }
+
+    async fn close(&self, reason: &str) {
+        self.0.close(reason).await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_paid_for_has_landed_when_the_link_has_delivered_it() {
+    let payer = payer("");
+    let (way, _) = payer.out(1, Some(2));
+    let way = Arc::new(way);
+    let (deliver, delivered) = tokio::sync::watch::channel(false);
+    let peer = || Peer {
+        node: "e1".parse().expect("a name"),
+        kind: Kind::Node,
+        site: "eu".parse().expect("a name"),
+        tier: Tier::Public,
+        valid_until_s: u64::MAX,
+        enrolling: None,
+    };
+    let link = Slow(memory_pair(peer(), peer(), MemoryConfig::default()).0, delivered);
+    let message = || (Bytes::new(), vec![Bytes::from(vec![0; UNIT as usize])]);
+    for _ in 0..2 {
+        way.send(&link, message(), &[]).await.expect("it is paid for");
+    }
+    let denied = way.send(&link, message(), &[]).await.expect_err("it is too dear");
+    assert!(matches!(denied, SendError::Denied(Denied::Budget(_))), "{denied:?}");
+    let landed = tokio::spawn(async move { way.landed(&link).await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!landed.is_finished(), "what was paid for is on its way");
+    deliver.send_replace(true);
+    landed.await.expect("ended");
 }

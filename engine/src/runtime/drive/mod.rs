@@ -31,7 +31,7 @@ use crate::wire::{Frame, Numbers};
 use super::codecs::Codecs;
 use super::effort::{HostClock, now_ns};
 use super::shares::{Direction, Look, Share};
-use super::{denial, is_denial};
+use super::{denial, ends_payment, is_denial};
 
 pub use estimate::Estimate;
 pub use source::run_source;

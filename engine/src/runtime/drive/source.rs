@@ -14,8 +14,9 @@ use super::coding::{Coding, Plain};
 use super::estimate::Estimate;
 use super::held::{Held, Paths};
 use super::{
-    Broken, Context, FrameSender, Lost, Ordered, STRAGGLERS, Watch, cancelled, denial, is_denial,
-    look, panicked, spawn_guard, spawn_input, spawn_receiver, update_meter,
+    Broken, Context, FrameSender, Lost, Ordered, STRAGGLERS, Watch, cancelled, denial,
+    ends_payment, is_denial, look, panicked, spawn_guard, spawn_input, spawn_receiver,
+    update_meter,
 };
 use crate::base::limits::{LEASE_BYTES, RUNS_MAX};
 use crate::base::{Class, RelPath, Seq};
@@ -44,6 +45,8 @@ enum Input {
     Sent(u64),
     /// Whether what tells of content may still be sent.
     Asked(Result<(), Failure>),
+    /// Nothing more is paid for, and what was has landed.
+    Landed(Failure),
     /// No connection takes content any more.
     Unsendable(LinkError),
 }
@@ -304,14 +307,19 @@ impl<L: Link> Driver<L> {
                 }
                 SourceInput::Frame(frame)
             }
+            Some(Input::Machine(SourceInput::Broken(why))) if ends_payment(&why) => {
+                self.land(why);
+                return Ok(());
+            }
             Some(Input::Machine(input)) => input,
+            Some(Input::Landed(why)) => SourceInput::Broken(why),
             Some(Input::Asked(Ok(()))) => {
                 self.release();
                 return Ok(());
             }
             Some(Input::Asked(Err(failure))) => {
                 self.withheld.clear();
-                SourceInput::Broken(failure)
+                return self.take(Some(Input::broken(failure)));
             }
             Some(Input::Sent(run)) => {
                 self.sending = self.sending.saturating_sub(1);
@@ -320,7 +328,7 @@ impl<L: Link> Driver<L> {
             Some(Input::Read(done, held)) => {
                 match done.failed.iter().find(|(_, failure)| is_denial(failure)) {
                     // One object of a class that may not move is enough: all is of that class.
-                    Some((_, denied)) => SourceInput::Broken(denied.clone()),
+                    Some((_, denied)) => return self.take(Some(Input::broken(denied.clone()))),
                     None => {
                         self.held.insert(done.run, held);
                         SourceInput::Read(done)

@@ -16,16 +16,21 @@ const FAREWELL_MS: u64 = 1_000;
 const ANSWER_LOOK: Duration = Duration::from_millis(1);
 
 impl Session {
+    /// Waits until the peer has all content that was sent, or nothing more can be delivered.
+    pub(super) async fn delivered(&self) {
+        let mut undelivered = self.undelivered.subscribe();
+        let _ = undelivered.wait_for(|count| *count == 0).await;
+    }
+
     /// Delivers what was sent, within a bound, and closes with a reason.
     pub(super) async fn close(&self, reason: &str) {
         drop(locked(&self.frames_out).take());
         let writer = locked(&self.writer).take();
-        let mut undelivered = self.undelivered.subscribe();
         let delivered = async {
             if let Some(writer) = writer {
                 let _ = writer.await;
             }
-            let _ = undelivered.wait_for(|count| *count == 0).await;
+            self.delivered().await;
         };
         tokio::select! {
             _ = timeout(Duration::from_millis(DELIVERY_MS), delivered) => {}

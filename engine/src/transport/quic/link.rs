@@ -64,6 +64,10 @@ impl Link for QuicLink {
         send_data(&self.0.session, header, content).await
     }
 
+    async fn delivered(&self) {
+        self.0.session.delivered().await;
+    }
+
     async fn recv_data(&self) -> Result<QuicIncoming, LinkError> {
         self.0.session.recv_data().await
     }

@@ -255,6 +255,11 @@ impl<L: Link> Link for RdmaLink<L> {
         self.inner.send_data(content_header(&header), content).await
     }
 
+    async fn delivered(&self) {
+        // What rails carry is there when it is sent.
+        self.inner.delivered().await;
+    }
+
     async fn recv_data(&self) -> Result<RdmaIncoming<L>, LinkError> {
         let Some(fabric) = &self.fabric else {
             return self.inner.recv_data().await.map(|inner| RdmaIncoming::carried(inner, 0));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Driver, Input, denial, panicked, spawn_input};
+use super::{Driver, Failure, Input, denial, panicked, spawn_input};
 use crate::transport::Link;
 use crate::wire::Frame;
 
@@ -47,6 +47,15 @@ impl<L: Link> Driver<L> {
             }
             self.frames.send(&frame);
         }
+    }
+
+    /// Tells why the transfer ends once what was paid for is with the target.
+    pub(super) fn land(&mut self, why: Failure) {
+        let (way, link) = (Arc::clone(&self.context.way), self.context.link.clone());
+        spawn_input(&mut self.work, &self.inputs, async move {
+            way.landed(&link).await;
+            Input::Landed(why)
+        });
     }
 
     /// Tells of a class that is higher than it was told before, ahead of what has it: a label that was
