@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 
 use super::mover::{Bench, Mover, spawn};
-use super::{Meter, Sample, Work, read_all};
+use super::{Meter, Sample, Work};
 use crate::nodes;
 
 impl Bench {
@@ -24,12 +24,11 @@ impl Bench {
             let (parent, name) = split(base)?;
             done(at(parent).args(create).arg(archive("base")).arg(name))?;
         }
-        read_all(&work.source)?;
         let log = self.run.join("borg.log");
         let (parent, name) = split(&work.source)?;
         let mut command = at(parent);
         command.args(create).arg(archive("set")).arg(name);
-        let meter = Meter::begin((Mover::Borg, &work.name), None, &self.target)?;
+        let meter = Meter::begin((Mover::Borg, work), None, &self.target)?;
         let sample = meter.watch(spawn(&mut command, &log)?).with_context(|| nodes::tail(&log))?;
         let extracted = self.target.join("extracted");
         std::fs::create_dir(&extracted)?;

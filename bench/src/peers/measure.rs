@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::mover::Mover;
+use super::{Work, pretouch, read_all};
 use crate::nodes::Running;
 use crate::system::{self, MemoryPeak};
 
@@ -57,7 +58,7 @@ impl Sample {
 /// One run, from just before the first of its processes that count.
 #[derive(Debug)]
 pub(crate) struct Meter<'a> {
-    what: (Mover, &'a str),
+    what: (Mover, &'a Work),
     directory: std::fs::File,
     server: Option<u32>,
     server_before_s: f64,
@@ -67,14 +68,18 @@ pub(crate) struct Meter<'a> {
 }
 
 impl<'a> Meter<'a> {
-    /// Begins. `server` is the id of the other side where that runs already.
+    /// Begins, with a warm source and touched memory. `server` is the id of the other side where that
+    /// runs already.
     pub(crate) fn begin(
-        what: (Mover, &'a str),
+        what: (Mover, &'a Work),
         server: Option<u32>,
         target: &Path,
     ) -> Result<Self> {
         let directory = std::fs::File::open(target)?;
         rustix::fs::syncfs(&directory)?;
+        read_all(&what.1.source)?;
+        // Last: a machine may give free pages back to its host two seconds after they were freed.
+        pretouch(what.1);
         Ok(Self {
             what,
             directory,
@@ -112,7 +117,7 @@ impl<'a> Meter<'a> {
         let (mover, work) = self.what;
         Ok(Sample {
             mover,
-            work: work.to_owned(),
+            work: work.name.clone(),
             wall_s: wall.as_secs_f64(),
             synced_s: (wall + sync).as_secs_f64(),
             client_cpu_s,

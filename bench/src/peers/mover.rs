@@ -9,9 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
+use super::Work;
 use super::measure::{Meter, Sample};
 use super::program::Programs;
-use super::{Work, pretouch, read_all};
 use crate::compare::{self, Options};
 use crate::nodes::{self, Node, Pair, Running, Transfer};
 use crate::system::{self, Socket};
@@ -96,11 +96,10 @@ impl Bench {
         })
     }
 
-    /// One run from a fresh target, warm sources and touched memory, judged afterwards.
+    /// One run from a fresh target, judged afterwards.
     pub(crate) fn once(&self, mover: Mover, work: &Work) -> Result<Sample> {
         self.put_away()?;
         std::fs::create_dir_all(&self.target)?;
-        pretouch(work);
         let below = || self.target.join(work.source.file_name().unwrap_or_default());
         let (mut sample, place) = match mover {
             Mover::Rsync => (self.rsync(work)?, self.target.clone()),
@@ -167,14 +166,13 @@ impl Bench {
             .context("start rsync; is it installed?")?;
         let daemon = Running::new(daemon);
         system::wait_bound(Socket::Tcp, port, START_TIMEOUT)?;
-        read_all(&work.source)?;
         let mut source = work.source.clone().into_os_string();
         source.push("/");
         let target = format!("rsync://127.0.0.1:{port}/target/");
         let mut command = Command::new("rsync");
         command.arg("-a").arg("--").arg(source).arg(target);
         let log = self.run.join("rsync-client.log");
-        let meter = Meter::begin((Mover::Rsync, &work.name), Some(daemon.pid()), &self.target)?;
+        let meter = Meter::begin((Mover::Rsync, work), Some(daemon.pid()), &self.target)?;
         meter.watch(spawn(&mut command, &log)?).with_context(|| nodes::tail(&log))
     }
 
@@ -197,8 +195,7 @@ impl Bench {
             let done = status.is_some_and(|status| status.success());
             ensure!(done, "push of the base: {}", nodes::tail(&log.with_extension("err")));
         }
-        read_all(&work.source)?;
-        let meter = Meter::begin((Mover::Portway, &work.name), Some(server.pid()), &self.target)?;
+        let meter = Meter::begin((Mover::Portway, work), Some(server.pid()), &self.target)?;
         let client = pair.transfer(Node::Onprem, &push(&work.source), &log)?;
         meter.watch(client).with_context(|| nodes::tail(&log.with_extension("err")))
     }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::mover::{Bench, Mover, spawn};
 use super::sshd::Sshd;
-use super::{Meter, Sample, Work, read_all};
+use super::{Meter, Sample, Work};
 use crate::nodes;
 
 /// What it is told of the link, since its windows are made of that: by itself it expects 12.5 MB/s
@@ -31,8 +31,7 @@ impl Bench {
             command.args(["--max-mtu", &mtu.to_string()]);
         }
         command.arg(&work.source).arg(target);
-        read_all(&work.source)?;
-        let meter = Meter::begin((Mover::Qcp, &work.name), Some(sshd.pid()), &self.target)?;
+        let meter = Meter::begin((Mover::Qcp, work), Some(sshd.pid()), &self.target)?;
         meter
             .watch(spawn(&mut command, &log)?)
             .with_context(|| format!("{}; sshd: {}", nodes::tail(&log), nodes::tail(&sshd.log)))

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::mover::{Bench, Mover, spawn};
-use super::{Meter, Sample, Work, read_all};
+use super::{Meter, Sample, Work};
 use crate::nodes::{self, Running};
 use crate::system;
 
@@ -25,8 +25,7 @@ impl Bench {
         nodes::remove(&place)?;
         std::fs::create_dir_all(&place)?;
         let (sent, received) = (place.join("send.log"), place.join("receive.log"));
-        read_all(&work.source)?;
-        let mut meter = Meter::begin((Mover::Sendme, &work.name), None, &self.target)?;
+        let mut meter = Meter::begin((Mover::Sendme, work), None, &self.target)?;
         // Both keep what they need in the directory in which they run.
         let mut send = Command::new(&self.programs.sendme);
         send.current_dir(&place).arg("send").args(QUIET).args(["--ticket-type", "addresses"]);
