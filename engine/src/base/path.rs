@@ -121,7 +121,7 @@ impl RelPath {
 
     /// Number of components.
     pub fn depth(&self) -> usize {
-        self.components().count()
+        if self.is_root() { 0 } else { self.0.split(|&byte| byte == b'/').count() }
     }
 
     /// The components from the top down.

@@ -67,7 +67,7 @@ pub(super) fn chunk_list_seeds() -> Vec<Vec<u8>> {
 
 pub(super) fn manifest(data: &[u8]) -> bool {
     let Ok(record) = ManifestRecord::decode(data) else { return false };
-    assert_eq!(ManifestRecord::decode(&record.encode()), Ok(record));
+    assert_eq!(ManifestRecord::decode(&record.encode()[..]), Ok(record));
     true
 }
 

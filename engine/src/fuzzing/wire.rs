@@ -1,5 +1,7 @@
 //! Control frames and the headers of data messages.
 
+use bytes::Bytes;
+
 use crate::base::limits::{
     CHUNK_BYTES_MAX, ENTRIES_PER_FRAME_MAX, FRAME_BYTES_MAX, OBJECT_BYTES_MAX, RUN_PIECES_MAX,
 };
@@ -16,7 +18,9 @@ pub(super) fn frame(data: &[u8]) -> bool {
     if data.len() > FRAME_BYTES_MAX {
         return false;
     }
-    let Ok(frame) = Frame::decode(data) else { return false };
+    let decoded = Frame::decode(data);
+    assert_eq!(Frame::take(Bytes::copy_from_slice(data)), decoded);
+    let Ok(frame) = decoded else { return false };
     match &frame {
         Frame::Entries { entries, .. } => assert!(entries.len() <= ENTRIES_PER_FRAME_MAX),
         Frame::Verdicts(verdicts) => assert!(verdicts.len() <= ENTRIES_PER_FRAME_MAX),

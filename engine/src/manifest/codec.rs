@@ -1,5 +1,6 @@
 //! Encoding of manifest records (protobuf; unknown fields are skipped).
 
+use bytes::{Buf, Bytes};
 use prost::Message;
 
 use super::{ChunkRef, Entry, EntryKind, Object};
@@ -51,8 +52,8 @@ impl From<prost::DecodeError> for DecodeError {
 #[derive(Clone, PartialEq, Message)]
 pub struct EntryMsg {
     /// Slash-separated raw bytes.
-    #[prost(bytes = "vec", tag = "1")]
-    pub path: Vec<u8>,
+    #[prost(bytes = "bytes", tag = "1")]
+    pub path: Bytes,
     /// 1 directory, 2 symbolic link, 3 file.
     #[prost(uint32, tag = "2")]
     pub kind: u32,
@@ -69,22 +70,24 @@ pub struct EntryMsg {
     #[prost(uint64, tag = "6")]
     pub len: u64,
     /// The source's stamp, 16 bytes.
-    #[prost(bytes = "vec", tag = "7")]
-    pub stamp: Vec<u8>,
+    #[prost(bytes = "bytes", tag = "7")]
+    pub stamp: Bytes,
     /// Text of a symbolic link.
-    #[prost(bytes = "vec", tag = "8")]
-    pub link: Vec<u8>,
+    #[prost(bytes = "bytes", tag = "8")]
+    pub link: Bytes,
 }
 
 impl From<&Entry> for EntryMsg {
     fn from(entry: &Entry) -> Self {
         let (kind, len, stamp, link) = match &entry.kind {
-            EntryKind::Dir => (1, 0, Vec::new(), Vec::new()),
-            EntryKind::Symlink(text) => (2, 0, Vec::new(), text.clone()),
-            EntryKind::File { len, stamp } => (3, *len, stamp.0.to_vec(), Vec::new()),
+            EntryKind::Dir => (1, 0, Bytes::new(), Bytes::new()),
+            EntryKind::Symlink(text) => (2, 0, Bytes::new(), Bytes::copy_from_slice(text)),
+            EntryKind::File { len, stamp } => {
+                (3, *len, Bytes::copy_from_slice(&stamp.0), Bytes::new())
+            }
         };
         Self {
-            path: entry.path.as_bytes().to_vec(),
+            path: Bytes::copy_from_slice(entry.path.as_bytes()),
             kind,
             mode: entry.mode,
             mtime_secs: entry.mtime.secs,
@@ -111,11 +114,11 @@ impl TryFrom<EntryMsg> for Entry {
                 if msg.link.is_empty() || msg.link.contains(&0) {
                     return Err(DecodeError::Field { field: "link" });
                 }
-                EntryKind::Symlink(msg.link)
+                EntryKind::Symlink(msg.link.to_vec())
             }
             3 => {
                 limit("object length", msg.len, OBJECT_BYTES_MAX)?;
-                let stamp = msg.stamp.try_into();
+                let stamp = msg.stamp[..].try_into();
                 let stamp = stamp.map_err(|_| DecodeError::Field { field: "stamp" })?;
                 EntryKind::File { len: msg.len, stamp: Stamp(stamp) }
             }
@@ -215,53 +218,82 @@ struct RecordMsg {
     source: String,
     #[prost(message, optional, tag = "2")]
     entry: Option<EntryMsg>,
-    #[prost(bytes = "vec", tag = "3")]
-    digest: Vec<u8>,
+    #[prost(bytes = "bytes", tag = "3")]
+    digest: Bytes,
     #[prost(uint32, tag = "4")]
     cutter: u32,
     #[prost(uint32, tag = "5")]
     lists: u32,
-    #[prost(bytes = "vec", tag = "6")]
-    list: Vec<u8>,
-    #[prost(bytes = "vec", tag = "7")]
-    root: Vec<u8>,
+    #[prost(bytes = "bytes", tag = "6")]
+    list: Bytes,
+    #[prost(bytes = "bytes", tag = "7")]
+    root: Bytes,
     #[prost(uint64, tag = "8")]
     entries: u64,
-    #[prost(bytes = "vec", tag = "9")]
-    target: Vec<u8>,
+    #[prost(bytes = "bytes", tag = "9")]
+    target: Bytes,
     #[prost(string, tag = "10")]
     class: String,
 }
 
+impl RecordMsg {
+    fn of_entry(entry: &Entry, object: Option<&Object>, lists: u32) -> Self {
+        let digest = object.map(|object| Bytes::copy_from_slice(&object.digest.0));
+        let (digest, cutter) = (digest.unwrap_or_default(), object.map_or(0, |it| it.cutter));
+        Self { entry: Some(entry.into()), lists, digest, cutter, ..Self::default() }
+    }
+
+    fn of_list(chunks: &[ChunkRef]) -> Self {
+        Self { list: encode_list(chunks).into(), ..Self::default() }
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        let encoded = self.encode(out);
+        debug_assert!(encoded.is_ok(), "a vector has room");
+    }
+}
+
+/// Appends the payload of an entry's record to `out`.
+pub fn put_entry(out: &mut Vec<u8>, entry: &Entry, object: Option<&Object>, lists: u32) {
+    RecordMsg::of_entry(entry, object, lists).put(out);
+}
+
+/// Appends the payload of a record with a part of a chunk list to `out`.
+pub fn put_list(out: &mut Vec<u8>, chunks: &[ChunkRef]) {
+    RecordMsg::of_list(chunks).put(out);
+}
+
 impl ManifestRecord {
+    /// Appends the record's payload to `out`.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        let msg = match self {
+            Self::Head(ManifestHead { source, target, class }) => RecordMsg {
+                source: source.clone(),
+                target: Bytes::copy_from_slice(target.as_bytes()),
+                class: class.as_ref().map(Class::to_string).unwrap_or_default(),
+                ..RecordMsg::default()
+            },
+            Self::Entry { entry, object, lists } => {
+                RecordMsg::of_entry(entry, object.as_ref(), *lists)
+            }
+            Self::List(chunks) => RecordMsg::of_list(chunks),
+            Self::End { root, entries } => {
+                let root = Bytes::copy_from_slice(&root.0);
+                RecordMsg { root, entries: *entries, ..RecordMsg::default() }
+            }
+        };
+        msg.put(out);
+    }
+
     /// The record's payload.
     pub fn encode(&self) -> Vec<u8> {
-        let mut msg = RecordMsg::default();
-        match self {
-            Self::Head(ManifestHead { source, target, class }) => {
-                msg.source.clone_from(source);
-                msg.target = target.as_bytes().to_vec();
-                msg.class = class.as_ref().map(Class::to_string).unwrap_or_default();
-            }
-            Self::Entry { entry, object, lists } => {
-                msg.entry = Some(entry.into());
-                msg.lists = *lists;
-                if let Some(object) = object {
-                    msg.digest = object.digest.0.to_vec();
-                    msg.cutter = object.cutter;
-                }
-            }
-            Self::List(chunks) => msg.list = encode_list(chunks),
-            Self::End { root, entries } => {
-                msg.root = root.0.to_vec();
-                msg.entries = *entries;
-            }
-        }
-        msg.encode_to_vec()
+        let mut out = Vec::new();
+        self.put(&mut out);
+        out
     }
 
     /// Decodes a payload.
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+    pub fn decode(bytes: impl Buf) -> Result<Self, DecodeError> {
         let msg = RecordMsg::decode(bytes)?;
         if let Some(entry) = msg.entry {
             let entry = Entry::try_from(entry)?;

@@ -11,6 +11,6 @@ pub mod record;
 
 pub use codec::{
     CHUNK_REF_BYTES, DecodeError, EntryMsg, LIST_CHUNKS_MAX, ManifestHead, ManifestRecord,
-    decode_list, encode_list,
+    decode_list, encode_list, put_entry, put_list,
 };
 pub use entry::{ChunkRef, Entry, EntryKind, ListHasher, Object, RootHasher, stamp_of};

@@ -3,12 +3,14 @@
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::base::limits::OBJECTS_MAX;
 use crate::base::{Class, Digest, RelPath};
 use crate::manifest::record::{self, MAGIC_BYTES};
 use crate::manifest::{
     ChunkRef, Entry, EntryKind, LIST_CHUNKS_MAX, ListHasher, ManifestHead, ManifestRecord, Object,
-    RootHasher,
+    RootHasher, put_entry, put_list,
 };
 use crate::storage::records::RecordReader;
 use crate::storage::{File, Tree};
@@ -61,25 +63,34 @@ impl ManifestWriter {
         chunks: &[ChunkRef],
     ) -> io::Result<()> {
         let lists = chunks.len().div_ceil(LIST_CHUNKS_MAX) as u32;
-        self.record(&ManifestRecord::Entry { entry: entry.clone(), object, lists })?;
+        self.record(|out| put_entry(out, entry, object.as_ref(), lists))?;
         for part in chunks.chunks(LIST_CHUNKS_MAX) {
-            self.record(&ManifestRecord::List(part.to_vec()))?;
+            self.record(|out| put_list(out, part))?;
         }
         Ok(())
     }
 
+    /// Appends the records of an entry as another manifest has them, see [`ManifestReader::records`].
+    pub fn push_records(&mut self, records: &[u8]) -> io::Result<()> {
+        self.append(|buffer| buffer.extend_from_slice(records))
+    }
+
     /// Ends the manifest and makes it durable.
     pub fn finish(&mut self, root: Digest, entries: u64) -> io::Result<()> {
-        self.record(&ManifestRecord::End { root, entries })?;
+        self.record(|out| ManifestRecord::End { root, entries }.put(out))?;
         self.flush()?;
         self.file.sync()
     }
 
-    fn record(&mut self, record: &ManifestRecord) -> io::Result<()> {
+    fn record(&mut self, put: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+        self.append(|buffer| record::push_with(buffer, put))
+    }
+
+    fn append(&mut self, put: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         if let Some(head) = self.head.take() {
-            record::push(&mut self.buffer, &ManifestRecord::Head(head).encode());
+            record::push_with(&mut self.buffer, |out| ManifestRecord::Head(head).put(out));
         }
-        record::push(&mut self.buffer, &record.encode());
+        put(&mut self.buffer);
         if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
     }
 
@@ -115,6 +126,8 @@ pub struct ManifestEnd {
 pub struct ManifestReader {
     file: Arc<dyn File>,
     reader: RecordReader,
+    /// Position of the records that were read last.
+    read_at: u64,
     head: ManifestHead,
     last: Option<RelPath>,
     root: RootHasher,
@@ -143,8 +156,8 @@ impl ManifestReader {
         let Some(ManifestRecord::Head(head)) = record_of(&mut reader)? else {
             return Err(damaged());
         };
-        let root = RootHasher::default();
-        Ok(Some(Self { file, reader, head, last: None, root, end: None }))
+        let (root, read_at) = (RootHasher::default(), reader.position());
+        Ok(Some(Self { file, reader, read_at, head, last: None, root, end: None }))
     }
 
     /// The node that the snapshot came from.
@@ -172,6 +185,7 @@ impl ManifestReader {
         if self.end.is_some() {
             return Ok(None);
         }
+        self.read_at = self.reader.position();
         match record_of(&mut self.reader)? {
             Some(ManifestRecord::Entry { entry, object, lists }) => {
                 let after = self.last.as_ref().is_none_or(|last| *last < entry.path);
@@ -203,6 +217,12 @@ impl ManifestReader {
         }
     }
 
+    /// The records of the entry that was read last, as they are in the file; `None` where they are not
+    /// at hand any more.
+    pub fn records(&self) -> Option<Bytes> {
+        self.reader.since(self.read_at)
+    }
+
     /// Root and count, once everything was read.
     pub fn end(&self) -> Option<ManifestEnd> {
         self.end
@@ -224,7 +244,7 @@ fn is_list_of(object: Object, chunks: &[ChunkRef]) -> bool {
 
 fn record_of(reader: &mut RecordReader) -> io::Result<Option<ManifestRecord>> {
     let Some((_, payload)) = reader.read()? else { return Ok(None) };
-    ManifestRecord::decode(&payload).map(Some).map_err(|_| damaged())
+    ManifestRecord::decode(payload).map(Some).map_err(|_| damaged())
 }
 
 /// Where a canonical order leaves directories: gives those that end before `path`.

@@ -3,17 +3,21 @@
 use std::io;
 use std::sync::Arc;
 
+use bytes::{Buf, Bytes};
+
 use super::File;
-use crate::manifest::record::{self, Parsed};
+use crate::manifest::record::{self, Parsed, RECORD_HEAD_BYTES};
 
 /// Reads records in order and stops at the first that is torn or damaged.
 pub struct RecordReader {
     file: Arc<dyn File>,
     /// Position in the file of the next unread byte.
     at: u64,
-    /// Bytes read ahead; those before `start` are used up.
-    buffer: Vec<u8>,
-    start: usize,
+    /// What was read last, and the position in the file of its first byte.
+    buffer: Bytes,
+    buffer_at: u64,
+    /// The end of it, not looked at yet.
+    unread: Bytes,
     /// Bytes to read at a time; zero reads no further than a record needs.
     ahead: usize,
 }
@@ -21,7 +25,7 @@ pub struct RecordReader {
 impl RecordReader {
     /// A reader that begins at the position `at`.
     pub fn new(file: Arc<dyn File>, at: u64, ahead: usize) -> Self {
-        Self { file, at, buffer: Vec::new(), start: 0, ahead }
+        Self { file, at, buffer: Bytes::new(), buffer_at: at, unread: Bytes::new(), ahead }
     }
 
     /// Position of the next record.
@@ -29,9 +33,16 @@ impl RecordReader {
         self.at
     }
 
+    /// The records from a position to the next one, if they were not read too long ago.
+    pub fn since(&self, position: u64) -> Option<Bytes> {
+        let begin = usize::try_from(position.checked_sub(self.buffer_at)?).ok()?;
+        let end = self.buffer.len() - self.unread.len();
+        (begin <= end).then(|| self.buffer.slice(begin..end))
+    }
+
     /// Whether the next bytes are `magic`; passes over them.
     pub fn magic(&mut self, magic: &[u8]) -> io::Result<bool> {
-        let there = self.fill(magic.len())? >= magic.len() && self.unread().starts_with(magic);
+        let there = self.fill(magic.len())? >= magic.len() && self.unread.starts_with(magic);
         if there {
             self.skip(magic.len());
         }
@@ -40,17 +51,17 @@ impl RecordReader {
 
     /// The next record: its position and payload. `None` at the end, and where the bytes are torn
     /// or damaged.
-    pub fn read(&mut self) -> io::Result<Option<(u64, Vec<u8>)>> {
+    pub fn read(&mut self) -> io::Result<Option<(u64, Bytes)>> {
         loop {
-            match record::parse(self.unread()) {
+            match record::parse(&self.unread) {
                 Parsed::Damaged => return Ok(None),
                 Parsed::Short(want) => {
                     if self.fill(want.max(self.ahead))? < want {
                         return Ok(None);
                     }
                 }
-                Parsed::Record(payload, bytes) => {
-                    let found = (self.at, payload.to_vec());
+                Parsed::Record(_, bytes) => {
+                    let found = (self.at, self.unread.slice(RECORD_HEAD_BYTES..bytes));
                     self.skip(bytes);
                     return Ok(Some(found));
                 }
@@ -58,25 +69,23 @@ impl RecordReader {
         }
     }
 
-    fn unread(&self) -> &[u8] {
-        &self.buffer[self.start..]
-    }
-
     /// Reads on until `want` bytes are unread or the file ends; returns how many are.
     fn fill(&mut self, want: usize) -> io::Result<usize> {
-        if self.unread().len() < want {
-            self.buffer.drain(..self.start);
-            self.start = 0;
-            let have = self.buffer.len();
-            self.buffer.resize(want, 0);
-            let read = self.file.read_at(&mut self.buffer[have..], self.at + have as u64)?;
-            self.buffer.truncate(have + read);
+        let have = self.unread.len();
+        if have < want {
+            let mut bytes = vec![0; want];
+            bytes[..have].copy_from_slice(&self.unread);
+            let read = self.file.read_at(&mut bytes[have..], self.at + have as u64)?;
+            bytes.truncate(have + read);
+            self.buffer = bytes.into();
+            self.buffer_at = self.at;
+            self.unread = self.buffer.clone();
         }
-        Ok(self.unread().len())
+        Ok(self.unread.len())
     }
 
     fn skip(&mut self, bytes: usize) {
-        self.start += bytes;
+        self.unread.advance(bytes);
         self.at += bytes as u64;
     }
 }

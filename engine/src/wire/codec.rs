@@ -204,10 +204,24 @@ fn entries(msg: EntriesMsg) -> Result<Frame, DecodeError> {
     Ok(Frame::Entries { first: msg.first, entries })
 }
 
+/// Decodes a frame whose parts are copied.
 pub(super) fn decode(bytes: &[u8]) -> Result<Frame, DecodeError> {
+    check_counts(bytes)?;
+    frame(Msg::decode(bytes)?)
+}
+
+/// Decodes a frame whose parts stay where they are.
+pub(super) fn take(bytes: Bytes) -> Result<Frame, DecodeError> {
+    check_counts(&bytes)?;
+    frame(Msg::decode(bytes)?)
+}
+
+fn check_counts(bytes: &[u8]) -> Result<(), DecodeError> {
     check_count(bytes, (ENTRIES_TAG, ENTRY_TAG), "entries in a frame", ENTRIES_PER_FRAME_MAX)?;
-    check_count(bytes, (HELLO_TAG, PORT_TAG), "ports in a greeting", PORTS_MAX)?;
-    let msg = Msg::decode(bytes)?;
+    check_count(bytes, (HELLO_TAG, PORT_TAG), "ports in a greeting", PORTS_MAX)
+}
+
+fn frame(msg: Msg) -> Result<Frame, DecodeError> {
     Ok(match msg.body.ok_or(DecodeError::Field { field: "frame" })? {
         Body::Hello(m) => Frame::Hello(hello(m)?),
         Body::Open(m) => Frame::Open(open(&m)?),

@@ -326,6 +326,12 @@ impl Frame {
         super::codec::decode(bytes)
     }
 
+    /// Decodes a frame as [`Frame::decode`] does. Its parts are not copied, so what keeps one of them
+    /// keeps all of the bytes.
+    pub fn take(bytes: Bytes) -> Result<Self, DecodeError> {
+        super::codec::take(bytes)
+    }
+
     /// The frame's name, for logs and errors.
     pub fn name(&self) -> &'static str {
         match self {

@@ -184,7 +184,7 @@ fn spawn_receiver<L: Link, I: Send + 'static>(
     tasks.spawn(async move {
         loop {
             let frame = link.recv().await.and_then(|bytes| {
-                Frame::decode(&bytes).map_err(|e| LinkError::Protocol { detail: e.to_string() })
+                Frame::take(bytes).map_err(|e| LinkError::Protocol { detail: e.to_string() })
             });
             let over = frame.as_ref().map_or(true, last);
             if inputs.send(wrap(frame)).await.is_err() || over {

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use bytes::Bytes;
+
 use super::{Origin, StoreOptions, TargetStore, below, same_inode};
 use crate::base::{Class, FileTime, RelPath, Seq};
 use crate::manifest::{Entry, EntryKind};
@@ -15,7 +17,7 @@ use super::staged::Staged;
 /// both are in canonical order, so one pass and no memory is enough.
 pub(super) struct OldManifest {
     reader: ManifestReader,
-    next: Option<Listed>,
+    next: Option<Old>,
     /// When the manifest became visible: a file that changed later is not what it says.
     since: FileTime,
     /// Stamps mean something only from the node that made them.
@@ -23,22 +25,38 @@ pub(super) struct OldManifest {
     pub(super) entries: u64,
 }
 
+/// What it says of an entry.
+pub(super) struct Old {
+    listed: Listed,
+    /// The records that say so.
+    records: Option<Bytes>,
+    /// When that became visible, if stamps mean something.
+    since: Option<FileTime>,
+}
+
 impl OldManifest {
     /// Opens it; a missing or damaged manifest only means that nothing is known.
     pub(super) fn open(tree: &dyn Tree, path: &RelPath, options: &StoreOptions) -> Option<Self> {
-        let mut reader = ManifestReader::open(tree, path).ok()??;
+        let reader = ManifestReader::open(tree, path).ok()??;
         let since = reader.file().meta().ok()?.ctime;
         let same_source = reader.source() == options.source;
-        let next = reader.read().ok()?;
-        Some(Self { reader, next, since, same_source, entries: 0 })
+        let mut old = Self { reader, next: None, since, same_source, entries: 0 };
+        old.next = old.read().ok()?;
+        Some(old)
     }
 
-    fn at(&mut self, path: &RelPath) -> io::Result<Option<Listed>> {
-        while let Some(listed) = self.next.take_if(|l| l.entry.path <= *path) {
-            self.next = self.reader.read()?;
+    fn read(&mut self) -> io::Result<Option<Old>> {
+        let Some(listed) = self.reader.read()? else { return Ok(None) };
+        let since = self.same_source.then_some(self.since);
+        Ok(Some(Old { listed, records: self.reader.records(), since }))
+    }
+
+    fn at(&mut self, path: &RelPath) -> io::Result<Option<Old>> {
+        while let Some(old) = self.next.take_if(|old| old.listed.entry.path <= *path) {
+            self.next = self.read()?;
             self.entries += 1;
-            if listed.entry.path == *path {
-                return Ok(Some(listed));
+            if old.listed.entry.path == *path {
+                return Ok(Some(old));
             }
         }
         Ok(None)
@@ -59,19 +77,20 @@ impl TargetStore {
     /// Answers for the files among `entries`, the first of which has the number `first`.
     pub fn check(&self, first: Seq, entries: &[Entry]) -> Vec<(Seq, Checked)> {
         let mut answers = Vec::with_capacity(entries.len());
+        let mut origins = Vec::with_capacity(entries.len());
         for (seq, entry) in (first..).zip(entries) {
             let old = self.old_entry(&entry.path);
             if !entry.is_file() {
-                let known = old.is_some_and(|old| old.entry == *entry);
+                let known = old.is_some_and(|old| old.listed.entry == *entry);
                 if !known || !self.is_there(entry) {
                     self.inner().changed = true;
                 }
                 continue;
             }
-            let checked = self
-                .resumed(seq, entry)
-                .or_else(|| self.published(seq, entry, old))
-                .unwrap_or(Checked::Need);
+            let known = self.resumed(entry).or_else(|| self.published(entry, old));
+            let (checked, origin) = known.unzip();
+            let checked = checked.unwrap_or(Checked::Need);
+            origins.extend(origin.map(|origin| (seq, origin)));
             if !matches!(checked, Checked::Published(_)) {
                 self.inner().changed = true;
             }
@@ -83,6 +102,7 @@ impl TargetStore {
             }
             answers.push((seq, checked));
         }
+        self.inner().origins.extend(origins);
         answers
     }
 
@@ -101,10 +121,10 @@ impl TargetStore {
         same && meta.mtime == entry.mtime
     }
 
-    fn old_entry(&self, path: &RelPath) -> Option<Listed> {
+    fn old_entry(&self, path: &RelPath) -> Option<Old> {
         let mut inner = self.inner();
         match inner.old.as_mut()?.at(path) {
-            Ok(listed) => listed,
+            Ok(old) => old,
             Err(_) => {
                 inner.old = None;
                 None
@@ -113,8 +133,8 @@ impl TargetStore {
     }
 
     /// An earlier run has finished it, and its staged file was not touched since.
-    fn resumed(&self, seq: Seq, entry: &Entry) -> Option<Checked> {
-        if self.options.checksum {
+    fn resumed(&self, entry: &Entry) -> Option<(Checked, Origin)> {
+        if self.options.checksum || !self.resumed {
             return None;
         }
         let position = self.inner().replay.done_at(&entry.path)?;
@@ -123,19 +143,14 @@ impl TargetStore {
         if done.entry != *entry || !same_inode(&*self.tree, &path, &done.inode) {
             return None;
         }
-        self.inner().origins.insert(seq, Origin::Journal(position));
-        Some(Checked::Resumed(done.object))
+        Some((Checked::Resumed(done.object), Origin::Journal(position)))
     }
 
     /// It is published, from the same unchanged source file, and was not touched here since.
-    fn published(&self, seq: Seq, entry: &Entry, old: Option<Listed>) -> Option<Checked> {
-        let old = old?;
-        let (same_source, since) = {
-            let inner = self.inner();
-            let manifest = inner.old.as_ref()?;
-            (manifest.same_source, manifest.since)
-        };
-        if self.options.checksum || !same_source || old.entry != *entry {
+    fn published(&self, entry: &Entry, old: Option<Old>) -> Option<(Checked, Origin)> {
+        let Old { listed: old, records, since } = old?;
+        let since = since?;
+        if self.options.checksum || old.entry != *entry {
             return None;
         }
         let object = old.object?;
@@ -152,7 +167,7 @@ impl TargetStore {
             // An earlier run may have begun another version, from another source for example.
             storage::remove_all(&*self.tree, &self.staged_path(&entry.path).ok()?).ok()?;
         }
-        self.inner().origins.insert(seq, Origin::Old(old.chunks));
-        Some(Checked::Published(object))
+        let origin = records.map_or(Origin::Old(old.chunks), Origin::Records);
+        Some((Checked::Published(object), origin))
     }
 }

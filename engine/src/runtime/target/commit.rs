@@ -202,8 +202,13 @@ impl TargetStore {
     pub fn settle(&self, objects: &[SettledObject]) -> Result<(), Failure> {
         let last = objects.last().map(|last| last.seq);
         self.bases.iter().zip(last).for_each(|(bases, last)| bases.settled(last));
-        for settled in objects {
-            let place = self.options.part.as_ref().map_or(&self.target, Part::path);
+        let origins: Vec<_> = {
+            let mut inner = self.inner();
+            inner.settled += objects.iter().filter(|settled| settled.list.is_some()).count() as u64;
+            objects.iter().map(|settled| inner.origins.remove(&settled.seq)).collect()
+        };
+        let place = self.options.part.as_ref().map_or(&self.target, Part::path);
+        for (settled, origin) in objects.iter().zip(origins) {
             let path = super::below(place, &settled.entry.path)?;
             if path.components().next() == Some(OWN_DIR) {
                 // Without its manifest nothing is published, whatever is queued behind this.
@@ -211,10 +216,15 @@ impl TargetStore {
                 let detail = format!("{path} is portway's own");
                 return Err(Failure::new("unsafe-path", detail));
             }
-            self.inner().settled += u64::from(settled.list.is_some());
-            let origin = self.inner().origins.remove(&settled.seq);
+            let failed = |e| fatal("write", &self.layout.manifest, &e);
             let chunks = match (&settled.list, origin) {
                 (Some(list), _) => Arc::clone(list),
+                (None, Some(Origin::Records(records))) => {
+                    let mut ledger = self.ledger();
+                    let Some(manifest) = ledger.manifest.as_mut() else { return Ok(()) };
+                    manifest.push_records(&records).map_err(failed)?;
+                    continue;
+                }
                 (None, Some(Origin::Old(chunks))) => Arc::new(chunks),
                 (None, Some(Origin::Journal(position))) => {
                     let ledger = self.ledger();
@@ -233,9 +243,7 @@ impl TargetStore {
             };
             let mut ledger = self.ledger();
             let Some(manifest) = ledger.manifest.as_mut() else { return Ok(()) };
-            manifest
-                .push(&settled.entry, settled.object, &chunks)
-                .map_err(|e| fatal("write", &self.layout.manifest, &e))?;
+            manifest.push(&settled.entry, settled.object, &chunks).map_err(failed)?;
         }
         Ok(())
     }

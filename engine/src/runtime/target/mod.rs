@@ -27,6 +27,8 @@ mod visible;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use bytes::Bytes;
+
 use super::manifest_file::ManifestWriter;
 use super::{OWN_DIR, Trouble, fatal, trouble};
 use crate::base::{Digest, RelPath, Seq, TransferId};
@@ -156,6 +158,8 @@ pub struct StoreOptions {
 enum Origin {
     Journal(u64),
     Old(Vec<ChunkRef>),
+    /// The records of the object in the old manifest.
+    Records(Bytes),
 }
 
 /// What changes while a transfer runs.

@@ -42,7 +42,7 @@ struct Held {
 /// Directories used last, the newest at the end.
 #[derive(Default)]
 struct Kept {
-    dirs: Vec<(RelPath, Arc<Dir>, Instant)>,
+    dirs: Vec<(Box<[u8]>, Arc<Dir>, Instant)>,
     /// Counts the times that names went away, so that a path resolved before is not kept after.
     epoch: u64,
 }
@@ -73,10 +73,10 @@ impl Dirs {
         act: impl Fn(BorrowedFd<'_>, &[u8]) -> rustix::io::Result<T>,
     ) -> io::Result<T> {
         let (parent, name) = split(path)?;
-        let held = self.dir(&parent)?;
+        let held = self.dir(parent)?;
         match act(held.dir.fd.as_fd(), name) {
             // Others may have removed the kept directory and made it anew; look once more.
-            Err(Errno::NOENT) if held.kept => Ok(act(self.resolve(&parent)?.dir.fd.as_fd(), name)?),
+            Err(Errno::NOENT) if held.kept => Ok(act(self.resolve(parent)?.dir.fd.as_fd(), name)?),
             other => Ok(other?),
         }
     }
@@ -88,10 +88,10 @@ impl Dirs {
         act: impl Fn(BorrowedFd<'_>, &[u8]) -> rustix::io::Result<T>,
     ) -> io::Result<T> {
         let (parent, name) = split(path)?;
-        let held = self.dir(&parent)?;
+        let held = self.dir(parent)?;
         match self.to_write(&held.dir).and_then(|dir| act(dir, name)) {
             Err(Errno::NOENT) if held.kept => {
-                let held = self.resolve(&parent)?;
+                let held = self.resolve(parent)?;
                 Ok(act(self.to_write(&held.dir)?, name)?)
             }
             other => Ok(other?),
@@ -109,10 +109,10 @@ impl Dirs {
         let run = |from: &Held, to: &Held| {
             act(self.to_write(&from.dir)?, from_name, self.to_write(&to.dir)?, to_name)
         };
-        let (from_held, to_held) = (self.dir(&from_parent)?, self.dir(&to_parent)?);
+        let (from_held, to_held) = (self.dir(from_parent)?, self.dir(to_parent)?);
         match run(&from_held, &to_held) {
             Err(Errno::NOENT) if from_held.kept || to_held.kept => {
-                Ok(run(&self.resolve(&from_parent)?, &self.resolve(&to_parent)?)?)
+                Ok(run(&self.resolve(from_parent)?, &self.resolve(to_parent)?)?)
             }
             other => Ok(other?),
         }
@@ -120,7 +120,7 @@ impl Dirs {
 
     /// Opens the directory `path` for listing and syncing; never through a kept descriptor.
     pub(super) fn open_to_list(&self, path: &RelPath) -> io::Result<OwnedFd> {
-        let held = self.resolve(path)?;
+        let held = self.resolve(path.as_bytes())?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(fs::openat(&held.dir.fd, c".", flags, Mode::empty())?)
     }
@@ -129,11 +129,11 @@ impl Dirs {
     pub(super) fn forget(&self, path: &RelPath) {
         let mut kept = self.kept();
         kept.epoch = kept.epoch.wrapping_add(1);
-        kept.dirs.retain(|(below, _, _)| below.strip(path).is_none());
+        kept.dirs.retain(|(below, _, _)| !is_at_or_below(below, path.as_bytes()));
     }
 
-    fn dir(&self, path: &RelPath) -> rustix::io::Result<Held> {
-        let kept = if path.is_root() { None } else { self.kept().find(path) };
+    fn dir(&self, path: &[u8]) -> rustix::io::Result<Held> {
+        let kept = if path.is_empty() { None } else { self.kept().find(path) };
         kept.map_or_else(|| self.resolve(path), |dir| Ok(Held { dir, kept: true }))
     }
 
@@ -147,15 +147,15 @@ impl Dirs {
     }
 
     /// Opens the directory `path` beneath the root and keeps it.
-    fn resolve(&self, path: &RelPath) -> rustix::io::Result<Held> {
-        if path.is_root() {
+    fn resolve(&self, path: &[u8]) -> rustix::io::Result<Held> {
+        if path.is_empty() {
             return Ok(Held { dir: Arc::clone(&self.root), kept: false });
         }
         let (epoch, since) = (self.kept().epoch, Instant::now());
-        let dir = Arc::new(Dir::new(self.reach(path.as_bytes())?)?);
+        let dir = Arc::new(Dir::new(self.reach(path)?)?);
         let mut kept = self.kept();
         if kept.epoch == epoch {
-            kept.keep(path.clone(), Arc::clone(&dir), since);
+            kept.keep(path.into(), Arc::clone(&dir), since);
         }
         Ok(Held { dir, kept: false })
     }
@@ -200,18 +200,17 @@ impl Dir {
 }
 
 impl Kept {
-    fn find(&mut self, path: &RelPath) -> Option<Arc<Dir>> {
-        let at = self.dirs.iter().rposition(|(kept, _, _)| kept == path)?;
-        let entry = self.dirs.remove(at);
-        if entry.2.elapsed() > KEPT_FOR {
+    fn find(&mut self, path: &[u8]) -> Option<Arc<Dir>> {
+        let at = self.dirs.iter().rposition(|(kept, _, _)| **kept == *path)?;
+        if self.dirs[at].2.elapsed() > KEPT_FOR {
+            self.dirs.remove(at);
             return None;
         }
-        let dir = Arc::clone(&entry.1);
-        self.dirs.push(entry);
-        Some(dir)
+        self.dirs[at..].rotate_left(1);
+        self.dirs.last().map(|(_, dir, _)| Arc::clone(dir))
     }
 
-    fn keep(&mut self, path: RelPath, dir: Arc<Dir>, since: Instant) {
+    fn keep(&mut self, path: Box<[u8]>, dir: Arc<Dir>, since: Instant) {
         self.dirs.retain(|(kept, _, _)| *kept != path);
         if self.dirs.len() >= KEPT_MAX {
             self.dirs.remove(0);
@@ -221,8 +220,19 @@ impl Kept {
 }
 
 /// The parent of `path` and its last name. The root has neither; callers deal with it before.
-fn split(path: &RelPath) -> io::Result<(RelPath, &[u8])> {
-    path.parent().zip(path.name()).ok_or_else(|| Errno::INVAL.into())
+fn split(path: &RelPath) -> io::Result<(&[u8], &[u8])> {
+    let path = path.as_bytes();
+    match path.iter().rposition(|&byte| byte == b'/') {
+        Some(at) => Ok((&path[..at], &path[at + 1..])),
+        None if path.is_empty() => Err(Errno::INVAL.into()),
+        None => Ok((&[], path)),
+    }
+}
+
+/// Whether a path is `base` or below it.
+fn is_at_or_below(path: &[u8], base: &[u8]) -> bool {
+    let rest = path.strip_prefix(base);
+    base.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
 /// The longest run of whole names at the start of `path` that one system call takes, and the rest.
@@ -286,13 +296,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
         let dirs = dirs_in(dir.path());
-        dirs.dir(&path("a/b")).unwrap();
-        assert!(dirs.dir(&path("a/b")).unwrap().kept);
+        dirs.dir(b"a/b").unwrap();
+        assert!(dirs.dir(b"a/b").unwrap().kept);
         dirs.forget(&path("a"));
-        assert!(!dirs.dir(&path("a/b")).unwrap().kept);
+        assert!(!dirs.dir(b"a/b").unwrap().kept);
         for n in 0..KEPT_MAX * 2 {
             std::fs::create_dir(dir.path().join(n.to_string())).unwrap();
-            dirs.dir(&path(&n.to_string())).unwrap();
+            dirs.dir(n.to_string().as_bytes()).unwrap();
         }
         assert_eq!(dirs.kept().dirs.len(), KEPT_MAX);
     }
