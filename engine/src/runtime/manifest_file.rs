@@ -311,4 +311,51 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{wrong:?}");
         }
     }
+
+    #[test]
+    fn records_that_another_manifest_has_make_the_same_file() {
+        let (tree, [one, other]) = (
+            MemoryTree::new(1),
+            ["one", "other"].map(|p| RelPath::from_bytes(p.as_bytes()).unwrap()),
+        );
+        let mut writer = ManifestWriter::create(&tree, &one, "n", &RelPath::root()).unwrap();
+        for i in 0..50_u32 {
+            let mut list = ListHasher::default();
+            let len = 10 * u64::from(i % 7);
+            let chunk =
+                |n: u64| ChunkRef { offset: 10 * n, len: 10, digest: Digest([i as u8; 32]) };
+            let chunks: Vec<ChunkRef> = (0..len / 10).map(chunk).collect();
+            assert!(chunks.iter().all(|chunk| list.push(chunk)));
+            let object = Object { digest: list.finish(len), len, cutter: 1 };
+            let kind = EntryKind::File { len, stamp: crate::base::Stamp::default() };
+            let path = RelPath::from_bytes(format!("{i:02}").as_bytes()).unwrap();
+            let entry = Entry { path, kind, mode: 0o644, mtime: FileTime::default() };
+            writer.push(&entry, Some(object), &chunks).unwrap();
+        }
+        writer.finish(Digest::default(), 50).unwrap();
+        // Small buffers split what belongs together.
+        for (buffer, copies) in [(0, 1..50), (300, 1..50), (BUFFER_BYTES, 50..51)] {
+            let mut reader = ManifestReader::open_with(&tree, &one, buffer).unwrap().unwrap();
+            let mut writer = ManifestWriter::create(&tree, &other, "n", &RelPath::root()).unwrap();
+            let mut copied = 0;
+            for _ in 0..50 {
+                let listed = reader.read().unwrap().unwrap();
+                if let Some(records) = reader.records() {
+                    copied += 1;
+                    writer.push_records(&records).unwrap();
+                } else {
+                    writer.push(&listed.entry, listed.object, &listed.chunks).unwrap();
+                }
+            }
+            writer.finish(Digest::default(), 50).unwrap();
+            assert!(copies.contains(&copied), "{copied} with a buffer of {buffer}");
+            let bytes = |path| {
+                let file = tree.open(path).unwrap();
+                let mut bytes = vec![0; file.meta().unwrap().len as usize];
+                assert_eq!(file.read_at(&mut bytes, 0).unwrap(), bytes.len());
+                bytes
+            };
+            assert_eq!(bytes(&one), bytes(&other));
+        }
+    }
 }
