@@ -138,13 +138,9 @@ impl MemoryPeak {
             let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
                 continue;
             };
-            let kib = |name: &str| -> u64 {
-                let line = status.lines().find_map(|line| line.strip_prefix(name));
-                line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
-            };
-            sum += kib("VmRSS:");
+            sum += kib_of(&status, "VmRSS:");
             let peak = self.each.entry(pid).or_default();
-            *peak = (*peak).max(kib("VmHWM:"));
+            *peak = (*peak).max(kib_of(&status, "VmHWM:"));
         }
         self.together = self.together.max(sum);
     }
@@ -162,10 +158,13 @@ const TOUCHED_BYTES_MAX: u64 = 16 << 30;
 
 /// Memory that nothing uses, in bytes; none where the system does not say.
 fn free_bytes() -> u64 {
-    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = info.lines().find_map(|line| line.strip_prefix("MemFree:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kib.unwrap_or(0) << 10
+    kib_of(&std::fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemFree:") << 10
+}
+
+/// What a text of the kernel says behind a name, in KiB; none if it does not.
+fn kib_of(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
 /// Touches memory and frees it again: a virtual machine that gave free pages back to its host

@@ -131,16 +131,20 @@ impl RelPath {
 
     /// The last component, or `None` for the root.
     pub fn name(&self) -> Option<&[u8]> {
-        self.components().next_back()
+        self.split_last().map(|(_, name)| name)
+    }
+
+    /// The bytes of the path without its last component, and that component; `None` for the root.
+    pub fn split_last(&self) -> Option<(&[u8], &[u8])> {
+        match self.0.iter().rposition(|&byte| byte == b'/') {
+            Some(at) => Some((&self.0[..at], &self.0[at + 1..])),
+            None => (!self.is_root()).then_some((&[], &self.0)),
+        }
     }
 
     /// The path without its last component, or `None` for the root.
     pub fn parent(&self) -> Option<Self> {
-        if self.is_root() {
-            return None;
-        }
-        let cut = self.0.iter().rposition(|&b| b == b'/').unwrap_or(0);
-        Some(Self(self.0[..cut].into()))
+        self.split_last().map(|(parent, _)| Self(parent.into()))
     }
 
     /// Whether a symbolic link at this path with this text stays at or below the root, whatever the

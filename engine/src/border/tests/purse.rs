@@ -13,7 +13,6 @@ use crate::border::purse::{Books, Paid};
 use crate::border::testing::reopened;
 use crate::border::{Ask, SendError};
 use crate::cost::Money;
-
 use crate::policy::{Action, Kind};
 use crate::transport::{Link, LinkError, MemoryConfig, MemoryLink, Peer, WireMeter, memory_pair};
 

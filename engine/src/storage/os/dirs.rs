@@ -42,7 +42,7 @@ struct Held {
 /// Directories used last, the newest at the end.
 #[derive(Default)]
 struct Kept {
-    dirs: Vec<(Box<[u8]>, Arc<Dir>, Instant)>,
+    dirs: Vec<(RelPath, Arc<Dir>, Instant)>,
     /// Counts the times that names went away, so that a path resolved before is not kept after.
     epoch: u64,
 }
@@ -129,7 +129,7 @@ impl Dirs {
     pub(super) fn forget(&self, path: &RelPath) {
         let mut kept = self.kept();
         kept.epoch = kept.epoch.wrapping_add(1);
-        kept.dirs.retain(|(below, _, _)| !is_at_or_below(below, path.as_bytes()));
+        kept.dirs.retain(|(below, _, _)| below.strip(path).is_none());
     }
 
     fn dir(&self, path: &[u8]) -> rustix::io::Result<Held> {
@@ -154,8 +154,8 @@ impl Dirs {
         let (epoch, since) = (self.kept().epoch, Instant::now());
         let dir = Arc::new(Dir::new(self.reach(path)?)?);
         let mut kept = self.kept();
-        if kept.epoch == epoch {
-            kept.keep(path.into(), Arc::clone(&dir), since);
+        if let (true, Ok(path)) = (kept.epoch == epoch, RelPath::from_bytes(path)) {
+            kept.keep(path, Arc::clone(&dir), since);
         }
         Ok(Held { dir, kept: false })
     }
@@ -201,7 +201,7 @@ impl Dir {
 
 impl Kept {
     fn find(&mut self, path: &[u8]) -> Option<Arc<Dir>> {
-        let at = self.dirs.iter().rposition(|(kept, _, _)| **kept == *path)?;
+        let at = self.dirs.iter().rposition(|(kept, _, _)| kept.as_bytes() == path)?;
         if self.dirs[at].2.elapsed() > KEPT_FOR {
             self.dirs.remove(at);
             return None;
@@ -210,7 +210,7 @@ impl Kept {
         self.dirs.last().map(|(_, dir, _)| Arc::clone(dir))
     }
 
-    fn keep(&mut self, path: Box<[u8]>, dir: Arc<Dir>, since: Instant) {
+    fn keep(&mut self, path: RelPath, dir: Arc<Dir>, since: Instant) {
         self.dirs.retain(|(kept, _, _)| *kept != path);
         if self.dirs.len() >= KEPT_MAX {
             self.dirs.remove(0);
@@ -221,18 +221,7 @@ impl Kept {
 
 /// The parent of `path` and its last name. The root has neither; callers deal with it before.
 fn split(path: &RelPath) -> io::Result<(&[u8], &[u8])> {
-    let path = path.as_bytes();
-    match path.iter().rposition(|&byte| byte == b'/') {
-        Some(at) => Ok((&path[..at], &path[at + 1..])),
-        None if path.is_empty() => Err(Errno::INVAL.into()),
-        None => Ok((&[], path)),
-    }
-}
-
-/// Whether a path is `base` or below it.
-fn is_at_or_below(path: &[u8], base: &[u8]) -> bool {
-    let rest = path.strip_prefix(base);
-    base.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+    path.split_last().ok_or_else(|| Errno::INVAL.into())
 }
 
 /// The longest run of whole names at the start of `path` that one system call takes, and the rest.
