@@ -23,7 +23,7 @@ use crate::border::Sight;
 use crate::metrics::NodeStatus;
 use crate::policy::{self, Action};
 use crate::protocol::Failure;
-use crate::runtime::labels::sees;
+use crate::runtime::labels::Around;
 use crate::runtime::root::Root;
 use crate::runtime::target::Layout;
 use crate::storage::{Kind, Meta, Tree};
@@ -327,10 +327,10 @@ fn entries(
     }
     let mut names = tree.list(path).map_err(missing)?;
     names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-    let mut entries = Vec::with_capacity(names.len());
+    let (mut entries, mut around) = (Vec::with_capacity(names.len()), Around::default());
     for (name, _) in names {
         let Ok(below) = path.join(&name) else { continue };
-        let seen = sight.is_none_or(|it| sees(it, tree, &below, &[]));
+        let seen = sight.is_none_or(|it| around.shows(it, (tree, &[]), &below));
         if Root::is_own(&below) || !seen {
             continue;
         }

@@ -11,7 +11,7 @@ use super::{Checkpoint, Engine, Error, Keep, NodeAddress, Remote};
 use crate::base::RelPath;
 use crate::policy::Action;
 use crate::protocol::Failure;
-use crate::runtime::labels::sees;
+use crate::runtime::labels::Around;
 use crate::runtime::snapshots;
 use crate::transport::{Link, Peer};
 
@@ -130,7 +130,11 @@ pub(super) async fn latest(shared: &Arc<Shared>, peer: &Peer, body: &[u8]) -> An
     let found = off_thread(move || {
         let sight = shared.engine.sight(&peer, Action::List)?;
         let tree = &*shared.root.tree;
-        let may = |path: &RelPath| sight.as_ref().is_none_or(|it| sees(it, tree, path, &[]));
+        let mut around = Around::default();
+        let may = |path: &RelPath| match &sight {
+            Some(sight) => around.shows(sight, (tree, &[]), path),
+            None => true,
+        };
         snapshots::newest(tree, &dir, after.as_deref(), may)
     })
     .await?;

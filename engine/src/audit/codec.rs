@@ -47,9 +47,9 @@ impl Writer {
     fn left(&mut self, bytes: u64, left: &ExtentSet) {
         self.u64(bytes);
         self.u16(left.objects());
-        for (object, extents) in left.by_object() {
+        for (object, count, extents) in left.by_object() {
             self.path(object);
-            self.u16(extents.len());
+            self.u16(count);
             for extent in extents {
                 self.u64(extent.offset);
                 self.u64(extent.len);
@@ -195,7 +195,7 @@ pub(super) fn check(record: &Record) -> Result<(), DecodeError> {
         Record::Progress(Progress { left, .. }) | Record::Stop(Stop { left, .. }) => {
             bounded("objects", left.objects(), OBJECTS_PER_RECORD_MAX)?;
             bounded("extents", left.extents(), EXTENTS_PER_RECORD_MAX)?;
-            let paths = left.by_object().map(|(object, _)| object.as_bytes().len()).sum();
+            let paths = left.by_object().map(|(object, ..)| object.as_bytes().len()).sum();
             bounded("paths", paths, PATHS_PER_RECORD_BYTES_MAX)?;
         }
         Record::Seal(_)

@@ -12,11 +12,79 @@ pub const EXTENTS_PER_RECORD_MAX: usize = 4096;
 /// Most bytes of object paths in one record; the extents take 64 KiB beside them.
 pub const PATHS_PER_RECORD_BYTES_MAX: usize = 128 << 10;
 
+/// Extents of one object, none of which touch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Spans {
+    /// Start and end of the only one, as most objects have it.
+    One(u64, u64),
+    /// Starts and ends of two and more.
+    Many(BTreeMap<u64, u64>),
+}
+
+impl Spans {
+    fn len(&self) -> usize {
+        match self {
+            Self::One(..) => 1,
+            Self::Many(spans) => spans.len(),
+        }
+    }
+
+    /// Starts and ends, in order.
+    fn iter(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.touching(0, u64::MAX)
+    }
+
+    /// Those that are not all before `start` or behind `end`.
+    fn touching(&self, start: u64, end: u64) -> impl Iterator<Item = (u64, u64)> {
+        let (one, many) = match self {
+            Self::One(from, to) => (Some((*from, *to)), None),
+            Self::Many(spans) => {
+                let first = spans.range(..=start).next_back().map_or(start, |(&from, _)| from);
+                (None, Some(spans.range(first..=end).map(|(&from, &to)| (from, to))))
+            }
+        };
+        let all = one.into_iter().chain(many.into_iter().flatten());
+        all.filter(move |&(from, to)| from <= end && to >= start)
+    }
+
+    /// The first of them, so many, and the others; there are more.
+    fn split_at(self, count: usize) -> (Option<Self>, Self) {
+        match self {
+            Self::Many(mut spans) if count > 0 => {
+                let next = spans.keys().nth(count).copied().unwrap_or(u64::MAX);
+                let rest = spans.split_off(&next);
+                (Some(Self::of(spans)), Self::of(rest))
+            }
+            all => (None, all),
+        }
+    }
+
+    fn of(spans: BTreeMap<u64, u64>) -> Self {
+        match (spans.len(), spans.first_key_value()) {
+            (1, Some((&start, &end))) => Self::One(start, end),
+            _ => Self::Many(spans),
+        }
+    }
+
+    /// Adds an extent.
+    fn insert(&mut self, start: u64, end: u64) {
+        match self {
+            Self::One(from, to) if start <= *to && *from <= end => {
+                (*from, *to) = ((*from).min(start), (*to).max(end));
+            }
+            Self::One(from, to) => *self = Self::Many([(*from, *to), (start, end)].into()),
+            Self::Many(spans) => {
+                insert(spans, start, end);
+                *self = Self::of(std::mem::take(spans));
+            }
+        }
+    }
+}
+
 /// A set of bytes of objects. Extents that touch or overlap are one, so there is one form of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ExtentSet {
-    /// Object to the starts and ends of its extents.
-    objects: BTreeMap<RelPath, BTreeMap<u64, u64>>,
+    objects: BTreeMap<RelPath, Spans>,
     /// Number of extents.
     count: usize,
 }
@@ -28,15 +96,19 @@ impl ExtentSet {
         if extent.len == 0 {
             return false;
         }
-        let (start, count) = (extent.offset, &mut self.count);
-        let mut add = |extents: &mut BTreeMap<u64, u64>| {
-            let before = extents.len();
-            insert(extents, start, end);
-            *count = *count + extents.len() - before;
-        };
-        match self.objects.get_mut(object) {
-            Some(extents) => add(extents),
-            None => add(self.objects.entry(object.clone()).or_default()),
+        // Most come in the order of the objects.
+        let last = self.objects.last_key_value();
+        let comes_last = last.is_none_or(|(last, _)| last < object);
+        match if comes_last { None } else { self.objects.get_mut(object) } {
+            Some(spans) => {
+                let before = spans.len();
+                spans.insert(extent.offset, end);
+                self.count = self.count + spans.len() - before;
+            }
+            None => {
+                self.objects.insert(object.clone(), Spans::One(extent.offset, end));
+                self.count += 1;
+            }
         }
         true
     }
@@ -55,7 +127,7 @@ impl ExtentSet {
             self.objects.insert(last.clone(), extents);
         }
         let objects = std::mem::replace(&mut self.objects, rest);
-        let count = objects.values().map(BTreeMap::len).sum();
+        let count = objects.values().map(Spans::len).sum();
         self.count -= count;
         Self { objects, count }
     }
@@ -63,19 +135,16 @@ impl ExtentSet {
     /// What is in this set and not in `other`.
     pub fn without(&self, other: &Self) -> Self {
         let mut out = Self::default();
-        for (object, extents) in &self.objects {
-            let none = BTreeMap::new();
-            let taken = other.objects.get(object).unwrap_or(&none);
-            for (&start, &end) in extents {
+        for (object, spans) in &self.objects {
+            let taken = other.objects.get(object);
+            for (start, end) in spans.iter() {
                 let mut at = start;
-                let first = taken.range(..=start).next_back().map_or(start, |(&from, _)| from);
-                for (&from, &to) in taken.range(first..end) {
-                    if to > at {
-                        if from > at {
-                            out.insert(object, Extent { offset: at, len: from - at });
-                        }
-                        at = to;
+                for (from, to) in taken.into_iter().flat_map(|taken| taken.touching(start, end)) {
+                    let from = from.min(end);
+                    if from > at {
+                        out.insert(object, Extent { offset: at, len: from - at });
                     }
+                    at = at.max(to);
                 }
                 if at < end {
                     out.insert(object, Extent { offset: at, len: end - at });
@@ -107,16 +176,17 @@ impl ExtentSet {
 
     /// Its extents, by object and offset.
     pub fn iter(&self) -> impl Iterator<Item = (&RelPath, Extent)> {
-        self.by_object().flat_map(|(object, extents)| extents.map(move |extent| (object, extent)))
+        self.by_object()
+            .flat_map(|(object, _, extents)| extents.map(move |extent| (object, extent)))
     }
 
-    /// Its objects with the extents of each, in order.
+    /// Its objects with the extents of each and how many these are, in order.
     pub(super) fn by_object(
         &self,
-    ) -> impl Iterator<Item = (&RelPath, impl ExactSizeIterator<Item = Extent>)> {
-        self.objects.iter().map(|(object, extents)| {
-            let extent = |(&offset, &end): (&u64, &u64)| Extent { offset, len: end - offset };
-            (object, extents.iter().map(extent))
+    ) -> impl Iterator<Item = (&RelPath, usize, impl Iterator<Item = Extent>)> {
+        self.objects.iter().map(|(object, spans)| {
+            let extents = spans.iter().map(|(offset, end)| Extent { offset, len: end - offset });
+            (object, spans.len(), extents)
         })
     }
 
@@ -134,25 +204,37 @@ impl ExtentSet {
 
     /// The set in parts that fit in a record each; none if it is empty.
     pub fn split(self) -> Vec<Self> {
-        let mut parts = Vec::new();
-        let (mut part, mut count, mut path_bytes) = (Self::default(), 0, 0);
-        for (object, extent) in self.iter() {
+        let (mut parts, mut part) = (Vec::new(), Vec::new());
+        let (mut count, mut path_bytes) = (0, 0);
+        let mut end = |part: &mut Vec<(RelPath, Spans)>, count: &mut usize| {
+            let objects = std::mem::take(part).into_iter().collect();
+            parts.push(Self { objects, count: std::mem::take(count) });
+        };
+        for (object, spans) in self.objects {
             let bytes = object.as_bytes().len();
-            let fits = part.objects.contains_key(object)
-                || (part.objects() < OBJECTS_PER_RECORD_MAX
-                    && path_bytes + bytes <= PATHS_PER_RECORD_BYTES_MAX);
-            if count == EXTENTS_PER_RECORD_MAX || !fits {
-                parts.push(std::mem::take(&mut part));
-                (count, path_bytes) = (0, 0);
+            if part.len() == OBJECTS_PER_RECORD_MAX
+                || path_bytes + bytes > PATHS_PER_RECORD_BYTES_MAX
+            {
+                end(&mut part, &mut count);
+                path_bytes = 0;
             }
-            if !part.objects.contains_key(object) {
-                path_bytes += bytes;
+            let mut rest = spans;
+            while count + rest.len() > EXTENTS_PER_RECORD_MAX {
+                let (first, more) = rest.split_at(EXTENTS_PER_RECORD_MAX - count);
+                if let Some(first) = first {
+                    count += first.len();
+                    part.push((object.clone(), first));
+                }
+                rest = more;
+                end(&mut part, &mut count);
+                path_bytes = 0;
             }
-            count += 1;
-            part.insert(object, extent);
+            count += rest.len();
+            path_bytes += bytes;
+            part.push((object, rest));
         }
         if !part.is_empty() {
-            parts.push(part);
+            end(&mut part, &mut count);
         }
         parts
     }
@@ -171,6 +253,9 @@ fn insert(extents: &mut BTreeMap<u64, u64>, mut start: u64, mut end: u64) {
     extents.insert(start, end);
 }
 
+/// Bytes that are hashed at once, as much as BLAKE3's widest vectors take twice.
+const HASHED_BYTES: usize = 32 << 10;
+
 /// A set of extents in short: both ends sign it in a receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LeftSum {
@@ -188,32 +273,40 @@ pub struct LeftSum {
 #[derive(Debug, Clone, Default)]
 pub struct LeftHasher {
     hasher: blake3::Hasher,
+    /// What is not hashed yet: the longer the input, the more of it is hashed at once.
+    input: Vec<u8>,
     extents: u64,
 }
 
 impl LeftHasher {
-    /// Adds the extents of the next object.
-    pub fn push(&mut self, object: &RelPath, extents: impl ExactSizeIterator<Item = Extent>) {
-        self.hasher.update(&(object.as_bytes().len() as u32).to_le_bytes());
-        self.hasher.update(object.as_bytes());
-        self.hasher.update(&(extents.len() as u64).to_le_bytes());
+    /// Adds the extents of the next object, so many.
+    pub fn push(&mut self, object: &RelPath, count: usize, extents: impl Iterator<Item = Extent>) {
+        let input = &mut self.input;
+        input.extend_from_slice(&(object.as_bytes().len() as u32).to_le_bytes());
+        input.extend_from_slice(object.as_bytes());
+        input.extend_from_slice(&(count as u64).to_le_bytes());
         for extent in extents {
-            self.hasher.update(&extent.offset.to_le_bytes());
-            self.hasher.update(&extent.len.to_le_bytes());
-            self.extents += 1;
+            input.extend_from_slice(&extent.offset.to_le_bytes());
+            input.extend_from_slice(&extent.len.to_le_bytes());
+        }
+        self.extents += count as u64;
+        if input.len() >= HASHED_BYTES {
+            self.hasher.update(input);
+            input.clear();
         }
     }
 
     /// Adds a set, whose objects come after those that were added.
     pub fn extend(&mut self, set: &ExtentSet) {
-        for (object, extents) in set.by_object() {
-            self.push(object, extents);
+        for (object, count, extents) in set.by_object() {
+            self.push(object, count, extents);
         }
     }
 
     /// The sum.
     pub fn finish(&self) -> LeftSum {
-        let digest = Digest(*self.hasher.finalize().as_bytes());
-        LeftSum { extents: self.extents, digest }
+        let mut hasher = self.hasher.clone();
+        hasher.update(&self.input);
+        LeftSum { extents: self.extents, digest: Digest(*hasher.finalize().as_bytes()) }
     }
 }

@@ -1,6 +1,8 @@
 //! A relative path as a list of raw byte components, safe by construction.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::sync::Arc;
 
 use super::limits::{COMPONENT_BYTES_MAX, LINK_BYTES_MAX, PATH_DEPTH_MAX};
 
@@ -8,9 +10,10 @@ use super::limits::{COMPONENT_BYTES_MAX, LINK_BYTES_MAX, PATH_DEPTH_MAX};
 /// `.` or `..`, none with a NUL byte. The empty path names the root itself.
 ///
 /// Bytes are kept exactly; a name need not be UTF-8. Values order component by component, which
-/// is the canonical order of a manifest: a directory comes right before what is below it.
+/// is the canonical order of a manifest: a directory comes right before what is below it. A clone
+/// shares the bytes.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
-pub struct RelPath(Box<[u8]>);
+pub struct RelPath(Arc<[u8]>);
 
 /// Why some bytes are not a path below a root.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -184,13 +187,24 @@ impl RelPath {
 }
 
 impl Ord for RelPath {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.components().cmp(other.components())
+    /// Where two paths differ first, a slash ends the shorter name: it comes before any other byte,
+    /// and behind the end of a path.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let (ours, theirs) = (&*self.0, &*other.0);
+        let (ours_words, theirs_words) = (ours.as_chunks::<8>().0, theirs.as_chunks::<8>().0);
+        let same = ours_words.iter().zip(theirs_words).take_while(|(one, other)| one == other);
+        let at = 8 * same.count();
+        let rank = |byte: u8| if byte == b'/' { 0 } else { byte };
+        let differ = ours[at..].iter().zip(&theirs[at..]).find(|(one, other)| one != other);
+        match differ {
+            Some((&one, &other)) => rank(one).cmp(&rank(other)),
+            None => ours.len().cmp(&theirs.len()),
+        }
     }
 }
 
 impl PartialOrd for RelPath {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
@@ -248,9 +262,34 @@ mod tests {
         let path = |s: &str| RelPath::from_bytes(s.as_bytes()).unwrap_or_default();
         assert!(path("a") < path("a/z"));
         assert!(path("a/z") < path("a-b"));
+        assert!(RelPath::root() < path("a") && path("a") < path("a\u{1}"));
         assert_eq!(path("a/b").parent(), Some(path("a")));
         assert_eq!(path("a").parent(), Some(RelPath::root()));
         assert_eq!(path("a/b").strip(&path("a")), Some(path("b")));
         assert_eq!(path("ab").strip(&path("a")), None);
+    }
+
+    #[test]
+    fn order_is_that_of_the_lists_of_components() {
+        let names =
+            ["a", "a\u{1}", "a-", "a0", "same-long-beginning", "same-long-beginning-b", "b"];
+        let mut paths = vec![RelPath::root()];
+        for depth in 0..3 {
+            let below: Vec<RelPath> = paths.clone();
+            paths.extend(
+                below.iter().filter(|path| path.depth() == depth).flat_map(|path| {
+                    names.iter().filter_map(|name| path.join(name.as_bytes()).ok())
+                }),
+            );
+        }
+        for one in &paths {
+            for other in paths.iter().step_by(3) {
+                assert_eq!(
+                    one.cmp(other),
+                    one.components().cmp(other.components()),
+                    "{one} {other}"
+                );
+            }
+        }
     }
 }

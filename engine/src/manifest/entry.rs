@@ -103,22 +103,28 @@ pub fn stamp_of(dev: u64, ino: u64, len: u64, mtime: FileTime, ctime: FileTime) 
     Stamp(out)
 }
 
+/// Input of a [`ListHasher`] that is kept as it is: the most that BLAKE3 takes in one go. That is
+/// the list of 23 chunks, and so of most files; a hasher has 2 KB.
+const HEAD_BYTES_MAX: usize = 1024;
+
 /// Digest of an object: over its chunk list in order, then its length. Gaps between chunks are
 /// holes and read as zeros, so offset and length of every chunk are part of it.
+#[derive(Default)]
 pub struct ListHasher {
-    hasher: blake3::Hasher,
+    /// What is not hashed yet, of a list that is short.
+    head: Vec<u8>,
+    /// Of one that is longer.
+    hasher: Option<Box<blake3::Hasher>>,
     end: u64,
 }
 
-impl Default for ListHasher {
-    fn default() -> Self {
+impl ListHasher {
+    fn hasher() -> blake3::Hasher {
         static KEY: LazyLock<ContextKey> =
             LazyLock::new(|| hash_derive_key_context("portway 2026-11 object v1"));
-        Self { hasher: blake3::Hasher::new_from_context_key(&KEY), end: 0 }
+        blake3::Hasher::new_from_context_key(&KEY)
     }
-}
 
-impl ListHasher {
     /// Adds the next chunk; `false` if it is empty or begins before the last one ended.
     #[must_use]
     pub fn push(&mut self, chunk: &ChunkRef) -> bool {
@@ -132,7 +138,15 @@ impl ListHasher {
         input[..8].copy_from_slice(&chunk.offset.to_le_bytes());
         input[8..12].copy_from_slice(&chunk.len.to_le_bytes());
         input[12..].copy_from_slice(&chunk.digest.0);
-        self.hasher.update(&input);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&input);
+        } else if self.head.len() + input.len() <= HEAD_BYTES_MAX {
+            self.head.extend_from_slice(&input);
+        } else {
+            let mut hasher = Box::new(Self::hasher());
+            hasher.update(&std::mem::take(&mut self.head)).update(&input);
+            self.hasher = Some(hasher);
+        }
         true
     }
 
@@ -143,8 +157,8 @@ impl ListHasher {
 
     /// The digest of an object of `len` bytes with the chunks so far.
     pub fn finish(&self, len: u64) -> Digest {
-        let mut hasher = self.hasher.clone();
-        hasher.update(&len.to_le_bytes());
+        let mut hasher = self.hasher.as_deref().map_or_else(Self::hasher, Clone::clone);
+        hasher.update(&self.head).update(&len.to_le_bytes());
         Digest(*hasher.finalize().as_bytes())
     }
 }
@@ -237,6 +251,22 @@ mod tests {
         let one = digest(&[chunk(0, 4)], 4);
         assert_ne!(one, digest(&[chunk(1, 4)], 5));
         assert_ne!(one, digest(&[chunk(0, 4)], 5), "a hole at the end counts");
+    }
+
+    #[test]
+    fn the_digest_of_a_list_does_not_hang_on_how_much_of_it_is_kept() {
+        for count in [0, 1, 22, 23, 24, 25, 100] {
+            let mut list = ListHasher::default();
+            let mut hasher = blake3::Hasher::new_derive_key("portway 2026-11 object v1");
+            for n in 0..count {
+                let chunk = chunk(n * 10, 10);
+                assert!(list.push(&chunk));
+                hasher.update(&chunk.offset.to_le_bytes()).update(&chunk.len.to_le_bytes());
+                hasher.update(&chunk.digest.0);
+            }
+            hasher.update(&(count * 10).to_le_bytes());
+            assert_eq!(list.finish(count * 10).0, *hasher.finalize().as_bytes(), "{count} chunks");
+        }
     }
 
     #[test]

@@ -43,16 +43,40 @@ impl<'a> Effort<'a> {
         Self { stages, stage, since_ns, cpu_ns: None, bytes: 0 }
     }
 
-    /// It is done, with so much content.
+    /// So much content more is through.
+    pub(crate) fn add(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+    }
+
+    /// It is done, with so much content more.
     pub(crate) fn done(mut self, bytes: usize) {
-        self.bytes = bytes as u64;
+        self.add(bytes);
+    }
+
+    /// The thread goes on with what is of another stage: the clocks are read once for the end of one
+    /// and the begin of the other.
+    pub(crate) fn turn(&mut self, to: Stage) {
+        if self.stage == to {
+            return;
+        }
+        let (now_ns, cpu_ns) = self.leave();
+        self.stages.enter(to, now_ns);
+        (self.stage, self.since_ns, self.cpu_ns, self.bytes) = (to, now_ns, cpu_ns, 0);
+    }
+
+    /// Tells the stage what it took; the clocks now.
+    fn leave(&self) -> (u64, Option<u64>) {
+        let cpu_ns = self.cpu_ns.map(|_| clock_ns(ClockId::ThreadCPUTime));
+        let now_ns = now_ns();
+        let spent_ns = cpu_ns.zip(self.cpu_ns).map_or(0, |(now, begun)| now - begun);
+        self.stages.leave(self.stage, self.since_ns, now_ns, spent_ns, self.bytes);
+        (now_ns, cpu_ns)
     }
 }
 
 impl Drop for Effort<'_> {
     fn drop(&mut self) {
-        let cpu_ns = self.cpu_ns.map_or(0, |begun| clock_ns(ClockId::ThreadCPUTime) - begun);
-        self.stages.leave(self.stage, self.since_ns, now_ns(), cpu_ns, self.bytes);
+        self.leave();
     }
 }
 
@@ -146,6 +170,25 @@ mod tests {
         assert!(0 < digest.cpu_us && digest.cpu_us <= digest.busy_us + 1, "{digest:?}");
         assert_eq!((digest.bytes, digest.times), (4 << 20, 1));
         assert!(send.active_us >= 5_000 && send.cpu_us == 0, "{send:?}");
+    }
+
+    #[test]
+    fn a_thread_that_turns_to_another_stage_is_in_one_at_a_time() {
+        let stages = Stages::default();
+        let mut piece = Effort::work(&stages, Stage::Read);
+        thread::sleep(Duration::from_millis(5));
+        piece.add(10);
+        piece.turn(Stage::Digest);
+        piece.add(7);
+        piece.turn(Stage::Digest);
+        piece.add(3);
+        piece.turn(Stage::Read);
+        drop(piece);
+        let times = stages.times(now_ns());
+        let [read, digest] = times[..] else { panic!("{times:?}") };
+        assert!(read.active_us >= 5_000 && digest.active_us < 5_000, "{times:?}");
+        assert_eq!((read.bytes, read.times), (10, 2));
+        assert_eq!((digest.bytes, digest.times), (10, 1));
     }
 
     #[test]

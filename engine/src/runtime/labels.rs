@@ -1,6 +1,6 @@
 //! Labels that count for a path: its own and those of the directories above it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::Arc;
 
@@ -39,16 +39,62 @@ pub(crate) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Whether a peer may see what is at `path`, in a tree that lies below directories with the labels
-/// `above`. What cannot be looked at is not seen.
-pub(crate) fn sees(sight: &Sight, tree: &dyn Tree, path: &RelPath, above: &[Vec<u8>]) -> bool {
-    let mut found: BTreeSet<Label> = above.iter().cloned().map(Some).collect();
-    let dir = path.parent().unwrap_or_default();
-    let Ok(covered) = labels_down_to(tree, path, &mut found) else { return false };
-    if !covered && above.is_empty() {
-        found.insert(None);
+/// Directories whose labels are remembered at most.
+const DIRS_MAX: usize = 1024;
+
+/// The labels that count in directories, those of what was published there included; each is looked at
+/// once. It is to live for one question of a peer, not longer: labels change.
+#[derive(Default)]
+pub(crate) struct Around {
+    /// The labels, and whether any of them is at the directories themselves.
+    dirs: HashMap<RelPath, (BTreeSet<Label>, bool)>,
+}
+
+impl Around {
+    fn at(&mut self, tree: &dyn Tree, path: &RelPath) -> io::Result<(BTreeSet<Label>, bool)> {
+        let (mut found, mut covered) = match path.parent() {
+            Some(dir) => self.dir(tree, dir)?,
+            None => Default::default(),
+        };
+        let label = match tree.label(path) {
+            Err(error) if is_absent(&error) => None,
+            label => label?,
+        };
+        if let Some(label) = label {
+            covered = true;
+            found.insert(Some(label));
+        }
+        noted::at(tree, path, &mut found)?;
+        Ok((found, covered))
     }
-    noted::down_to(tree, path, &mut found).is_ok() && sight.sees(&dir, found)
+
+    fn dir(&mut self, tree: &dyn Tree, dir: RelPath) -> io::Result<(BTreeSet<Label>, bool)> {
+        if let Some(known) = self.dirs.get(&dir) {
+            return Ok(known.clone());
+        }
+        let looked = self.at(tree, &dir)?;
+        if self.dirs.len() >= DIRS_MAX {
+            self.dirs.clear();
+        }
+        self.dirs.insert(dir, looked.clone());
+        Ok(looked)
+    }
+
+    /// Whether a peer may see what is at `path`, in a tree that lies below directories with the labels
+    /// `above`. What cannot be looked at is not seen.
+    pub(crate) fn shows(
+        &mut self,
+        sight: &Sight,
+        (tree, above): (&dyn Tree, &[Vec<u8>]),
+        path: &RelPath,
+    ) -> bool {
+        let Ok((mut found, covered)) = self.at(tree, path) else { return false };
+        if !covered && above.is_empty() {
+            found.insert(None);
+        }
+        found.extend(above.iter().cloned().map(Some));
+        sight.sees(&path.parent().unwrap_or_default(), found)
+    }
 }
 
 /// What gets the label, beside what has none.

@@ -21,10 +21,15 @@ pub(crate) fn down_to(
 ) -> io::Result<bool> {
     let (mut any, mut at) = (false, Some(path.clone()));
     while let Some(path) = at {
-        any |= add(tree, head(tree, &Layout::of(&path).published)?, found)?;
+        any |= self::at(tree, &path, found)?;
         at = path.parent();
     }
     Ok(any)
+}
+
+/// Adds the class of what was published at the path itself; whether there is one.
+pub(crate) fn at(tree: &dyn Tree, path: &RelPath, found: &mut BTreeSet<Label>) -> io::Result<bool> {
+    add(tree, head(tree, &Layout::of(path).published)?, found)
 }
 
 /// Adds the classes of what was published below the path.

@@ -93,7 +93,7 @@ pub fn newest(
     tree: &dyn Tree,
     dir: &RelPath,
     after: Option<&[u8]>,
-    may: impl Fn(&RelPath) -> bool,
+    mut may: impl FnMut(&RelPath) -> bool,
 ) -> Result<Option<Complete>, Failure> {
     let names = names(tree, dir)?.into_iter();
     let mut names: Vec<_> = names.filter(|n| after.is_none_or(|a| rank(n) > rank(a))).collect();

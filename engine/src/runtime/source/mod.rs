@@ -174,16 +174,17 @@ impl SourceFiles {
             done.failed.extend(seq.map(|seq| (seq, failure)));
             return done;
         }
+        let mut effort = Effort::work(&self.stages, Stage::Read);
         match job {
             ReadJob::Pack(files) => {
                 let mut at = 0;
                 for (seq, round, entry) in files {
                     let room = lease.get_mut(at..).unwrap_or_default();
-                    at += self.read_whole(seq, round, &entry, room, &mut done);
+                    at += self.read_whole((seq, round), &entry, room, &mut done, &mut effort);
                 }
             }
             ReadJob::Next(seq, round, entry) => {
-                self.read_next(seq, round, &entry, lease, &mut done);
+                self.read_next((seq, round), &entry, lease, &mut done, &mut effort);
             }
         }
         done
@@ -195,30 +196,30 @@ impl SourceFiles {
             return Err(ReadTrouble::Failed(Failure::new("vanished", detail)));
         };
         self.needed.fetch_add(1, Relaxed);
-        let _reading = Effort::work(&self.stages, Stage::Read);
         let file = self
             .open_to_send(&entry.path, (&**tree, &path))
             .map_err(|error| ReadTrouble::of("open", &entry.path, &error))?
             .map_err(ReadTrouble::Failed)?;
-        ObjectReader::open(file, entry, &self.stages)
+        ObjectReader::open(file, entry)
     }
 
     /// Reads a small file to its end; returns the bytes that it takes in the lease. A file that
     /// changes meanwhile leaves nothing behind.
     fn read_whole(
         &self,
-        seq: Seq,
-        round: u32,
+        (seq, round): (Seq, u32),
         entry: &Entry,
         lease: &mut [u8],
         done: &mut ReadDone,
+        effort: &mut Effort<'_>,
     ) -> usize {
         let before = done.pieces.len();
         let mut at = 0;
+        effort.turn(Stage::Read);
         let result = self.open(entry).and_then(|mut reader| {
             loop {
                 let room = lease.get_mut(at..).unwrap_or_default();
-                let read = reader.next(seq, round, room, &mut done.pieces)?;
+                let read = reader.next((seq, round), room, &mut done.pieces, effort)?;
                 at += read.bytes;
                 if let Some(end) = read.end {
                     return Ok(end);
@@ -244,11 +245,11 @@ impl SourceFiles {
 
     fn read_next(
         &self,
-        seq: Seq,
-        round: u32,
+        (seq, round): (Seq, u32),
         entry: &Entry,
         lease: &mut [u8],
         done: &mut ReadDone,
+        effort: &mut Effort<'_>,
     ) {
         let kept = self.lock_readers().remove(&(seq, round));
         let again = |reader: ObjectReader| {
@@ -261,7 +262,7 @@ impl SourceFiles {
             Ok(reader) => reader,
             Err(error) => return self.note(seq, round, entry, error, done),
         };
-        match reader.next(seq, round, lease, &mut done.pieces) {
+        match reader.next((seq, round), lease, &mut done.pieces, effort) {
             Ok(read) => match read.end {
                 Some(object) => done.ends.push(crate::wire::End { seq, round, object }),
                 None => {

@@ -9,7 +9,7 @@ use crate::base::limits::RUN_PIECES_MAX;
 use crate::base::{Digest, Extent, FileTime, RelPath, Seq};
 use crate::chunk::{Cuts, Cutter};
 use crate::manifest::{ChunkRef, Entry, ListHasher, Object};
-use crate::metrics::{Stage, Stages};
+use crate::metrics::Stage;
 use crate::runtime::effort::Effort;
 use crate::storage::File;
 use crate::wire::Piece;
@@ -54,16 +54,11 @@ pub(super) struct ObjectReader {
     tail: Vec<u8>,
     cuts: Option<(Cutter, Cuts)>,
     list: ListHasher,
-    stages: Arc<Stages>,
 }
 
 impl ObjectReader {
     /// Begins to read an announced file; it must still be what was announced.
-    pub(super) fn open(
-        file: Arc<dyn File>,
-        entry: &Entry,
-        stages: &Arc<Stages>,
-    ) -> Result<Self, ReadTrouble> {
+    pub(super) fn open(file: Arc<dyn File>, entry: &Entry) -> Result<Self, ReadTrouble> {
         let failed = |e| ReadTrouble::of("open", &entry.path, &e);
         let meta = file.meta().map_err(failed)?;
         if entry_of(entry.path.clone(), &meta, None) != *entry {
@@ -82,7 +77,6 @@ impl ObjectReader {
             tail: Vec::new(),
             cuts: None,
             list: ListHasher::default(),
-            stages: Arc::clone(stages),
         })
     }
 
@@ -99,10 +93,10 @@ impl ObjectReader {
     /// Fills `lease` with whole chunks, and adds a piece for each.
     pub(super) fn next(
         &mut self,
-        seq: Seq,
-        round: u32,
+        (seq, round): (Seq, u32),
         lease: &mut [u8],
         pieces: &mut Vec<Piece>,
+        effort: &mut Effort<'_>,
     ) -> Result<Step, ReadTrouble> {
         let mut used = 0;
         loop {
@@ -110,6 +104,7 @@ impl ObjectReader {
             if self.at >= extent_end && self.tail.is_empty() {
                 let next = self.next_extent()?;
                 let Some(extent) = next else {
+                    effort.turn(Stage::Read);
                     return self.finish().map(|object| Step { bytes: used, end: Some(object) });
                 };
                 self.extent = extent;
@@ -119,7 +114,7 @@ impl ObjectReader {
             if used == lease.len() || pieces.len() >= RUN_PIECES_MAX {
                 return Ok(Step { bytes: used, end: None });
             }
-            used += self.fill_and_cut(seq, round, &mut lease[used..], pieces)?;
+            used += self.fill_and_cut((seq, round), &mut lease[used..], pieces, effort)?;
             if self.at < extent_end || !self.tail.is_empty() {
                 return Ok(Step { bytes: used, end: None });
             }
@@ -129,10 +124,10 @@ impl ObjectReader {
     /// Reads into `room`, behind the tail, and cuts; returns the bytes of whole chunks.
     fn fill_and_cut(
         &mut self,
-        seq: Seq,
-        round: u32,
+        (seq, round): (Seq, u32),
         room: &mut [u8],
         pieces: &mut Vec<Piece>,
+        effort: &mut Effort<'_>,
     ) -> Result<usize, ReadTrouble> {
         let extent_end = self.extent.offset + self.extent.len;
         let kept = self.tail.len().min(room.len());
@@ -142,9 +137,9 @@ impl ObjectReader {
         if kept == self.tail.len() {
             let want = (extent_end - self.at).min((room.len() - kept) as u64) as usize;
             let failed = |e| ReadTrouble::of("read", &self.path, &e);
-            let reading = Effort::work(&self.stages, Stage::Read);
+            effort.turn(Stage::Read);
             let read = self.file.read_at(&mut room[kept..kept + want], self.at).map_err(failed)?;
-            reading.done(read);
+            effort.add(read);
             if read < want {
                 return Err(ReadTrouble::Changed);
             }
@@ -154,7 +149,7 @@ impl ObjectReader {
         } else {
             self.tail.drain(..kept);
         }
-        let digesting = Effort::work(&self.stages, Stage::Digest);
+        effort.turn(Stage::Digest);
         let last = self.at == extent_end && self.tail.is_empty();
         let len = self.entry.len();
         let (_, cuts) = self.cuts.get_or_insert_with(|| {
@@ -174,7 +169,7 @@ impl ObjectReader {
             pieces.push(Piece { seq, round, offset, len: chunk.len, digest });
             cut += bytes;
         }
-        digesting.done(cut);
+        effort.add(cut);
         // What is left goes first into the next lease.
         self.tail.splice(..0, room[cut..have].iter().copied());
         Ok(cut)
@@ -195,7 +190,6 @@ impl ObjectReader {
 
     /// The object is read: it must be the same file, untouched since it was announced.
     fn finish(&self) -> Result<Object, ReadTrouble> {
-        let _reading = Effort::work(&self.stages, Stage::Read);
         let failed = |e| ReadTrouble::of("look at", &self.path, &e);
         let meta = self.file.meta().map_err(failed)?;
         if entry_of(self.entry.path.clone(), &meta, None) != self.entry {

@@ -98,7 +98,7 @@ impl TargetStore {
                 let mut inner = self.inner();
                 let partial = inner.replay.take_partial(&entry.path, entry.stamp());
                 let chunks = partial.map(|p| p.chunks).unwrap_or_default();
-                inner.staged.insert(seq, Staged::new(0, entry.clone(), chunks));
+                inner.staged.insert(seq, Box::new(Staged::new(0, entry.clone(), chunks)));
             }
             answers.push((seq, checked));
         }

@@ -165,7 +165,7 @@ enum Origin {
 /// What changes while a transfer runs.
 struct Inner {
     /// Objects that are not settled.
-    staged: HashMap<Seq, Staged>,
+    staged: HashMap<Seq, Box<Staged>>,
     origins: HashMap<Seq, Origin>,
     replay: Replay,
     old: Option<OldManifest>,
@@ -204,6 +204,9 @@ pub struct TargetStore {
     label: Mutex<Option<KeptLabel>>,
     told: OnceLock<Told>,
     inner: Mutex<Inner>,
+    /// Held while the file of an object is made or opened, which is one of these by its number; taken
+    /// before `inner`.
+    making: [Mutex<()>; 16],
     ledger: Mutex<Ledger>,
     stages: Arc<Stages>,
 }
@@ -295,6 +298,7 @@ impl TargetStore {
             label,
             told,
             inner,
+            making: Default::default(),
             ledger,
             stages,
         })

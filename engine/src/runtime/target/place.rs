@@ -12,6 +12,7 @@ use crate::journal::Inode;
 use crate::metrics::Stage;
 use crate::protocol::{Failure, Finding, PlacePiece, PlaceResult};
 use crate::runtime::effort::Effort;
+use crate::runtime::labels::Around;
 use crate::runtime::{Trouble, trouble};
 use crate::storage::File;
 use crate::wire::Piece;
@@ -151,7 +152,7 @@ impl TargetStore {
         }
         let digests: Vec<_> = unknown.iter().map(|(_, piece)| piece.digest).collect();
         let places = self.index.find(&digests).unwrap_or_default();
-        let (mut open, mut spots) = (HashMap::new(), Vec::new());
+        let (mut open, mut spots) = (Candidates::default(), Vec::new());
         for (i, (index, piece)) in unknown.iter().enumerate() {
             let places = places.get(i).map_or(&[][..], Vec::as_slice);
             let result = self.copy_piece(piece, places, &mut open, &mut scratch);
@@ -187,8 +188,8 @@ impl TargetStore {
         Ok(read_verified(&*file, piece, piece.offset, scratch).is_some())
     }
 
-    fn candidate(&self, path: &RelPath) -> Candidate {
-        if !self.may_tell(path) {
+    fn candidate(&self, path: &RelPath, around: &mut Around) -> Candidate {
+        if !self.may_tell(path, around) {
             return Candidate::Hidden;
         }
         if self.options.plan {
@@ -202,15 +203,16 @@ impl TargetStore {
         &self,
         piece: &Piece,
         places: &'a [Place],
-        open: &mut HashMap<RelPath, Candidate>,
+        Candidates { open, around }: &mut Candidates,
         scratch: &mut Vec<u8>,
     ) -> Result<Option<&'a Place>, Trouble> {
         for place in places.iter().filter(|place| place.len == piece.len) {
             if !open.contains_key(&place.path) && open.len() >= 64 {
                 open.clear();
             }
-            let candidate =
-                open.entry(place.path.clone()).or_insert_with(|| self.candidate(&place.path));
+            let candidate = open
+                .entry(place.path.clone())
+                .or_insert_with(|| self.candidate(&place.path, around));
             let file = match candidate {
                 Candidate::Hidden => continue,
                 Candidate::Told => return Ok(Some(place)),
@@ -230,6 +232,13 @@ impl TargetStore {
         }
         Ok(None)
     }
+}
+
+/// Files that may hold pieces of a run.
+#[derive(Default)]
+struct Candidates {
+    open: HashMap<RelPath, Candidate>,
+    around: Around,
 }
 
 /// A file that may hold a piece.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::TargetStore;
 use super::visible::open_up;
@@ -40,12 +40,15 @@ impl TargetStore {
     /// Forgets the staged file of an object; its next bytes go to a new one.
     pub fn reset(&self, seq: Seq, round: u32, entry: &Entry) {
         let mut inner = self.inner();
-        inner.staged.insert(seq, Staged::new(round, entry.clone(), HashMap::new()));
+        inner.staged.insert(seq, Box::new(Staged::new(round, entry.clone(), HashMap::new())));
     }
 
     /// The staged file of an object, opened or made. `None` if the object is settled or was
     /// started over meanwhile.
     pub(super) fn staged_file(&self, seq: Seq, round: u32) -> Result<Option<OpenObject>, Trouble> {
+        // Whoever comes second for one object waits for its file; others go on meanwhile.
+        let stripe = &self.making[seq as usize % self.making.len()];
+        let _making = stripe.lock().unwrap_or_else(PoisonError::into_inner);
         let mut inner = self.inner();
         let Some(staged) = inner.staged.get_mut(&seq).filter(|s| s.round == round) else {
             return Ok(None);
@@ -56,18 +59,24 @@ impl TargetStore {
         }
         let path = self.staged_path(&entry.path).map_err(Trouble::Object)?;
         let take_over = staged.begun || !staged.partial.is_empty();
+        // From here on a failed sync may cover its name.
+        staged.begun = true;
+        drop(inner);
         let taken = if take_over { self.tree.open_rw(&path).ok() } else { None };
+        let made = taken.is_none();
         let file = match taken {
             Some(file) => file,
-            None => {
-                staged.partial.clear();
-                let file = self.make(&path).map_err(|e| trouble("create", &path, &e))?;
-                inner.dirty_dirs.extend(path.parent());
-                file
-            }
+            None => self.make(&path).map_err(|e| trouble("create", &path, &e))?,
         };
-        if let Some(staged) = inner.staged.get_mut(&seq) {
-            staged.begun = true;
+        let mut inner = self.inner();
+        if made {
+            inner.dirty_dirs.extend(path.parent());
+        }
+        // One that was started over meanwhile finds the file in its way, and makes another.
+        if let Some(staged) = inner.staged.get_mut(&seq).filter(|s| s.round == round) {
+            if made {
+                staged.partial.clear();
+            }
             staged.file = Some(Arc::clone(&file));
         }
         Ok(Some((file, entry)))

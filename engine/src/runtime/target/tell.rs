@@ -10,7 +10,8 @@ use super::TargetStore;
 use crate::base::RelPath;
 use crate::border::{Sight, Way};
 use crate::protocol::Failure;
-use crate::runtime::{OWN_DIR, denial, fatal, labels};
+use crate::runtime::labels::Around;
+use crate::runtime::{OWN_DIR, denial, fatal};
 use crate::storage;
 
 /// What the peer may see of this tree.
@@ -56,12 +57,12 @@ impl TargetStore {
     }
 
     /// Whether the peer may learn that a chunk lies in this file.
-    pub(super) fn may_tell(&self, path: &RelPath) -> bool {
+    pub(super) fn may_tell(&self, path: &RelPath, around: &mut Around) -> bool {
         let Some(told) = self.told.get() else { return true };
         if path.strip(&self.layout.tree).is_some() {
             return told.staged;
         }
         path.components().next() != Some(OWN_DIR)
-            && labels::sees(&told.sight, &*self.tree, path, &told.above)
+            && around.shows(&told.sight, (&*self.tree, &told.above), path)
     }
 }

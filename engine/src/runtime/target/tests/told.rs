@@ -5,6 +5,7 @@ use crate::base::Tier;
 use crate::border::Way;
 use crate::border::testing::{border, inside, push};
 use crate::encode::SUM_BYTES;
+use crate::runtime::labels::Around;
 use crate::runtime::target::near::Spot;
 
 /// A way to another site; what is without a label may not go there.
@@ -45,13 +46,19 @@ fn what_another_source_left_staged_is_gone_before_a_peer_across_is_told_of_it() 
         let staged = store.layout.tree.clone();
         store.tell_only(&way, Vec::new()).unwrap();
         assert!(node.tree.meta(&staged).is_ok(), "a plan removes nothing");
-        assert!(!store.may_tell(&staged.join(b"a").unwrap()), "nor tells of it");
+        assert!(
+            !store.may_tell(&staged.join(b"a").unwrap(), &mut Around::default()),
+            "nor tells of it"
+        );
         drop(store);
 
         let store = opened(&node, "other", false);
         store.tell_only(&way, Vec::new()).unwrap();
         assert!(node.tree.meta(&staged).is_err(), "it has no label yet, and is not resumed");
-        assert!(store.may_tell(&staged.join(b"a").unwrap()), "what comes now is the peer's");
+        assert!(
+            store.may_tell(&staged.join(b"a").unwrap(), &mut Around::default()),
+            "what comes now is the peer's"
+        );
     });
 }
 
@@ -65,7 +72,7 @@ fn what_the_peer_left_staged_itself_stays_and_is_told_of() {
             store.tell_only(&way, Vec::new()).unwrap();
             let staged = store.layout.tree.clone();
             assert!(node.tree.meta(&staged).is_ok());
-            assert!(store.may_tell(&staged.join(b"a").unwrap()));
+            assert!(store.may_tell(&staged.join(b"a").unwrap(), &mut Around::default()));
         }
     });
 }
@@ -81,7 +88,11 @@ fn a_peer_across_is_told_of_what_it_may_read_and_of_no_other_file() {
         let own = RelPath::root().join(OWN_DIR).unwrap().join(b"roots").unwrap();
         let files = ["open/a", "shut/a", "bare/a"].map(path);
         let told = |store: &TargetStore| {
-            files.iter().chain([&own]).map(|at| store.may_tell(at)).collect::<Vec<_>>()
+            files
+                .iter()
+                .chain([&own])
+                .map(|at| store.may_tell(at, &mut Around::default()))
+                .collect::<Vec<_>>()
         };
         let (_dir, way) = across();
         let store = opened(&node, "onprem", false);
@@ -142,5 +153,8 @@ fn a_manifest_alone_does_not_call_content_public() {
     let (_dir, way) = across();
     let store = opened(&node, "onprem", false);
     store.tell_only(&way, Vec::new()).unwrap();
-    assert!(!store.may_tell(&path("open/a")), "it has no label, so it is internal");
+    assert!(
+        !store.may_tell(&path("open/a"), &mut Around::default()),
+        "it has no label, so it is internal"
+    );
 }
