@@ -486,6 +486,37 @@ fn place_at_once(store: &TargetStore, seq: Seq, item: &Item) {
 }
 
 #[test]
+fn pieces_of_one_object_that_come_at_the_same_moment_are_in_one_file() {
+    on_both(|node| {
+        let names: Vec<String> = (10..50).map(|n| format!("file-{n}")).collect();
+        let files = names.iter().map(|name| file(name, &format!("first half|of {name}"), 1));
+        let items: Vec<Item> = [dir("")].into_iter().chain(files).collect();
+        let store = node.open("m").unwrap();
+        let entries: Vec<Entry> = items.iter().map(|item| item.entry.clone()).collect();
+        store.check(0, &entries);
+        for (seq, item) in (0..).zip(&items).skip(1) {
+            let both = std::sync::Barrier::new(2);
+            std::thread::scope(|scope| {
+                for (piece, part) in pieces(seq, &item.content) {
+                    let (store, both) = (&store, &both);
+                    scope.spawn(move || {
+                        let place = PlacePiece { index: 0, piece, skip: false };
+                        both.wait();
+                        assert_eq!(store.place(&[place], &part).unwrap()[0].1, PlaceResult::Placed);
+                    });
+                }
+            });
+            let job = commit_one(&store, seq, 0, item, true);
+            assert!(store.commit(&job).unwrap()[0].2.is_ok());
+            let staged = store.staged_path(&item.entry.path).unwrap();
+            let mut content = vec![0; item.content.len() + 1];
+            let read = node.tree.open(&staged).unwrap().read_at(&mut content, 0).unwrap();
+            assert_eq!(content[..read], item.content);
+        }
+    });
+}
+
+#[test]
 fn a_failed_sync_of_everything_fails_also_what_no_commit_has_taken_yet() {
     let tree = MemoryTree::new(1);
     let node = Node::new(tree.clone());
