@@ -155,6 +155,10 @@ impl MemoryPeak {
 const UNTOUCHED_BYTES: u64 = 1 << 30;
 /// Free memory that is touched at most where less would do, in bytes.
 const TOUCHED_BYTES_MAX: u64 = 16 << 30;
+/// Bytes that are touched at once.
+const TOUCHED_AT_ONCE: usize = 64 << 20;
+/// How long more than what a run needs is touched: a host may be slow to give pages.
+const TOUCH_TIME_MAX: Duration = Duration::from_secs(8);
 
 /// Memory that nothing uses, in bytes; none where the system does not say.
 fn free_bytes() -> u64 {
@@ -170,12 +174,16 @@ fn kib_of(text: &str, name: &str) -> u64 {
 /// Touches memory and frees it again: a virtual machine that gave free pages back to its host
 /// pays four times as much for their first touch, whoever comes first.
 ///
-/// Which free pages are handed out next nobody knows, so all of them are touched, within a bound.
+/// Which free pages are handed out next nobody knows, so all of them are touched, within a bound, and
+/// no longer than [`TOUCH_TIME_MAX`] beyond `bytes`.
 pub(crate) fn pretouch(bytes: u64) {
-    let bytes = bytes.max(free_bytes().saturating_sub(UNTOUCHED_BYTES).min(TOUCHED_BYTES_MAX));
-    let piece = 64 << 20;
-    let pieces: Vec<Vec<u8>> =
-        (0..bytes.div_ceil(piece)).map(|_| vec![1; piece as usize]).collect();
+    let all = bytes.max(free_bytes().saturating_sub(UNTOUCHED_BYTES).min(TOUCHED_BYTES_MAX));
+    let begun = Instant::now();
+    let mut pieces: Vec<Vec<u8>> = Vec::new();
+    let touched = |pieces: &[Vec<u8>]| pieces.len() as u64 * TOUCHED_AT_ONCE as u64;
+    while touched(&pieces) < bytes || (touched(&pieces) < all && begun.elapsed() < TOUCH_TIME_MAX) {
+        pieces.push(vec![1; TOUCHED_AT_ONCE]);
+    }
     std::hint::black_box(&pieces);
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::base::limits::OBJECT_BYTES_MAX;
-use crate::base::{Digest, Extent, RelPath};
+use crate::base::{Digest, Extent, PieceHasher, RelPath};
 
 /// Most objects that one record names.
 pub const OBJECTS_PER_RECORD_MAX: usize = 1024;
@@ -253,9 +253,6 @@ fn insert(extents: &mut BTreeMap<u64, u64>, mut start: u64, mut end: u64) {
     extents.insert(start, end);
 }
 
-/// Bytes that are hashed at once, as much as BLAKE3's widest vectors take twice.
-const HASHED_BYTES: usize = 32 << 10;
-
 /// A set of extents in short: both ends sign it in a receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LeftSum {
@@ -270,30 +267,31 @@ pub struct LeftSum {
 ///
 /// The digest is BLAKE3 over, for each object: length of the path u32 LE, path, number of extents
 /// u64 LE, and offset u64 LE and length u64 LE of each.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct LeftHasher {
-    hasher: blake3::Hasher,
-    /// What is not hashed yet: the longer the input, the more of it is hashed at once.
-    input: Vec<u8>,
+    hasher: PieceHasher,
     extents: u64,
+}
+
+impl Default for LeftHasher {
+    fn default() -> Self {
+        Self { hasher: PieceHasher::new(blake3::Hasher::new()), extents: 0 }
+    }
 }
 
 impl LeftHasher {
     /// Adds the extents of the next object, so many.
     pub fn push(&mut self, object: &RelPath, count: usize, extents: impl Iterator<Item = Extent>) {
-        let input = &mut self.input;
-        input.extend_from_slice(&(object.as_bytes().len() as u32).to_le_bytes());
-        input.extend_from_slice(object.as_bytes());
-        input.extend_from_slice(&(count as u64).to_le_bytes());
-        for extent in extents {
-            input.extend_from_slice(&extent.offset.to_le_bytes());
-            input.extend_from_slice(&extent.len.to_le_bytes());
-        }
         self.extents += count as u64;
-        if input.len() >= HASHED_BYTES {
-            self.hasher.update(input);
-            input.clear();
-        }
+        self.hasher.add(|input| {
+            input.extend_from_slice(&(object.as_bytes().len() as u32).to_le_bytes());
+            input.extend_from_slice(object.as_bytes());
+            input.extend_from_slice(&(count as u64).to_le_bytes());
+            for extent in extents {
+                input.extend_from_slice(&extent.offset.to_le_bytes());
+                input.extend_from_slice(&extent.len.to_le_bytes());
+            }
+        });
     }
 
     /// Adds a set, whose objects come after those that were added.
@@ -305,8 +303,6 @@ impl LeftHasher {
 
     /// The sum.
     pub fn finish(&self) -> LeftSum {
-        let mut hasher = self.hasher.clone();
-        hasher.update(&self.input);
-        LeftSum { extents: self.extents, digest: Digest(*hasher.finalize().as_bytes()) }
+        LeftSum { extents: self.extents, digest: self.hasher.finish(&[]) }
     }
 }

@@ -12,6 +12,7 @@ mod rate;
 pub mod utc;
 mod words;
 
+pub(crate) use digest::PieceHasher;
 pub use digest::{Digest, ParseDigestError};
 pub use ids::{
     Class, Extent, Jurisdiction, NodeName, ParseNameError, ParseTransferIdError, Seq, SiteName,

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 
-use crate::base::{Digest, FileTime, RelPath, Stamp};
+use crate::base::{Digest, FileTime, PieceHasher, RelPath, Stamp};
 
 /// One chunk of an object: where it lies in the object, and what it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,20 +166,14 @@ impl ListHasher {
 /// Root digest of a snapshot: over all entries in canonical order.
 #[derive(Clone)]
 pub struct RootHasher {
-    hasher: blake3::Hasher,
-    /// What is not hashed yet: the longer the input, the more of it is hashed at once.
-    input: Vec<u8>,
+    hasher: PieceHasher,
     entries: u64,
 }
-
-/// Bytes that are hashed at once: twice the sixteen KiB that BLAKE3 hashes side by side where vectors are
-/// widest.
-const HASHED_BYTES: usize = 32 << 10;
 
 impl Default for RootHasher {
     fn default() -> Self {
         let hasher = blake3::Hasher::new_derive_key("portway 2026-11 snapshot v1");
-        Self { hasher, input: Vec::new(), entries: 0 }
+        Self { hasher: PieceHasher::new(hasher), entries: 0 }
     }
 }
 
@@ -193,20 +187,17 @@ impl RootHasher {
             EntryKind::File { len, .. } => (3, *len, &[]),
         };
         self.entries += 1;
-        let input = &mut self.input;
-        input.push(kind);
-        input.extend_from_slice(&(path.len() as u32).to_le_bytes());
-        input.extend_from_slice(path);
-        input.extend_from_slice(&entry.mode.to_le_bytes());
-        input.extend_from_slice(&entry.mtime.secs.to_le_bytes());
-        input.extend_from_slice(&entry.mtime.nanos.to_le_bytes());
-        input.extend_from_slice(&len.to_le_bytes());
-        input.extend_from_slice(body);
-        input.extend_from_slice(&digest.unwrap_or_default().0);
-        if input.len() >= HASHED_BYTES {
-            self.hasher.update(input);
-            input.clear();
-        }
+        self.hasher.add(|input| {
+            input.push(kind);
+            input.extend_from_slice(&(path.len() as u32).to_le_bytes());
+            input.extend_from_slice(path);
+            input.extend_from_slice(&entry.mode.to_le_bytes());
+            input.extend_from_slice(&entry.mtime.secs.to_le_bytes());
+            input.extend_from_slice(&entry.mtime.nanos.to_le_bytes());
+            input.extend_from_slice(&len.to_le_bytes());
+            input.extend_from_slice(body);
+            input.extend_from_slice(&digest.unwrap_or_default().0);
+        });
     }
 
     /// Entries so far.
@@ -216,10 +207,7 @@ impl RootHasher {
 
     /// The root digest.
     pub fn finish(&self) -> Digest {
-        let mut hasher = self.hasher.clone();
-        hasher.update(&self.input);
-        hasher.update(&self.entries.to_le_bytes());
-        Digest(*hasher.finalize().as_bytes())
+        self.hasher.finish(&self.entries.to_le_bytes())
     }
 }
 

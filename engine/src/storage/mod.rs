@@ -102,6 +102,9 @@ pub struct Meta {
     pub ino: u64,
 }
 
+/// A label that was looked for: the name of a class, `None` where there is none.
+pub type ReadLabel = io::Result<Option<Vec<u8>>>;
+
 /// A directory tree. Paths that name the root itself are allowed where that makes sense.
 pub trait Tree: Send + Sync + 'static {
     /// `lstat`: never follows a link.
@@ -132,8 +135,13 @@ pub trait Tree: Send + Sync + 'static {
     fn set_meta(&self, path: &RelPath, mode: u32, mtime: FileTime) -> io::Result<()>;
     /// The label of a file or directory: the name of its class. `None` where it has none, or the
     /// file system keeps none.
-    fn label(&self, _path: &RelPath) -> io::Result<Option<Vec<u8>>> {
+    fn label(&self, _path: &RelPath) -> ReadLabel {
         Ok(None)
+    }
+    /// The labels of `names` in the directory `dir`, in their order: one look at the directory does for all.
+    fn labels(&self, dir: &RelPath, names: &[&[u8]]) -> io::Result<Vec<ReadLabel>> {
+        let path = |name| dir.join(name).map_err(|_| io::ErrorKind::InvalidFilename.into());
+        Ok(names.iter().map(|name| path(name).and_then(|path| self.label(&path))).collect())
     }
     /// Gives a file or directory a label.
     fn set_label(&self, _path: &RelPath, _label: &[u8]) -> io::Result<()> {

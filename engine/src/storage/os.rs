@@ -20,7 +20,7 @@ use self::direct::Allowed;
 use self::dirs::Dirs;
 use self::file::OsFile;
 pub(super) use self::file::{read_full, write_full};
-use super::{File, Kind, Meta, NotAFile, Tree, uring};
+use super::{File, Kind, Meta, NotAFile, ReadLabel, Tree, uring};
 use crate::base::{FileTime, RelPath};
 
 /// How the content of files is read and written.
@@ -255,6 +255,10 @@ impl Tree for OsTree {
             return label::of(self.dirs.root());
         }
         self.dirs.at(path, |dir, name| Ok(label::at(dir, name)))?
+    }
+
+    fn labels(&self, dir: &RelPath, names: &[&[u8]]) -> io::Result<Vec<ReadLabel>> {
+        self.dirs.within(dir, |dir| names.iter().map(|name| label::at(dir, name)).collect())
     }
 
     fn set_label(&self, path: &RelPath, label: &[u8]) -> io::Result<()> {

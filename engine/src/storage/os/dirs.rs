@@ -118,6 +118,15 @@ impl Dirs {
         }
     }
 
+    /// Calls `act` with the directory `path`; never with a kept descriptor.
+    pub(super) fn within<T>(
+        &self,
+        path: &RelPath,
+        act: impl FnOnce(BorrowedFd<'_>) -> T,
+    ) -> io::Result<T> {
+        Ok(act(self.resolve(path.as_bytes())?.dir.fd.as_fd()))
+    }
+
     /// Opens the directory `path` for listing and syncing; never through a kept descriptor.
     pub(super) fn open_to_list(&self, path: &RelPath) -> io::Result<OwnedFd> {
         let held = self.resolve(path.as_bytes())?;

@@ -290,3 +290,27 @@ fn a_link_that_races_a_directory_never_leads_out() {
     let tried = rounds.into_inner() * 4 * CALLS;
     println!("{worked} of {tried} calls met the directory, the others the link");
 }
+
+#[test]
+fn the_labels_of_many_names_are_those_of_each() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = OsTree::open(dir.path()).unwrap();
+    for name in ["d", "d/below"] {
+        tree.mkdir(&path(name)).unwrap();
+    }
+    for name in ["d/a", "d/b"] {
+        tree.create(&path(name)).unwrap();
+    }
+    symlink("a", dir.path().join("d/link")).unwrap();
+    tree.set_label(&path("d/b"), b"internal").unwrap();
+    tree.set_label(&path("d/below"), b"restricted").unwrap();
+    let names: [&[u8]; 5] = [b"a", b"b", b"below", b"link", b"absent"];
+    let told = |found: io::Result<_>| found.map_err(|error| error.kind());
+    let each = names.map(|name| told(tree.label(&path("d").join(name).unwrap())));
+    let all = tree.labels(&path("d"), &names).unwrap();
+    assert_eq!(all.into_iter().map(told).collect::<Vec<_>>(), each);
+    assert_eq!(each[1], Ok(Some(b"internal".to_vec())));
+    assert_eq!(each[4], Err(io::ErrorKind::NotFound));
+    assert_eq!(tree.labels(&path("absent"), &names).unwrap_err().kind(), io::ErrorKind::NotFound);
+    assert!(tree.labels(&path("d/a"), &names).is_err(), "a file has no names below it");
+}
