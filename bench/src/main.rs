@@ -14,6 +14,7 @@ mod report;
 mod result;
 mod rng;
 mod size;
+mod spread;
 mod system;
 mod visible;
 mod wan;

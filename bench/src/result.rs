@@ -5,6 +5,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::spread::Spread;
+
 /// The version of the format. It grows by one when a reader of the old one would be wrong.
 pub(crate) const SCHEMA: u32 = 1;
 
@@ -168,13 +170,7 @@ impl Machine {
 impl Row {
     /// A row of runs, which are finite and at least one; size, CPU and latency are added after.
     pub(crate) fn of_runs(stage: &str, case: &str, unit: Unit, runs: Vec<f64>) -> Self {
-        let mut sorted = runs.clone();
-        sorted.sort_by(f64::total_cmp);
-        let (low, high) = (sorted[0], sorted[sorted.len() - 1]);
-        let half = sorted.len() / 2;
-        let even = sorted.len().is_multiple_of(2);
-        let median =
-            if even { f64::midpoint(sorted[half - 1], sorted[half]) } else { sorted[half] };
+        let Spread { median, low, high } = Spread::of(runs.clone());
         Self {
             stage: stage.to_owned(),
             case: case.to_owned(),

@@ -12,6 +12,7 @@ use self::raw::RawQuinn;
 use crate::measure::local::Stages;
 use crate::nodes;
 use crate::peers::{Bench, Mover, machine, make_work};
+use crate::spread::Spread;
 
 /// Arguments of `budget`.
 #[derive(Debug, Args)]
@@ -117,20 +118,17 @@ pub(crate) fn run(args: &BudgetArgs) -> Result<bool> {
     bench.clean()?;
     nodes::remove(&run)?;
     ensure!(equal, "what arrived is not what was sent");
-    Ok(spread(&rounds, Round::ratio)[0] <= args.at_most)
+    Ok(spread(&rounds, Round::ratio).median <= args.at_most)
 }
 
-/// Median, lowest and highest.
-fn spread(rounds: &[Round], value: fn(&Round) -> f64) -> [f64; 3] {
-    let mut values: Vec<f64> = rounds.iter().map(value).collect();
-    values.sort_by(f64::total_cmp);
-    [values[values.len() / 2], values[0], values[values.len() - 1]]
+fn spread(rounds: &[Round], value: fn(&Round) -> f64) -> Spread {
+    Spread::of(rounds.iter().map(value).collect())
 }
 
 fn print(rounds: &[Round], [digest, read, write]: &[String; 3]) {
     println!("| | median | low | high |\n|---|---:|---:|---:|");
     let line = |name: &str, value: fn(&Round) -> f64| {
-        let [median, low, high] = spread(rounds, value);
+        let Spread { median, low, high } = spread(rounds, value);
         println!("| {name} | {median:.3} | {low:.3} | {high:.3} |");
     };
     line("quinn alone, both ends", |round| round.quinn);
@@ -159,7 +157,8 @@ mod tests {
             server,
         };
         let rounds = [round(0.5, 0.5), round(0.6, 0.7), round(1.5, 1.5)];
-        let near = |found: [f64; 3], expected: [f64; 3]| {
+        let near = |found: Spread, expected: [f64; 3]| {
+            let found = [found.median, found.low, found.high];
             found.iter().zip(expected).all(|(one, other)| (one - other).abs() < 1e-9)
         };
         assert!(near(spread(&rounds, Round::sum), [1.1, 1.0, 2.0]));

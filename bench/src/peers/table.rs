@@ -6,6 +6,7 @@ use super::Work;
 use super::measure::Sample;
 use super::mover::Mover;
 use super::program::said;
+use crate::spread::Spread;
 
 /// Prints medians, and the ratio of each wall time to that of the first mover; `head` says what
 /// ran.
@@ -23,7 +24,9 @@ pub(crate) fn print(runs: u64, works: &[Work], movers: &[Mover], samples: &[Samp
         for mover in movers {
             let of = |sample: &&Sample| sample.mover == *mover && sample.work == work.name;
             let own: Vec<&Sample> = samples.iter().filter(of).collect();
-            let middle = |value: fn(&Sample) -> f64| median(own.iter().map(|s| value(s)).collect());
+            let middle = |value: fn(&Sample) -> f64| {
+                Spread::of(own.iter().map(|s| value(s)).collect()).median
+            };
             let wall = middle(|s| s.wall_s);
             let ratio = wall / *first_wall.get_or_insert(wall);
             let wire = middle(|s| s.wire_bytes as f64);
@@ -51,16 +54,6 @@ pub(crate) fn print(runs: u64, works: &[Work], movers: &[Mover], samples: &[Samp
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => f64::NAN,
-        length if length % 2 == 1 => values[middle],
-        _ => f64::midpoint(values[middle - 1], values[middle]),
-    }
-}
-
 /// What it ran on: processor, cores, kernel, file system.
 pub(crate) fn machine(target: &Path) -> String {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -74,15 +67,4 @@ pub(crate) fn machine(target: &Path) -> String {
         model.map_or("unknown processor", |(_, model)| model),
         kernel.trim(),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_median_is_the_middle() {
-        assert!((median(vec![3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
-        assert!((median(vec![4.0, 1.0]) - 2.5).abs() < 1e-9);
-    }
 }

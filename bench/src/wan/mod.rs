@@ -20,6 +20,7 @@ pub(crate) use self::relay::Relay;
 use crate::compare::{self, Options};
 use crate::nodes::{self, Node, Pair, Transfer};
 use crate::peers::{Work, make_work};
+use crate::spread::Spread;
 use crate::system;
 
 /// Longest that a push may take.
@@ -211,7 +212,8 @@ fn push(
 }
 
 fn print(args: &WanArgs, work: &Work, (loss, compress): (f64, &str), samples: &[Sample]) {
-    let middle = |value: &dyn Fn(&Sample) -> f64| median(samples.iter().map(value).collect());
+    let middle =
+        |value: &dyn Fn(&Sample) -> f64| Spread::of(samples.iter().map(value).collect()).median;
     let content = work.bytes as f64;
     let wall = middle(&|sample| sample.wall_s);
     println!(
@@ -223,10 +225,4 @@ fn print(args: &WanArgs, work: &Work, (loss, compress): (f64, &str), samples: &[
         middle(&|sample| (sample.there.lost + sample.back.lost) as f64),
         middle(&|sample| (sample.there.dropped + sample.back.dropped) as f64),
     );
-}
-
-/// The middle one; of two in the middle the larger.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use super::line::Counters;
-use super::{Link, Relay, Sample, WanArgs, median, push};
+use super::{Link, Relay, Sample, WanArgs, push};
 use crate::compare::{self, Options};
 use crate::nodes::{self, Node, Pair};
 use crate::peers::read_all;
+use crate::spread::Spread;
 use crate::system;
 
 /// One tree of the series.
@@ -120,7 +121,8 @@ fn print(steps: &[Step], (loss, compress): (f64, &str), samples: &[Vec<Sample>])
         );
     };
     for (step, samples) in steps.iter().zip(samples) {
-        let middle = |value: fn(&Sample) -> f64| median(samples.iter().map(value).collect());
+        let middle =
+            |value: fn(&Sample) -> f64| Spread::of(samples.iter().map(value).collect()).median;
         let [bytes, forth, answers, took] = [
             step.bytes as f64,
             middle(|sample| sample.there.offered_bytes as f64),

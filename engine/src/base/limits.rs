@@ -15,6 +15,8 @@ pub const LEASE_BYTES: usize = 2 << 20;
 pub const CHUNK_BYTES_MAX: usize = LEASE_BYTES;
 /// Most pieces in one run: what one offer, one verdict and one data stream can speak of.
 pub const RUN_PIECES_MAX: usize = 1024;
+/// Files up to this length, in bytes, travel several to a run, and never as differences to an earlier version.
+pub const SMALL_FILE_BYTES: u64 = 256 << 10;
 /// Block of the tensor cutter, in bytes.
 pub const TENSOR_BLOCK_BYTES: usize = 1 << 20;
 /// Longest safetensors header that is parsed, in bytes.

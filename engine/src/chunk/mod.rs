@@ -15,7 +15,7 @@ use crate::base::limits::{CHUNK_BYTES_MAX, TENSOR_BLOCK_BYTES, TENSOR_HEADER_BYT
 use gear::Content;
 use tensor::{Header, Segments, Step};
 
-pub use moved::{Head, Moved, head_bytes};
+pub use moved::{HEAD_FIRST_BYTES, Head, Moved, head_bytes};
 
 /// Objects up to this many bytes are one chunk: they travel packed, and finding a part of one again
 /// saves less than asking for it costs.

@@ -16,6 +16,9 @@ pub struct Head<'a> {
     pub bytes: &'a [u8],
 }
 
+/// Bytes at the beginning of an object that tell how long its header is.
+pub const HEAD_FIRST_BYTES: usize = tensor::LENGTH_BYTES;
+
 /// How long the header of an object of `len` bytes is that begins with `first`; `None` if it can have
 /// none.
 pub fn head_bytes(first: &[u8], len: u64) -> Option<usize> {

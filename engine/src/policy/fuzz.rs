@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::*;
+use super::{
+    Action, BUILTIN, Bundle, Cases, Classes, Grant, Policy, Principal, Request, Roles, Side,
+    Transport, Verdict,
+};
 use crate::base::RelPath;
 
 fn who(name: &str) -> Principal {

@@ -21,17 +21,22 @@ pub(crate) fn labels_down_to(
 ) -> io::Result<bool> {
     let (mut covered, mut at) = (false, Some(path.clone()));
     while let Some(path) = at {
-        let label = match tree.label(&path) {
-            Err(error) if is_absent(&error) => None,
-            label => label?,
-        };
-        if let Some(label) = label {
-            covered = true;
-            found.insert(Some(label));
-        }
+        covered |= add_own(tree, &path, found)?;
         at = path.parent();
     }
     Ok(covered)
+}
+
+/// Adds the label of what is at `path`; whether it has one.
+fn add_own(tree: &dyn Tree, path: &RelPath, found: &mut BTreeSet<Label>) -> io::Result<bool> {
+    match tree.label(path) {
+        Err(error) if is_absent(&error) => Ok(false),
+        Ok(None) => Ok(false),
+        label => {
+            found.insert(label?);
+            Ok(true)
+        }
+    }
 }
 
 /// Whether an error says that nothing is there.
@@ -56,14 +61,7 @@ impl Around {
             Some(dir) => self.dir(tree, dir)?,
             None => Default::default(),
         };
-        let label = match tree.label(path) {
-            Err(error) if is_absent(&error) => None,
-            label => label?,
-        };
-        if let Some(label) = label {
-            covered = true;
-            found.insert(Some(label));
-        }
+        covered |= add_own(tree, path, &mut found)?;
         noted::at(tree, path, &mut found)?;
         Ok((found, covered))
     }

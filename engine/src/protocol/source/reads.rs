@@ -4,12 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::{ReadJob, Slot, State};
 use crate::base::Seq;
-use crate::base::limits::LEASE_BYTES;
+use crate::base::limits::{LEASE_BYTES, SMALL_FILE_BYTES};
 use crate::protocol::settle::Window;
 
-/// Files up to this length are read several to a run.
-const SMALL_BYTES: u64 = 256 << 10;
-/// Most files in one run; each file of `SMALL_BYTES` and less has at most 1 piece per 4 KiB and one
+/// Most files in one run; each file of [`SMALL_FILE_BYTES`] and less has at most 1 piece per 4 KiB and one
 /// more, so a run stays within its bound on pieces.
 const PACK_FILES_MAX: usize = 480;
 /// Large objects that are read side by side.
@@ -39,7 +37,7 @@ impl Reads {
 
     /// An object of `len` bytes is to be read.
     pub(super) fn wants(&mut self, seq: Seq, len: u64) {
-        let queue = if len <= SMALL_BYTES { &mut self.small } else { &mut self.large };
+        let queue = if len <= SMALL_FILE_BYTES { &mut self.small } else { &mut self.large };
         queue.insert(seq);
     }
 

@@ -8,14 +8,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::{SourceFiles, entry_of};
 use crate::base::{RelPath, Seq};
-use crate::chunk::{Head, Moved, head_bytes};
+use crate::chunk::{HEAD_FIRST_BYTES, Head, Moved, head_bytes};
 use crate::encode::CONTENT_BYTES_MAX;
 use crate::manifest::Entry;
 use crate::storage::{File, Tree};
 use crate::wire::{BASIS_EXTENTS_MAX, Basis, BasisExtent, BasisFile};
-
-/// Bytes that tell how long a header is.
-const FIRST_BYTES: usize = 8;
 
 /// Earlier versions of the files of one transfer.
 #[derive(Default)]
@@ -117,7 +114,7 @@ fn open((tree, path): (&Arc<dyn Tree>, RelPath)) -> io::Result<Arc<dyn File>> {
 
 /// The header of an object, if it may have one.
 fn read_head(file: &dyn File, len: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; FIRST_BYTES];
+    let mut bytes = vec![0; HEAD_FIRST_BYTES];
     let read = file.read_at(&mut bytes, 0)?;
     bytes.truncate(read);
     let whole = head_bytes(&bytes, len).unwrap_or(0);

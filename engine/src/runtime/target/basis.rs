@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::{Layout, TargetStore, below};
+use crate::base::limits::SMALL_FILE_BYTES;
 use crate::base::{FileTime, RelPath, Seq, Stamp};
 use crate::protocol::Checked;
 use crate::runtime::manifest_file::ManifestReader;
@@ -12,8 +13,6 @@ use crate::runtime::source::read_basis;
 use crate::storage::{File, Kind, Tree};
 use crate::wire::{Basis, BasisFile};
 
-/// Files up to this length travel packed with others, and never as differences; in bytes.
-const BASIS_BYTES_MIN: u64 = 256 << 10;
 /// Most files of an earlier snapshot that are remembered.
 const FILES_MAX: usize = 1 << 16;
 
@@ -68,7 +67,7 @@ impl Bases {
         let mut files = HashMap::new();
         while let Some(listed) = manifest.read().ok()? {
             let (entry, whole) = (listed.entry, files.len() == FILES_MAX);
-            let large = entry.is_file() && entry.len() > BASIS_BYTES_MIN && !whole;
+            let large = entry.is_file() && entry.len() > SMALL_FILE_BYTES && !whole;
             if let Some(path) = entry.path.strip(inside).filter(|_| large) {
                 let (len, stamp, mtime) = (entry.len(), entry.stamp(), entry.mtime);
                 files.insert(path, Known { len, stamp, mtime });
@@ -106,7 +105,7 @@ impl TargetStore {
             let entry = &inner.staged.get(seq)?.entry;
             let known = bases.files.get(&entry.path)?;
             let path = below(&bases.at, &entry.path).ok()?;
-            if !known.is_at(&*self.tree, &path) || entry.len() <= BASIS_BYTES_MIN {
+            if !known.is_at(&*self.tree, &path) || entry.len() <= SMALL_FILE_BYTES {
                 return None;
             }
             bases.told().insert(*seq, Arc::new(Told { path, file: OnceLock::new() }));
