@@ -68,14 +68,18 @@ pub async fn opened(home: &Home, address: SocketAddr, path: &str) -> QuicLink {
 }
 
 pub fn hello() -> Frame {
-    Frame::Hello(Hello {
+    Frame::Hello(greeting())
+}
+
+pub fn greeting() -> Hello {
+    Hello {
         versions: VERSIONS,
         program: "raw".to_owned(),
         clock_ms: 0,
         rails: Vec::new(),
         no_rails: String::new(),
         roles: None,
-    })
+    }
 }
 
 pub fn open(path: &str) -> Frame {

@@ -4,7 +4,7 @@ use portway::api::{Error, Exit, NodeAddress, Outcome, Remote, TransferOptions};
 use portway::base::TransferId;
 use portway::encode::Compress;
 use portway::transport::quic::QuicListener;
-use portway::wire::{Accept, Operation};
+use portway::wire::{Accept, Hello, Operation};
 
 use super::*;
 use crate::common::engine;
@@ -175,5 +175,41 @@ async fn f33_a_server_that_answers_a_pull_with_nonsense_is_told_from_a_lost_one(
     link.close("gone").await;
     let error = pulled.await.expect_err("a lost server");
     assert_eq!((error.code, error.exit), ("peer-closed", Exit::Interrupted), "{error:?}");
+    server.did_no_harm().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f33_versions_without_one_in_common_are_named_to_who_pulls_and_to_who_pushes() {
+    let server = Server::new().await;
+    let pair = &server.pair;
+    let other = Hello { versions: (9000, 9001), ..raw::greeting() };
+    let source = pair.path("source");
+    write(&source.join("a"), b"content");
+    let engine = engine(&pair.onprem.home);
+    for push in [false, true] {
+        let remote = Remote {
+            node: NodeAddress::Address(server.listener.local_addr()),
+            path: rel("tree"),
+            into: false,
+        };
+        let options = TransferOptions { retry_s: Some(0), ..TransferOptions::default() };
+        let transfer = if push {
+            engine.push(vec![source.clone()], remote, options)
+        } else {
+            engine.pull(remote, pair.path("pulled/tree"), options)
+        };
+        let ended = transfer.wait();
+        let answer = async {
+            let link = server.listener.accept().await.unwrap();
+            send(&link, Frame::Hello(other.clone())).await;
+            // The peer may have asked already; it hears no answer to that.
+            ending(&link).await
+        };
+        let (ended, _) = tokio::join!(ended, answer);
+        let error = ended.expect_err("no version in common");
+        assert_eq!((error.code, error.exit), ("protocol", Exit::Failed), "{error:?}");
+        let told = "raw speaks protocol versions 9000 to 9001, this build";
+        assert!(error.message.contains(told), "push {push}: {error:?}");
+    }
     server.did_no_harm().await;
 }
