@@ -36,6 +36,10 @@ impl Engine {
     /// The class would be lowered, the policy denies it, or a label cannot be written.
     pub fn raise_class(&self, path: &Path, class: &Class) -> Result<u64, Error> {
         let border = self.border()?;
+        let _alone = border.turn_to_label().map_err(|error| {
+            let message = format!("the turn to change labels cannot be had: {error}");
+            Error::new("home", Exit::Failed, message).hint("the state directory must be writable")
+        })?;
         let now = self.class_of(path)?;
         if border.join(&now, class) != *class {
             let message = format!("{} is {now}: {class} would lower its class", path.display());
@@ -47,12 +51,7 @@ impl Engine {
         let path = canonical(path)?;
         let relabelled = border.relabel(TransferId(0), (&dataset(&path)?, &now), class, None);
         relabelled.map_err(|denied| crossing::denial(&denied))?;
-        let labelled = label_all(&border, &path, class, Which::Lower)?;
-        border.note_relabelling().map_err(|error| {
-            let message = format!("transfers that run were not told of the label: {error}");
-            Error::new("home", Exit::Failed, message).hint("the state directory must be writable")
-        })?;
-        Ok(labelled)
+        label_all(&border, &path, (class, Which::Lower))
     }
 }
 
@@ -63,12 +62,11 @@ pub(super) fn dataset(path: &Path) -> Result<RelPath, Error> {
 }
 
 /// Gives the label to everything at and below a path that has none, or one that is lower or higher;
-/// it is durable then.
+/// it is durable then. Transfers that run look again as soon as the path itself has it, and at the end.
 pub(super) fn label_all(
     border: &Border,
     path: &Path,
-    class: &Class,
-    which: Which,
+    (class, which): (&Class, Which<'_>),
 ) -> Result<u64, Error> {
     let failed = |(path, error): (RelPath, std::io::Error)| {
         let message = format!("{path} cannot be labelled: {error}");
@@ -84,5 +82,14 @@ pub(super) fn label_all(
     };
     let tree = OsTree::open(top).map_err(|error| failed((inside.clone(), error)))?;
     let tree: Arc<dyn Tree> = Arc::new(tree);
-    label_below(border, (&tree, &inside), class, which).map_err(failed)
+    let mut told = Ok(());
+    let labelled = label_below(border, (&tree, &inside), (class, which), || {
+        told = border.note_relabelling();
+    });
+    // Also where some could not be labelled: others have a label that they had not.
+    told.and(border.note_relabelling()).map_err(|error| {
+        let message = format!("transfers that run were not told of the label: {error}");
+        Error::new("home", Exit::Failed, message).hint("the state directory must be writable")
+    })?;
+    labelled.map_err(failed)
 }

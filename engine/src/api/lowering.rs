@@ -11,13 +11,13 @@ use super::crossing::{self, denial, refusal};
 use super::engine::{Engine, canonical, unix_now};
 use super::labels::{dataset, label_all};
 use super::server::Shared;
-use super::sources::labels_above;
 use super::{Error, Exit, NodeAddress};
 use crate::base::hex::{hex, unhex};
 use crate::base::{Class, RelPath, TransferId};
 use crate::border::{PROPOSAL_TTL_S, Proposal, ProposalError};
 use crate::protocol::Failure;
 use crate::runtime::labels::Which;
+use crate::runtime::source::Above;
 use crate::transport::{Link, Peer};
 
 /// The second identity names what it approves, as the first one proposed it.
@@ -95,7 +95,7 @@ impl Engine {
     /// Whether a label above keeps the class from being this low.
     fn held_up(&self, path: &Path, class: &Class) -> Result<(), Error> {
         let border = self.border()?;
-        let above = labels_above(path).map_err(|error| {
+        let above = Above::of(path).labels().map_err(|error| {
             Error::new("label", Exit::Failed, format!("labels above cannot be read: {error}"))
         })?;
         if above.is_empty() {
@@ -130,6 +130,7 @@ impl Engine {
             let detail = format!("{} is a link now", path.display());
             return Err(Failure::new("no-proposal", detail));
         }
+        let _alone = border.turn_to_label().map_err(|e| Failure::new("io", e.to_string()))?;
         let now = self.class_of(&path).map_err(local)?;
         if now != proposal.from {
             let detail =
@@ -143,8 +144,8 @@ impl Engine {
             .map_err(|denied| refusal(&denied))?;
         // Once: whoever approves again finds nothing.
         border.forget(id).map_err(|e| Failure::new("io", e.to_string()))?;
-        let labelled = label_all(&border, &path, &proposal.to, Which::Higher).map_err(local)?;
-        border.note_relabelling().map_err(|e| Failure::new("io", e.to_string()))?;
+        let which = Which::HigherUpTo(&proposal.from);
+        let labelled = label_all(&border, &path, (&proposal.to, which)).map_err(local)?;
         tracing::info!(%id, path = %path.display(), class = %proposal.to, %second, "a class is lowered");
         Ok(RelabelReply { from: now, labelled })
     }

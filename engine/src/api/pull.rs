@@ -12,7 +12,7 @@ use super::engine::{Engine, canonical};
 use super::lanes::Tools;
 use super::push::taken;
 use super::retry::{Attempt, Miss, Retry};
-use super::sources::{Landing, labels_above, local_target};
+use super::sources::{Landing, local_target};
 use super::transfer::{Done, farewell, lost, open, stop};
 use super::{Error, Exit, Outcome, Remote, TransferOptions, rates, receipts};
 use crate::base::{Class, RelPath, TransferId};
@@ -25,7 +25,7 @@ use crate::runtime::drive::{Context, run_target};
 use crate::runtime::fatal;
 use crate::runtime::root::{Denied, Root};
 use crate::runtime::shares::Direction;
-use crate::runtime::source::Remarks;
+use crate::runtime::source::{Above, Remarks};
 use crate::runtime::target::{Planted, StoreOptions, TargetStore};
 use crate::transport::{Link, WireMeter};
 use crate::wire::{Accept, Open, Operation};
@@ -156,6 +156,7 @@ impl Pull {
                 checksum: self.options.checksum,
                 plan: false,
                 part: None,
+                above: Above::of(&root.dir),
                 basis: None,
                 near: false,
                 planted: Planted::default(),
@@ -194,7 +195,8 @@ impl Pull {
             }
         };
         store.keep_class(&way).map_err(|denied| Miss::of(denial(&denied)))?;
-        let above = labels_above(&root.dir)
+        let above = Above::of(&root.dir)
+            .labels()
             .map_err(|e| stop(Stop::Local(fatal("look at", &RelPath::root(), &e)), &label))?;
         tell_only(&way, &store, above)
             .await

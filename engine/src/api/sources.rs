@@ -1,14 +1,15 @@
 //! Where sources lie in a snapshot, and where a snapshot lands.
 
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::engine::canonical;
 use super::{Error, Exit, Remote};
 use crate::base::RelPath;
-use crate::runtime::source::{Around, SourceFiles, SourceRoot};
-use crate::storage::{self, Method, OsTree, Tree};
+use crate::runtime::source::{Above, Around, SourceFiles, SourceRoot};
+use crate::storage::{Method, OsTree, Tree};
 
 /// Sources that were looked up, and the path that they go to.
 pub(super) struct Sources {
@@ -60,10 +61,6 @@ impl Sources {
             }
             let top = if is_dir { Some(path.as_path()) } else { path.parent() };
             let top = top.unwrap_or(Path::new("/"));
-            let above = labels_above(top).map_err(|e| {
-                let message = format!("cannot read the labels above {}: {e}", typed.display());
-                Error::new("source", Exit::Failed, message)
-            })?;
             let base = base_of(&path).map_err(|e| {
                 let message = format!("cannot read the manifests of {}: {e}", typed.display());
                 Error::new("source", Exit::Failed, message)
@@ -78,7 +75,7 @@ impl Sources {
                 let name = path.file_name().map(OsStrExt::as_bytes).unwrap_or_default();
                 RelPath::root().join(name).map_err(|e| unsafe_path(typed, &e))?
             };
-            let around = Around { above, base };
+            let around = Around { above: Above::of(top), base };
             roots.push(SourceRoot { tree, path: inside, place, around });
         }
         let files = Arc::new(SourceFiles::new(roots.clone()).publish_whole(whole));
@@ -94,12 +91,6 @@ impl Sources {
             whole: self.whole,
         }
     }
-}
-
-/// Labels of the directories above `top`.
-pub(super) fn labels_above(top: &Path) -> std::io::Result<Vec<Vec<u8>>> {
-    let labels = top.ancestors().skip(1).map(storage::label_of);
-    labels.filter_map(Result::transpose).collect()
 }
 
 /// The nearest root at or above a source that has manifests, and where in it the source is.
@@ -154,9 +145,13 @@ pub(super) fn local_target(target: &Path, source: &Remote) -> Result<Landing, Er
 }
 
 /// The nearest directory at or above `dir` that has our own files, and the way down from there;
-/// `dir` itself if there is none.
+/// `dir` itself if there is none. What lies on another file system is no root of `dir`: nothing can be
+/// renamed from there.
 pub(super) fn nearest_root(dir: &Path) -> (PathBuf, PathBuf) {
-    let own = dir.ancestors().find(|above| above.join(".portway").is_dir());
+    let device = |path: &Path| std::fs::metadata(path).map(|meta| meta.dev()).ok();
+    let here = device(dir);
+    let mut above = dir.ancestors().take_while(|above| device(above) == here);
+    let own = above.find(|above| above.join(".portway").is_dir());
     let root = own.unwrap_or(dir).to_owned();
     let below = dir.strip_prefix(&root).map(Path::to_owned).unwrap_or_default();
     (root, below)

@@ -16,6 +16,7 @@ use crate::policy::Action;
 use crate::protocol::{Failure, TargetEnd, Task};
 use crate::runtime::drive::run_target;
 use crate::runtime::root::{Denied, Root, Writer};
+use crate::runtime::source::Above;
 use crate::runtime::target::{Part, Planted, StoreOptions, TargetStore};
 use crate::transport::Link;
 use crate::wire::{Accept, Frame, Open, Operation};
@@ -105,6 +106,7 @@ impl Shared {
             checksum: open.checksum,
             plan,
             part,
+            above: Above::of(&self.root.dir),
             basis: open.basis.clone().filter(|path| !Root::is_own(path)),
             near: open.near,
             planted: Planted::default(),

@@ -281,9 +281,23 @@ impl Border {
     /// The note cannot be written.
     pub fn note_relabelling(&self) -> std::io::Result<()> {
         // Its length grows, so that two within one tick of the clock are two.
+        self.relabelled()?.write_all(b".")
+    }
+
+    /// The turn to change labels, of all processes of this home; it ends when it is dropped. What was found
+    /// out about the class of something stays true meanwhile, as far as Portway changes it. Blocks.
+    ///
+    /// # Errors
+    /// Its file cannot be opened or locked.
+    pub fn turn_to_label(&self) -> std::io::Result<std::fs::File> {
+        let turn = self.relabelled()?;
+        turn.lock()?;
+        Ok(turn)
+    }
+
+    fn relabelled(&self) -> std::io::Result<std::fs::File> {
         let mut options = std::fs::File::options();
-        let mut note = options.create(true).append(true).open(relabelled_file(&self.home))?;
-        note.write_all(b".")
+        options.create(true).append(true).open(relabelled_file(&self.home))
     }
 
     /// Takes up at once what changed.

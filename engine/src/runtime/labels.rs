@@ -97,52 +97,102 @@ impl Around {
 
 /// What gets the label, beside what has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Which {
+pub(crate) enum Which<'a> {
     /// What has a lower one.
     Lower,
-    /// What has a higher one.
-    Higher,
+    /// What has a higher one, but not what is above this class: it was raised meanwhile.
+    HigherUpTo(&'a Class),
+}
+
+impl Which<'_> {
+    /// Whether what has this label keeps it.
+    fn keeps(self, border: &Border, label: Vec<u8>, class: &Class) -> bool {
+        let Ok(its) = border.class([Some(label)]) else { return self != Self::Lower };
+        let is_up_to = |class: &Class| border.join(class, &its) == *class;
+        match self {
+            Self::Lower => border.join(class, &its) == its,
+            Self::HigherUpTo(most) => is_up_to(class) || !is_up_to(most),
+        }
+    }
 }
 
 /// Gives the label to everything at and below `top` that has none, or one that is lower or higher, and
-/// makes that durable: a label that was recorded must not be lost with the power. Returns how many got it.
+/// makes that durable: a label that was recorded must not be lost with the power. Calls `begun` once the
+/// top has it. Returns how many got it.
 ///
 /// # Errors
-/// A label cannot be read or set, with its path; what got one before has it.
+/// A label cannot be read or set, with its path; all others have it.
 pub(crate) fn label_below(
     border: &Border,
     (tree, top): (&Arc<dyn Tree>, &RelPath),
-    class: &Class,
-    which: Which,
+    (class, which): (&Class, Which<'_>),
+    begun: impl FnOnce(),
 ) -> Result<u64, (RelPath, io::Error)> {
-    let mut count = 0;
-    let mut set = |path: &RelPath| {
-        let failed = |error| (path.clone(), error);
-        let stays = tree.label(path).map_err(failed)?.is_some_and(|label| {
-            border.class([Some(label)]).is_ok_and(|it| match which {
-                Which::Lower => border.join(class, &it) == it,
-                Which::Higher => border.join(class, &it) == *class,
-            })
-        });
-        if !stays {
-            tree.set_label(path, class.as_str().as_bytes()).map_err(failed)?;
+    let (mut count, mut failed) = (0, None);
+    let mut set = |path: &RelPath| -> io::Result<()> {
+        if !tree.label(path)?.is_some_and(|label| which.keeps(border, label, class)) {
+            tree.set_label(path, class.as_str().as_bytes())?;
             count += 1;
         }
         Ok(())
     };
-    set(top)?;
-    let failed = |error| (top.clone(), error);
-    if tree.meta(top).map_err(failed)?.kind == Kind::Dir {
-        for item in Walk::new(Arc::clone(tree), top.clone(), BTreeSet::new()).map_err(failed)? {
-            match item {
-                WalkItem::Entry { path, meta, .. } if meta.kind != Kind::Symlink => set(&path)?,
-                WalkItem::Failed { path, error } => return Err((path, error)),
+    let at_top = |error| (top.clone(), error);
+    set(top).map_err(at_top)?;
+    begun();
+    if tree.meta(top).map_err(at_top)?.kind == Kind::Dir {
+        for item in Walk::new(Arc::clone(tree), top.clone(), BTreeSet::new()).map_err(at_top)? {
+            let (path, done) = match item {
+                WalkItem::Entry { path, meta, .. } if meta.kind != Kind::Symlink => {
+                    let done = set(&path);
+                    (path, done)
+                }
+                WalkItem::Failed { path, error } => (path, Err(error)),
+                _ => continue,
+            };
+            match done {
+                // What vanished needs none.
+                Err(error) if !is_absent(&error) => drop(failed.get_or_insert((path, error))),
                 _ => {}
             }
         }
     }
     if count > 0 {
-        tree.sync_all().map_err(failed)?;
+        tree.sync_all().map_err(at_top)?;
     }
-    Ok(count)
+    failed.map_or(Ok(count), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::border::testing::border;
+    use crate::storage::MemoryTree;
+
+    #[test]
+    fn what_was_raised_while_a_class_is_lowered_keeps_its_label() {
+        let (_dir, _home, border) = border();
+        let (tree, top) = (MemoryTree::new(1), RelPath::from_typed(b"d").unwrap());
+        let below = |name: &str| top.join(name.as_bytes()).unwrap();
+        tree.mkdir(&top).unwrap();
+        for name in ["none", "same", "raised", "no class"] {
+            tree.create(&below(name)).unwrap();
+        }
+        tree.set_label(&below("same"), b"internal").unwrap();
+        tree.set_label(&below("no class"), b"nonsense").unwrap();
+        let class = |name: &str| name.parse::<Class>().unwrap();
+        let shared: Arc<dyn Tree> = Arc::new(tree.clone());
+        let raise = || tree.set_label(&below("raised"), b"restricted").unwrap();
+        let which = Which::HigherUpTo(&class("internal"));
+        let lowered = label_below(&border, (&shared, &top), (&class("public"), which), raise);
+        assert_eq!(lowered.unwrap(), 3, "the top and two below it");
+        let label = |at: &RelPath| tree.label(at).unwrap().map(|it| String::from_utf8(it).unwrap());
+        let labels = ["none", "same", "raised", "no class"].map(|name| label(&below(name)));
+        let labels = labels.each_ref().map(|it| it.as_deref().unwrap_or_default());
+        assert_eq!(labels, ["public", "public", "restricted", "nonsense"]);
+        // Raising gives a class to what has none that is known.
+        let which = Which::Lower;
+        label_below(&border, (&shared, &top), (&class("internal"), which), || {}).unwrap();
+        assert_eq!(label(&below("no class")).as_deref(), Some("internal"));
+        assert_eq!(label(&below("raised")).as_deref(), Some("restricted"));
+    }
 }

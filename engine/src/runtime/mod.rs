@@ -29,6 +29,11 @@ use crate::storage::lacks_descriptors;
 /// Directory of Portway's own files at the top of a node's root.
 pub const OWN_DIR: &[u8] = b".portway";
 
+/// Whether a path is Portway's own and no business of a peer, be it of another root that lies below.
+pub(crate) fn is_own(path: &RelPath) -> bool {
+    path.components().any(|name| name == OWN_DIR)
+}
+
 /// What a failed file operation means.
 #[derive(Debug)]
 pub(crate) enum Trouble {

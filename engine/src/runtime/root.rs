@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::readers::Readers;
 use super::target::{Around, Part, expire_parts, index_path, key_of, recover_all};
-use super::{OWN_DIR, fatal, snapshots};
+use super::{fatal, snapshots};
 use crate::base::{Parts, RelPath};
 use crate::border::Border;
 use crate::index::Index;
@@ -122,7 +122,7 @@ impl Root {
 
     /// Whether a path is Portway's own and no business of a peer.
     pub fn is_own(path: &RelPath) -> bool {
-        path.components().next() == Some(OWN_DIR)
+        super::is_own(path)
     }
 
     /// Whether a transfer reads or writes here just now.

@@ -11,7 +11,7 @@ use super::world::{Check, Event, MS, Outcome, Process, Session, World};
 use crate::base::TransferId;
 use crate::index::Index;
 use crate::protocol::{Failure, Source, Stop, Target, Task};
-use crate::runtime::source::{Around, SourceFiles, SourceRoot};
+use crate::runtime::source::{Above, Around, SourceFiles, SourceRoot};
 use crate::runtime::target::{Layout, StoreOptions, TargetStore, index_path, recover_all};
 use crate::storage::Tree;
 use crate::storage::memory::{Fault, Op};
@@ -85,6 +85,7 @@ impl World {
             checksum: false,
             plan: false,
             part: None,
+            above: Above::default(),
             basis: None,
             near: false,
             planted: self.options.store,

@@ -79,8 +79,7 @@ struct Level {
 }
 
 impl Walk {
-    /// A walk over the directory `top`. Names in `leave_out` are passed over in silence where they
-    /// stand at the top of the tree.
+    /// A walk over the directory `top`. Names in `leave_out` are passed over in silence.
     ///
     /// # Errors
     /// Those of looking at `top`, and `NotADirectory`.
@@ -107,9 +106,7 @@ impl Walk {
             Ok(names) => names,
             Err(error) => return Some(WalkItem::Failed { path: dir, error }),
         };
-        if dir.is_root() {
-            names.retain(|(name, _)| !self.leave_out.contains(name));
-        }
+        names.retain(|(name, _)| !self.leave_out.contains(name));
         names.sort_unstable_by(|(a, _), (b, _)| b.cmp(a));
         self.open.push(Level { dir, names });
         None

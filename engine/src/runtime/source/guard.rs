@@ -69,6 +69,27 @@ impl SourceFiles {
         })
     }
 
+    /// Whether what was read of these entries may be sent, by the labels of the directories that they are in
+    /// now. It is asked after they were opened: what was moved there meanwhile shows.
+    pub(super) fn may_leave<'a>(
+        &self,
+        entries: impl Iterator<Item = &'a RelPath>,
+    ) -> Result<(), Failure> {
+        let Some(way) = self.way.get() else { return Ok(()) };
+        let (mut looked, mut labels) = (BTreeSet::new(), BTreeSet::new());
+        for entry in entries {
+            let Some((root, path)) = self.root_of(entry) else { continue };
+            let Some(dir) = path.parent().filter(|dir| looked.insert(dir.clone())) else {
+                continue;
+            };
+            let failed = |error| fatal("look at", &dir, &error);
+            labels_down_to(&*root.tree, &dir, &mut labels).map_err(failed)?;
+            let above = root.around.above.labels().map_err(failed)?;
+            labels.extend(above.into_iter().map(Some));
+        }
+        labels.into_iter().try_for_each(|label| way.found(label)).map_err(|denied| denial(&denied))
+    }
+
     /// Whether what has this label, if any, may be told of as much as what is sent.
     pub(super) fn is_covered(&self, label: Label) -> bool {
         let (Some(way), true) = (self.way.get(), label.is_some()) else { return true };
@@ -91,7 +112,7 @@ impl SourceFiles {
             return Ok(None);
         }
         let Some((root, path)) = self.root_of(entry) else { return Ok(Some(None)) };
-        let covered = !root.around.above.is_empty()
+        let covered = !root.around.above.labels()?.is_empty()
             || labels_down_to(&*root.tree, &path, &mut BTreeSet::new())?;
         Ok((!covered).then_some(None))
     }

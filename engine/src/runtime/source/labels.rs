@@ -23,8 +23,8 @@ impl SourceFiles {
         let mut all = BTreeSet::new();
         for root in &self.roots {
             let Around { above, base } = &root.around;
-            let mut found: BTreeSet<Label> = above.iter().cloned().map(Some).collect();
-            let covered = !above.is_empty() | labels_down_to(&*root.tree, &root.path, &mut found)?;
+            let mut found: BTreeSet<Label> = above.labels()?.into_iter().map(Some).collect();
+            let covered = !found.is_empty() | labels_down_to(&*root.tree, &root.path, &mut found)?;
             if deep && root.tree.meta(&root.path)?.kind == Kind::Dir {
                 found.extend(below::labels(root, covered)?);
             }
@@ -75,12 +75,17 @@ mod tests {
     #[test]
     fn labels_are_found_wherever_they_are_in_a_tree() {
         let tree = MemoryTree::new(1);
-        for dir in ["many", "many/deep", "many/deep/er", "shut", "shut/below", "links"] {
+        for dir in
+            ["many", "many/.portway", "many/deep", "many/deep/er", "shut", "shut/below", "links"]
+        {
             tree.mkdir(&path(dir)).unwrap();
         }
         let file = |at: &str| drop(tree.create(&path(at)).unwrap());
         (0..2 * below::NAMES_MAX).for_each(|i| file(&format!("many/{i}")));
         file("shut/below/a");
+        // What another root has staged is not moved.
+        file("many/.portway/staged");
+        tree.set_label(&path("many/.portway/staged"), b"restricted").unwrap();
         tree.set_label(&path("shut"), b"restricted").unwrap();
         let some = |class: &str| Some(class.to_owned());
         assert_eq!(labels(&tree, "many"), [None]);

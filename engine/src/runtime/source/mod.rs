@@ -26,7 +26,7 @@ use crate::wire::Piece;
 
 pub use basis::Difference;
 pub(super) use basis::read as read_basis;
-pub use root::{Around, SourceRoot};
+pub use root::{Above, Around, SourceRoot};
 
 use basis::Bases;
 use object::ObjectReader;
@@ -175,17 +175,25 @@ impl SourceFiles {
             return done;
         }
         let mut effort = Effort::work(&self.stages, Stage::Read);
-        match job {
+        match &job {
             ReadJob::Pack(files) => {
                 let mut at = 0;
                 for (seq, round, entry) in files {
                     let room = lease.get_mut(at..).unwrap_or_default();
-                    at += self.read_whole((seq, round), &entry, room, &mut done, &mut effort);
+                    at += self.read_whole((*seq, *round), entry, room, &mut done, &mut effort);
                 }
             }
             ReadJob::Next(seq, round, entry) => {
-                self.read_next((seq, round), &entry, lease, &mut done, &mut effort);
+                self.read_next((*seq, *round), entry, lease, &mut done, &mut effort);
             }
+        }
+        let objects = match &job {
+            ReadJob::Pack(files) => &files[..],
+            ReadJob::Next(seq, round, entry) => &[(*seq, *round, entry.clone())],
+        };
+        if let Err(failure) = self.may_leave(objects.iter().map(|(.., entry)| &entry.path)) {
+            let failed = objects.iter().map(|(seq, ..)| (*seq, failure.clone())).collect();
+            return ReadDone { run, failed, ..ReadDone::default() };
         }
         done
     }
@@ -338,6 +346,8 @@ impl SourceFiles {
             }
             at = end;
         }
+        let may_leave = self.may_leave(std::iter::once(&entry.path));
+        may_leave.map_err(|failure| Err((first.seq, failure)))?;
         Ok(at)
     }
 

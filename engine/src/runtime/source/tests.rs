@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Around, SourceFiles, SourceRoot};
+use super::{Above, Around, SourceFiles, SourceRoot, entry_of};
 use crate::base::{FileTime, RelPath, Stamp, Tier};
 use crate::border::testing::{border, push};
 use crate::manifest::{Entry, EntryKind};
-use crate::protocol::Failure;
-use crate::storage::{MemoryTree, Tree, remove_all};
+use crate::protocol::{Failure, ReadDone, ReadJob};
+use crate::storage::{MemoryTree, OsTree, Tree, remove_all};
 
 fn path(text: &str) -> RelPath {
     RelPath::from_typed(text.as_bytes()).expect("a path")
@@ -98,6 +98,50 @@ fn a_directory_without_a_label_in_the_place_of_a_public_one_is_not_told_of() {
     tree.mkdir(&path("d/new")).expect("a directory");
     let (_dir, files) = sent_as_public(&tree);
     assert_eq!(told(&files, "new").expect_err("internal").as_str(), "denied");
+}
+
+/// What comes of reading the file `at` of the snapshot, which is `in_tree`.
+fn read(files: &SourceFiles, tree: &MemoryTree, (at, in_tree): (&str, &str)) -> ReadDone {
+    let meta = tree.meta(&path(in_tree)).expect("a file");
+    let entry = entry_of(path(at), &meta, None);
+    files.read(1, ReadJob::Pack(vec![(0, 0, entry)]), &mut [0; 4096])
+}
+
+/// Its files have no labels of their own, and the class of what moves is not below the default.
+#[test]
+fn what_is_moved_into_a_source_with_a_directory_of_a_higher_class_is_not_sent() {
+    let tree = MemoryTree::new(7);
+    for dir in ["d", "d/sub", "secret"] {
+        tree.mkdir(&path(dir)).expect("a directory");
+        write(&tree, &format!("{dir}/f"));
+    }
+    tree.set_label(&path("d"), b"public").expect("a label");
+    tree.set_label(&path("secret"), b"restricted").expect("a label");
+    let (_dir, files) = sent_as_public(&tree);
+    let done = read(&files, &tree, ("sub/f", "d/sub/f"));
+    assert!(done.failed.is_empty() && !done.pieces.is_empty(), "{done:?}");
+    tree.rename(&path("d/sub"), &path("old"), false).expect("moved away");
+    tree.rename(&path("secret"), &path("d/sub"), false).expect("moved in");
+    let done = read(&files, &tree, ("sub/f", "d/sub/f"));
+    assert!(done.pieces.is_empty() && done.ends.is_empty(), "{done:?}");
+    assert_eq!(done.failed[0].1.code, "denied", "{done:?}");
+}
+
+#[test]
+fn labels_above_a_source_count_as_they_are_when_they_are_asked_for() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (top, inside) = (dir.path().join("above/top"), RelPath::root());
+    std::fs::create_dir_all(top.join("d")).expect("directories");
+    std::fs::write(top.join("d/f"), b"content").expect("a file");
+    let around = Around { above: Above::of(&top), base: None };
+    let tree = Arc::new(OsTree::open(&top).expect("a tree"));
+    let root = SourceRoot { tree, path: inside.clone(), place: inside, around };
+    let files = SourceFiles::new(vec![root]);
+    let labels = || files.labels(true).expect("labels").into_iter().flatten().collect::<Vec<_>>();
+    assert_eq!(labels(), Vec::<Vec<u8>>::new());
+    let above = OsTree::open(dir.path()).expect("a tree");
+    above.set_label(&path("above"), b"restricted").expect("a label");
+    assert_eq!(labels(), [b"restricted".to_vec()]);
 }
 
 #[test]

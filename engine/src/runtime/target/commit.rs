@@ -12,7 +12,7 @@ use crate::manifest::{ChunkRef, LIST_CHUNKS_MAX};
 use crate::metrics::Stage;
 use crate::protocol::{CommitJob, CommitObject, Failure, SettledObject};
 use crate::runtime::effort::Effort;
-use crate::runtime::{OWN_DIR, Trouble, fatal, trouble};
+use crate::runtime::{Trouble, fatal, is_own, trouble};
 use crate::storage::{File, lacks_descriptors};
 
 /// Up to this many files are synced one by one; more are synced with their file system.
@@ -210,7 +210,7 @@ impl TargetStore {
         let place = self.options.part.as_ref().map_or(&self.target, Part::path);
         for (settled, origin) in objects.iter().zip(origins) {
             let path = super::below(place, &settled.entry.path)?;
-            if path.components().next() == Some(OWN_DIR) {
+            if is_own(&path) {
                 // Without its manifest nothing is published, whatever is queued behind this.
                 self.ledger().manifest = None;
                 let detail = format!("{path} is portway's own");

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::PoisonError;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 
 use super::{Layout, TargetStore};
 use crate::base::{Class, RelPath};
@@ -11,7 +12,7 @@ use crate::protocol::Failure;
 use crate::runtime::labels::{is_absent, labels_down_to};
 use crate::runtime::manifest_file::read_head;
 use crate::runtime::{OWN_DIR, fatal, noted};
-use crate::storage::{File, Kind, Tree};
+use crate::storage::{File, Kind, Tree, Walk, WalkItem};
 
 /// The label that everything of a transfer gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub(super) struct KeptLabel {
     must: bool,
     /// The manifest has the class, too, so that a file system that keeps no labels will do.
     noted: bool,
+    /// Something may be staged that has another label: of an earlier session, or of before the class rose.
+    anew: bool,
 }
 
 impl KeptLabel {
@@ -68,12 +71,14 @@ impl TargetStore {
             let must = border.join(&default, &class) != default;
             self.keep(&class, must);
         }
+        self.classed.store(true, Relaxed);
         Ok(())
     }
 
     /// Everything that is written from now on gets the label of this class, and the manifest the class,
     /// if it has no entry yet.
     pub(super) fn keep(&self, class: &Class, must: bool) {
+        let anew = self.resumed || self.classed.load(Relaxed);
         if self.label().is_some_and(|label| label.class == class.as_str()) {
             return;
         }
@@ -83,15 +88,17 @@ impl TargetStore {
         drop(inner);
         let noted = self.ledger().manifest.as_mut().is_some_and(|it| it.class(class.clone()));
         let mut label = self.label.lock().unwrap_or_else(PoisonError::into_inner);
-        *label = Some(KeptLabel { class: class.to_string(), must, noted });
+        *label = Some(KeptLabel { class: class.to_string(), must, noted, anew });
     }
 
     /// The labels that count for what is at the target path, if anything is there, or where a part of a
-    /// snapshot will be; and whether there are any.
+    /// snapshot will be, up to the root of the file system: whoever pushes from there reads as far up. And
+    /// whether there are any.
     fn labels_there(&self) -> io::Result<(Option<BTreeSet<Label>>, bool)> {
-        let (mut labels, mut labelled) = self.labels_at(&self.target)?;
+        let above = self.options.above.labels()?;
+        let (mut labels, mut labelled) = self.labels_at(&self.target, &above)?;
         if let Some(part) = &self.options.part {
-            let (more, any) = self.labels_at(part.path())?;
+            let (more, any) = self.labels_at(part.path(), &above)?;
             labelled |= any;
             labels = match (labels, more) {
                 (Some(one), Some(other)) => Some(&one | &other),
@@ -101,18 +108,22 @@ impl TargetStore {
         Ok((labels, labelled))
     }
 
-    fn labels_at(&self, path: &RelPath) -> io::Result<(Option<BTreeSet<Label>>, bool)> {
+    fn labels_at(
+        &self,
+        path: &RelPath,
+        above: &[Vec<u8>],
+    ) -> io::Result<(Option<BTreeSet<Label>>, bool)> {
         let empty = match self.tree.meta(path) {
             Err(error) if is_absent(&error) => true,
             Err(error) => return Err(error),
             Ok(meta) if meta.kind == Kind::Dir => {
-                let own = |(name, _): &(Vec<u8>, _)| path.is_root() && name == OWN_DIR;
+                let own = |(name, _): &(Vec<u8>, _)| name == OWN_DIR;
                 self.tree.list(path)?.iter().all(own)
             }
             Ok(_) => false,
         };
-        let mut labels = BTreeSet::new();
-        let labelled = labels_down_to(&*self.tree, path, &mut labels)?;
+        let mut labels: BTreeSet<Label> = above.iter().cloned().map(Some).collect();
+        let labelled = !labels.is_empty() | labels_down_to(&*self.tree, path, &mut labels)?;
         if !labelled && !empty {
             labels.insert(None);
         }
@@ -140,9 +151,12 @@ impl TargetStore {
     }
 
     /// Labels the top of the snapshot where it is staged, and where it is, if it is a directory that
-    /// stays there: the class may be higher by now than it was when the first files were written.
-    pub(super) fn label_top(&self, whole: bool) -> Result<(), Failure> {
+    /// stays there; and all that is staged, if the class may be higher by now than when that was written.
+    pub(super) fn label_staged(&self, whole: bool) -> Result<(), Failure> {
         let Some(label) = self.label() else { return Ok(()) };
+        if label.anew {
+            self.label_again(&label).map_err(|(path, e)| fatal("label", &path, &e))?;
+        }
         let (staged, there) = (&self.layout.tree, &self.target);
         for top in [Some(staged), Some(there).filter(|_| !whole)].into_iter().flatten() {
             let set = match self.tree.meta(top).map(|meta| meta.kind) {
@@ -154,6 +168,28 @@ impl TargetStore {
                 _ => Ok(()),
             };
             set.map_err(|e| fatal("label", &self.target, &e))?;
+        }
+        Ok(())
+    }
+
+    /// Labels everything that is staged.
+    fn label_again(&self, label: &KeptLabel) -> Result<(), (RelPath, io::Error)> {
+        let top = &self.layout.tree;
+        let walk = match Walk::new(Arc::clone(&self.tree), top.clone(), BTreeSet::new()) {
+            // A single file, or nothing: the top is labelled anyway.
+            Err(error) if is_absent(&error) => return Ok(()),
+            walk => walk.map_err(|error| (top.clone(), error))?,
+        };
+        for item in walk {
+            let (path, set) = match item {
+                WalkItem::Entry { path, meta, .. } if meta.kind != Kind::Symlink => {
+                    let set = self.tree.set_label(&path, label.class.as_bytes());
+                    (path, label.result(set))
+                }
+                WalkItem::Failed { path, error } => (path, Err(error)),
+                _ => continue,
+            };
+            set.map_err(|error| (path, error))?;
         }
         Ok(())
     }

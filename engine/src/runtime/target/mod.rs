@@ -25,11 +25,13 @@ mod tell;
 mod visible;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 
 use super::manifest_file::ManifestWriter;
+use super::source::Above;
 use super::{OWN_DIR, Trouble, fatal, trouble};
 use crate::base::{Digest, RelPath, Seq, TransferId};
 use crate::index::{BaseId, Index};
@@ -147,6 +149,8 @@ pub struct StoreOptions {
     pub part: Option<Part>,
     /// Where an earlier version of what comes may be published.
     pub basis: Option<RelPath>,
+    /// The directories above the tree: what they are labelled counts for what is written.
+    pub above: Above,
     /// The source takes sums of blocks that are here, and content may come as copies of them.
     pub near: bool,
     /// See [`Planted`].
@@ -202,6 +206,8 @@ pub struct TargetStore {
     bases: Option<Bases>,
     nears: Nears,
     label: Mutex<Option<KeptLabel>>,
+    /// The class of what comes was asked for once.
+    classed: AtomicBool,
     told: OnceLock<Told>,
     inner: Mutex<Inner>,
     /// Held while the file of an object is made or opened, which is one of these by its number; taken
@@ -296,6 +302,7 @@ impl TargetStore {
             bases,
             nears: Nears::default(),
             label,
+            classed: AtomicBool::new(false),
             told,
             inner,
             making: Default::default(),

@@ -36,7 +36,7 @@ impl TargetStore {
         let there = present(&*self.tree, &self.target);
         let whole = !there.map_err(|e| fatal("look at", &self.target, &e))?;
         publish.complete_staging(self.has_leftovers(), whole)?;
-        self.label_top(whole)?;
+        self.label_staged(whole)?;
         if !self.options.planted.publish_before_sync && !self.options.planted.no_dir_sync {
             let synced = self.tree.sync_all();
             synced.map_err(|e| fatal("make durable", &self.layout.staging, &e))?;

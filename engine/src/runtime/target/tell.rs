@@ -11,7 +11,7 @@ use crate::base::RelPath;
 use crate::border::{Sight, Way};
 use crate::protocol::Failure;
 use crate::runtime::labels::Around;
-use crate::runtime::{OWN_DIR, denial, fatal};
+use crate::runtime::{denial, fatal, is_own};
 use crate::storage;
 
 /// What the peer may see of this tree.
@@ -62,7 +62,6 @@ impl TargetStore {
         if path.strip(&self.layout.tree).is_some() {
             return told.staged;
         }
-        path.components().next() != Some(OWN_DIR)
-            && around.shows(&told.sight, (&*self.tree, &told.above), path)
+        !is_own(path) && around.shows(&told.sight, (&*self.tree, &told.above), path)
     }
 }

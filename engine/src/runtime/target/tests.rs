@@ -102,6 +102,7 @@ impl Node {
             checksum: false,
             plan: false,
             part: None,
+            above: Above::default(),
             basis: None,
             near: true,
             planted: Planted::default(),

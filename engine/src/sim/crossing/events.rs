@@ -106,7 +106,7 @@ impl World {
             return Ok(());
         }
         let tree: Arc<dyn Tree> = Arc::new(self.nodes[node].tree.clone());
-        label_below(&self.nodes[node].border, (&tree, at), &raised, Which::Lower)
+        label_below(&self.nodes[node].border, (&tree, at), (&raised, Which::Lower), || {})
             .map_err(|(path, error)| format!("{path} cannot be labelled: {error}"))?;
         self.model.raise(node, at, to);
         self.tally.event("label raised");

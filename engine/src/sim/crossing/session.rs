@@ -13,7 +13,7 @@ use crate::base::{Class, RelPath, TransferId};
 use crate::border::{Denied, Way};
 use crate::policy::Action;
 use crate::protocol::Failure;
-use crate::runtime::source::{Around, SourceFiles, SourceRoot};
+use crate::runtime::source::{Above, Around, SourceFiles, SourceRoot};
 use crate::runtime::target::{Planted, StoreOptions, TargetStore};
 use crate::storage::Tree;
 
@@ -159,6 +159,7 @@ impl World {
             checksum: false,
             plan: false,
             part: None,
+            above: Above::default(),
             basis: None,
             near: false,
             planted: Planted::default(),

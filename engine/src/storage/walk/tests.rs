@@ -32,8 +32,8 @@ fn entries_come_in_the_order_of_their_paths() {
         tree.create(&path(file)).unwrap();
     }
     let found = entries(&walk(&tree, ""));
-    let order =
-        ["a", "b", "b/.portway", "b/.portway/kept", "b/x", "b/x/1", "b/z", "b-c", "b-c/0", "\\x7f"];
+    // Another root may lie below, with files of its own.
+    let order = ["a", "b", "b/x", "b/x/1", "b/z", "b-c", "b-c/0", "\\x7f"];
     assert_eq!(found, order);
     assert_eq!(entries(&walk(&tree, "b/x")), ["b/x/1"]);
 }

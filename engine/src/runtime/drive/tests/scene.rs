@@ -18,7 +18,7 @@ use crate::protocol::{SourceEnd, TargetEnd, Task};
 use crate::runtime::drive::target::run_with_credit;
 use crate::runtime::drive::{Context, Lost, run_source};
 use crate::runtime::shares::Share;
-use crate::runtime::source::{Around, SourceFiles, SourceRoot};
+use crate::runtime::source::{Above, Around, SourceFiles, SourceRoot};
 use crate::runtime::target::{Planted, StoreOptions, TargetStore, index_path};
 use crate::sim::process::{Life, ProcessTree};
 use crate::sim::rng::Rng;
@@ -398,6 +398,7 @@ impl<T: Transport> Scene<T> {
             checksum: false,
             plan: false,
             part: None,
+            above: Above::default(),
             basis: None,
             near: true,
             planted: Planted::default(),

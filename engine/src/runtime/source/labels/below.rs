@@ -166,9 +166,7 @@ impl Look<'_> {
     /// The names of a directory, in pieces. What cannot be listed or named is not moved.
     fn list(&self, dir: &Dir) -> Vec<Work> {
         let mut names = self.root.tree.list(&dir.path).unwrap_or_default();
-        if dir.path.is_root() {
-            names.retain(|(name, _)| name != OWN_DIR);
-        }
+        names.retain(|(name, _)| name != OWN_DIR);
         if dir.path.join(b"name").is_err() {
             names.clear();
         }

@@ -31,6 +31,7 @@ impl Save {
             checksum: false,
             plan: false,
             part: Some(part),
+            above: Above::default(),
             basis: None,
             near: true,
             planted: Planted::default(),

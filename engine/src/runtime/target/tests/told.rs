@@ -22,6 +22,7 @@ fn opened(node: &Node, source: &str, plan: bool) -> TargetStore {
         checksum: false,
         plan,
         part: None,
+        above: Above::default(),
         basis: None,
         near: true,
         planted: Planted::default(),
@@ -157,4 +158,43 @@ fn a_manifest_alone_does_not_call_content_public() {
         !store.may_tell(&path("open/a"), &mut Around::default()),
         "it has no label, so it is internal"
     );
+}
+
+/// A tree below a directory with a label, which whoever pushes from there would go by.
+#[test]
+fn what_comes_below_a_public_directory_outside_the_tree_keeps_its_higher_class() {
+    let dir = tempfile::tempdir().unwrap();
+    let top = dir.path().join("open/data");
+    std::fs::create_dir_all(&top).unwrap();
+    let tree = OsTree::open(dir.path()).unwrap();
+    tree.set_label(&path("open"), b"public").unwrap();
+    let way = inside();
+    let node = Node::new(OsTree::open(&top).unwrap());
+    let mut store = opened(&node, "onprem", false);
+    store.options.above = Above::of(&top);
+    store.keep_class(&way).unwrap();
+    let (_, root, entries) =
+        stage(&store, &[super::dir(""), file("x", "text", 1)], usize::MAX).unwrap();
+    store.publish(root, entries).unwrap();
+    let label = |at: &str| node.tree.label(&path(at)).unwrap();
+    assert_eq!(label("m/x"), Some(b"internal".to_vec()));
+    assert_eq!(label("m"), Some(b"internal".to_vec()));
+}
+
+#[test]
+fn what_was_staged_before_the_class_rose_gets_the_higher_label_before_it_is_published() {
+    on_both(|node| {
+        let (_dir, way) = across();
+        let store = opened(&node, "onprem", false);
+        store.keep_class(&way).unwrap();
+        let entries = [dir(""), file("a", "some", 1), file("b", "more", 2)];
+        let (_, root, count) = stage(&store, &entries, usize::MAX).unwrap();
+        let staged = store.layout.tree.join(b"a").unwrap();
+        assert_eq!(node.tree.label(&staged).unwrap(), Some(b"public".to_vec()));
+        store.keep(&"restricted".parse().unwrap(), true);
+        store.publish(root, count).unwrap();
+        for at in ["m", "m/a", "m/b"] {
+            assert_eq!(node.tree.label(&path(at)).unwrap(), Some(b"restricted".to_vec()), "{at}");
+        }
+    });
 }
