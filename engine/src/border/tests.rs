@@ -1,5 +1,6 @@
 //! Ways: what they let through, what they record, and what stops them.
 
+mod looks;
 mod purse;
 mod receipts;
 
