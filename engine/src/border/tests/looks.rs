@@ -1,9 +1,11 @@
 //! What counts when the files that decisions come from change, or cannot be used.
 
 use std::fs;
+use std::time::SystemTime;
 
 use super::*;
 
+const SHUT: &str = "@id(\"shut\")\nforbid (principal, action, resource);\n";
 const OPEN: &str = "@id(\"open\")\npermit (principal, action, resource);\n";
 
 fn write_policy(home: &Home, text: &str) {
@@ -64,4 +66,26 @@ fn where_the_roles_cannot_be_read_nobody_but_the_node_itself_stands() {
     border.standing(&border.ourselves()).expect("the node asks itself");
     let newer = RolesMark { version: 9, digest: crate::base::Digest([7; 32]) };
     assert_eq!((border.roles(), border.follows(newer)), (None, Follow::Stay));
+}
+
+#[test]
+fn a_policy_that_changes_in_place_within_one_tick_is_seen_though_its_length_is_the_same() {
+    let (_dir, home, border) = border();
+    let ask = push(&border, "dc", Tier::Private, "internal");
+    // As editors do that keep the time, and as coarse clocks do by themselves.
+    let write = |text: &str| {
+        write_policy(&home, text);
+        let file = fs::File::options().write(true).open(home.policy_file()).expect("there");
+        file.set_modified(SystemTime::UNIX_EPOCH).expect("set");
+        border.look_again();
+    };
+    write(OPEN);
+    border.would(&ask).expect("granted");
+    let inode =
+        || std::os::unix::fs::MetadataExt::ino(&fs::metadata(home.policy_file()).expect("a file"));
+    let before = inode();
+    sleep(Duration::from_millis(20));
+    write(SHUT);
+    assert_eq!((inode(), OPEN.len()), (before, SHUT.len()));
+    assert!(matches!(border.would(&ask), Err(Denied::Policy(why)) if why.contains("shut")));
 }
