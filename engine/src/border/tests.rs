@@ -309,6 +309,23 @@ fn a_denial_is_recorded_where_it_is_about_a_border() {
 }
 
 #[test]
+fn a_record_of_another_class_says_which_one() {
+    let (_dir, home, border) = border();
+    let class = |text: &str| text.parse().expect("a class");
+    let (dataset, now) = (path("data"), class("internal"));
+    let relabel = |to: &str| {
+        let changed =
+            border.relabel(crate::base::TransferId(0), (&dataset, &now), &class(to), None);
+        let Some(Record::Decision(decision)) = recorded(&home).pop() else { panic!("no decision") };
+        assert_eq!(changed.is_ok(), decision.verdict == Verdict::Granted, "{changed:?}");
+        assert_eq!(decision.crossing.class, now);
+        decision.reason.as_str().to_owned()
+    };
+    assert!(relabel("restricted").starts_with("to restricted: "));
+    assert!(relabel("public").starts_with("to public: rule two-lower-a-class"));
+}
+
+#[test]
 fn a_configuration_that_became_unreadable_meanwhile_lets_nothing_through() {
     let (_dir, home, before) = border();
     let config = Config::load(&home, [], &[]).expect("a configuration");
