@@ -101,9 +101,9 @@ fn report(out: &Out, verb: &str, place: &str, outcome: &Outcome) -> Exit {
     if let Some(why) = &outcome.unsigned {
         out.warning(&format!("the content has arrived, and there is no receipt of it: {why}"));
     }
-    let failed = outcome.failed.len();
+    let failed = outcome.failed_total;
     if failed > 0 {
-        let count = portway::base::human::count(failed as u64);
+        let count = portway::base::human::count(failed);
         let were = if failed == 1 { "object was" } else { "objects were" };
         let message = format!("{count} {were} not published; the others were");
         out.error(

@@ -1,4 +1,4 @@
-//! A process that runs out of descriptors. It is alone here, since the limit is the process's.
+//! A process that runs out of descriptors. Each test is alone here, since the limit is the process's.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up its scene fails")]
 
 mod common;
@@ -8,7 +8,13 @@ use std::time::Duration;
 
 use common::{Pair, engine, fingerprint, noise, remote, write};
 use portway::api::TransferOptions;
+use portway::base::{RelPath, Tier, TransferId};
+use portway::border::{Ask, Border, Denied, Party};
+use portway::config::{Config, Home};
+use portway::identity::{Identity, SpiffeId, UnixTime};
+use portway::policy::{Action, Transport};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::Mutex;
 
 /// How many descriptors more than are open there may be.
 const SPARE: [usize; 12] = [0, 1, 2, 3, 4, 5, 6, 8, 10, 14, 20, 28];
@@ -20,8 +26,54 @@ fn leave(spare: usize, whole: Rlimit) {
     setrlimit(Resource::Nofile, Rlimit { current, ..whole }).unwrap();
 }
 
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+#[test]
+fn what_no_descriptor_was_left_to_read_is_read_again_without_being_touched() {
+    let _alone = ALONE.blocking_lock();
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::at(dir.path());
+    home.create().unwrap();
+    let (name, site) = ("onprem".parse().unwrap(), "dc".parse().unwrap());
+    let identity =
+        Identity::init(home.config_dir(), name, site, Tier::Private, UnixTime::now()).unwrap();
+    let border = Border::open(&home, &Config::load(&home, [], &[]).unwrap(), identity);
+    let us = border.ourselves();
+    let id = SpiffeId { node: "peer".parse().unwrap(), ..us.id.clone() };
+    let peer = Party { id, valid_until_s: u64::MAX };
+    let ask = Ask {
+        transfer: TransferId(7),
+        who: us.id.clone(),
+        action: Action::Push,
+        path: RelPath::from_typed(b"a").unwrap(),
+        class: "internal".parse().unwrap(),
+        from: us,
+        to: peer.clone(),
+        link: "wan".parse().unwrap(),
+        transport: Transport::Quic,
+        cost_max: None,
+        wire_max: None,
+    };
+    border.would(&ask).expect("open to members");
+    fs::create_dir_all(home.policy_dir()).unwrap();
+    fs::write(home.policy_file(), "@id(\"open\") permit (principal, action, resource);").unwrap();
+    let whole = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(64), ..whole }).unwrap();
+    let all: Vec<_> = std::iter::from_fn(|| fs::File::open("/dev/null").ok()).collect();
+    border.look_again();
+    let (denied, stands) = (border.would(&ask), border.standing(&peer));
+    setrlimit(Resource::Nofile, whole).unwrap();
+    drop(all);
+    assert!(matches!(denied, Err(Denied::NoDescriptors(_))), "{denied:?}");
+    assert!(matches!(stands, Err(Denied::NoDescriptors(_))), "nobody knows who is revoked");
+    std::thread::sleep(Duration::from_millis(400));
+    border.would(&ask).expect("it is read by now");
+    border.standing(&peer).expect("nobody is revoked");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f37_a_push_that_finds_no_descriptors_goes_on_when_there_are_some() {
+    let _alone = ALONE.lock().await;
     let pair = Pair::new().await;
     let source = pair.path("source");
     let whole = getrlimit(Resource::Nofile);

@@ -356,6 +356,8 @@ async fn a_workload_has_the_rights_of_its_roles_and_no_others() {
     refused(pull("open", "a").await.expect_err("no role"), "denied");
     refused(job.list(remote("first", "open")).await.expect_err("no role"), "denied");
     refused(job.status(Some(node())).await.expect_err("not for workloads"), "not-allowed");
+    // What the log there has of the node of its name is told to no workload.
+    refused(job.audit_verify_with(&node()).await.expect_err("not for workloads"), "not-allowed");
 
     domain.grant(&home, "reader", "open");
     pull("open", "b").await.expect("it may read this");

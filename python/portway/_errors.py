@@ -202,7 +202,7 @@ def partial(outcome: Outcome) -> PartialError:
     """The exception for a transfer that could not publish some objects."""
     path, why = outcome.failed[0]
     error = PartialError(
-        f"{len(outcome.failed)} objects were not published, {path} because: {why}",
+        f"{outcome.failed_total} objects were not published, {path} because: {why}",
         code="partial",
         hint="the same call tries them again",
         advice="resume",

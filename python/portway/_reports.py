@@ -75,6 +75,8 @@ class Outcome:
     """`rdma` or `quic`."""
     failed: list[tuple[str, str]]
     """Objects that failed alone: path and why."""
+    failed_total: int
+    """How many objects failed alone; the list above is capped."""
     skipped: list[tuple[str, str]]
     """Entries that were left out, sockets for example: path and why."""
     removed: list[str]

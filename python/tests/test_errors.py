@@ -137,6 +137,7 @@ def test_objects_that_fail_alone_are_an_error_with_the_outcome(
         transfer.wait()
     assert error.value.advice == "resume"
     assert [path for path, _ in error.value.outcome.failed] == ["restless"]
+    assert error.value.outcome.failed_total == 1
     assert (nodes.root / name / "good").read_text() == "good"
 
 

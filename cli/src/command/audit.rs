@@ -39,15 +39,44 @@ pub(super) async fn run(context: &Context<'_>, args: Audit) -> Result<Exit, Erro
                 AuditFormat::Jsonl => Format::JsonLines,
                 AuditFormat::Csv => Format::Csv,
             };
-            let mut out = BufWriter::new(io::stdout().lock());
-            engine.audit_export(format, &filter(which), &mut out)?;
-            out.flush().map_err(|error| {
-                Error::new("output", Exit::Failed, format!("cannot write the export: {error}"))
-                    .hint("check where the output goes")
-            })?;
+            let mut out = BufWriter::new(Reader { out: io::stdout().lock(), gone: false });
+            let written = engine.audit_export(format, &filter(which), &mut out).and_then(|_| {
+                out.flush().map_err(|error| {
+                    let message = format!("the export cannot be written: {error}");
+                    Error::new("output", Exit::Failed, message).hint("check where the output goes")
+                })
+            });
+            // Who went away had enough.
+            if !out.get_ref().gone {
+                written?;
+            }
         }
     }
     Ok(Exit::Done)
+}
+
+/// Whoever reads an export, who may go away.
+struct Reader<W> {
+    out: W,
+    gone: bool,
+}
+
+impl<W: Write> Reader<W> {
+    fn note<T>(&mut self, done: io::Result<T>) -> io::Result<T> {
+        done.inspect_err(|error| self.gone |= error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+impl<W: Write> Write for Reader<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes);
+        self.note(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let flushed = self.out.flush();
+        self.note(flushed)
+    }
 }
 
 fn filter(which: AuditWhich) -> AuditFilter {
@@ -99,4 +128,33 @@ fn compared(context: &Context<'_>, report: &PeerReport) -> Exit {
     });
     out.report(&text::reconciled(report));
     if found.differences.is_empty() { Exit::Done } else { Exit::Failed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fails each time with this.
+    struct Fails(io::ErrorKind);
+
+    impl Write for Fails {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_no_error_and_a_full_disk_is() {
+        for (kind, gone) in [(io::ErrorKind::BrokenPipe, true), (io::ErrorKind::StorageFull, false)]
+        {
+            let mut out = BufWriter::new(Reader { out: Fails(kind), gone: false });
+            out.write_all(b"a record").expect("it is kept");
+            assert_eq!(out.flush().expect_err("it fails").kind(), kind);
+            assert_eq!(out.get_ref().gone, gone, "{kind}");
+        }
+    }
 }

@@ -16,16 +16,25 @@ pub(super) async fn run(context: &Context<'_>, args: &Label) -> Result<Exit, Err
         }
         (Some(class), ..) if args.lower => propose(context, &engine, args, class),
         (Some(class), ..) => {
-            let labelled = engine.raise_class(&args.path, class)?;
+            let labelled = engine.raise_class(&args.path, class).map_err(hinted)?;
             told(context, args, class, labelled);
             Ok(Exit::Done)
         }
         (None, ..) => {
-            let (place, class) = (shown(&args.path), engine.class_of(&args.path)?);
+            let (place, class) = (shown(&args.path), engine.class_of(&args.path).map_err(hinted)?);
             context.out.text(&format!("{place}  {class}"));
             context.out.event(&Event::Label { path: &place, class: class.as_str(), labelled: 0 });
             Ok(Exit::Done)
         }
+    }
+}
+
+/// What to do about a path that cannot be read; the engine says only why.
+fn hinted(error: Error) -> Error {
+    if error.hint.is_empty() {
+        error.hint("name a file or directory of this machine that you may read")
+    } else {
+        error
     }
 }
 
@@ -42,7 +51,7 @@ fn propose(
     args: &Label,
     class: &Class,
 ) -> Result<Exit, Error> {
-    let id = engine.propose_lowering(&args.path, class)?;
+    let id = engine.propose_lowering(&args.path, class).map_err(hinted)?;
     // The other identity names it as this node does.
     let path = std::fs::canonicalize(&args.path).unwrap_or_else(|_| args.path.clone());
     let (id, place) = (id.to_string(), shown(&path));
@@ -66,4 +75,16 @@ async fn approve(
     let lowered = engine.approve_lowering(&node, id, (&args.path, class)).await?;
     told(context, args, class, lowered.labelled);
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_about_a_path_has_a_hint_and_keeps_the_one_that_it_has() {
+        let bare = Error::new("source", Exit::Failed, "cannot read /nope");
+        assert!(hinted(bare.clone()).hint.contains("name a file"));
+        assert_eq!(hinted(bare.hint("wait")).hint, "wait");
+    }
 }

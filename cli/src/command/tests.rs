@@ -16,6 +16,7 @@ use crate::out::text::test::{outcome, snapshot};
 fn a_partial_transfer_tells_each_object_then_the_error_then_the_summary() {
     let outcome = Outcome {
         failed: vec![("a".to_owned(), "changed while it was read".to_owned())],
+        failed_total: 1,
         skipped: vec![("fifo".to_owned(), "a FIFO".to_owned())],
         skipped_total: 1,
         removed: Vec::new(),
@@ -32,6 +33,22 @@ fn a_partial_transfer_tells_each_object_then_the_error_then_the_summary() {
 error: 1 object was not published; the others were
 hint: the same command tries again
 ");
+}
+
+#[test]
+fn all_objects_that_failed_are_counted_though_not_all_are_listed() {
+    let why = || ("a".to_owned(), "changed while it was read".to_owned());
+    let outcome = Outcome { failed: vec![why(); 1000], failed_total: 1500, ..outcome() };
+    let (json, stdout, _) = out(Mode::Json);
+    assert_eq!(report(&json, "pushed", "to cloud:x", &outcome), Exit::Partial);
+    let lines = stdout.text();
+    let (message, summary) = ("1,500 objects were not published", r#""failed":1500,"#);
+    assert!(lines.contains(message), "the error counts them");
+    assert!(lines.lines().last().expect("a summary").contains(summary));
+    let (plain, stdout, stderr) = out(Mode::Plain);
+    report(&plain, "pushed", "to cloud:x", &outcome);
+    assert!(stderr.text().contains(message));
+    assert!(stdout.text().contains("and 1,490 more"), "{}", stdout.text());
 }
 
 #[test]

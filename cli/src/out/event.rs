@@ -257,7 +257,7 @@ impl<'a> Event<'a> {
             elapsed_s: (outcome.elapsed_s * 1e3).round() / 1e3,
             transport: &outcome.transport,
             verified: outcome.verified,
-            failed: outcome.failed.len() as u64,
+            failed: outcome.failed_total,
             skipped: outcome.skipped_total,
         })
     }

@@ -95,7 +95,7 @@ pub(crate) fn summary(verb: &str, place: &str, outcome: &Outcome) -> String {
         let _ = write!(text, "\n  removed      {name}");
     }
     listed(&mut text, "skipped", &outcome.skipped, outcome.skipped_total);
-    listed(&mut text, "failed", &outcome.failed, outcome.failed.len() as u64);
+    listed(&mut text, "failed", &outcome.failed, outcome.failed_total);
     text
 }
 

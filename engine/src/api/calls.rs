@@ -186,8 +186,9 @@ pub(super) async fn answer(
         ("join", Some(key)) => join(shared, key, body).await,
         (_, Some(_)) | ("join", None) => Err(Failure::new("not-allowed", "not with this identity")),
         ("ping", _) => json(&Pong { program: PROGRAM.to_owned(), clock_ms: clock_ms() }),
-        // What a workload may know is what its roles say, of datasets.
-        ("status", _) if link.peer().kind == policy::Kind::Workload => {
+        // What a workload may know is what its roles say, of datasets. One of a node's name and site is
+        // not that node, and no record says which of them it is about.
+        ("status" | "audit", _) if link.peer().kind == policy::Kind::Workload => {
             Err(Failure::new("not-allowed", "only nodes may ask for transfers of a node"))
         }
         ("status", _) => json(&shared.status_for(link.peer())),

@@ -151,6 +151,7 @@ impl Done {
     pub(super) fn outcome(self, id: TransferId, transport: &str, remarks: Remarks) -> Outcome {
         let Published { root, numbers } = self.published;
         let Numbers { files, sent, deduplicated, resumed, discarded } = numbers;
+        let failed_total = remarks.failed_total + self.failed.len() as u64;
         let failed = self.failed.into_iter().map(|f| (f.path, f.failure.detail));
         let unscanned = remarks.failed.into_iter().map(|r| (r.path, r.reason));
         Outcome {
@@ -167,6 +168,7 @@ impl Done {
             transport: transport.to_owned(),
             verified: true,
             failed: unscanned.chain(failed).take(LISTED_MAX).collect(),
+            failed_total,
             skipped: remarks.skipped.into_iter().map(|r| (r.path, r.reason)).collect(),
             skipped_total: remarks.skipped_total,
             removed: Vec::new(),
@@ -249,4 +251,28 @@ pub(super) fn stop(stop: Stop, label: &str) -> Miss {
 /// Whether a certificate of the session ended: the next one may begin with a newer one.
 fn is_over(code: &str) -> bool {
     code == "expired"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Digest;
+    use crate::protocol::Failure;
+    use crate::runtime::source::Remark;
+
+    #[test]
+    fn all_objects_that_failed_are_counted_though_not_all_are_listed() {
+        let failed = |at: u32| FailedObject {
+            seq: at,
+            path: format!("f{at}"),
+            failure: Failure::new("source-changed", "changed while it was read"),
+        };
+        let published = Published { root: Digest([1; 32]), numbers: Numbers::default() };
+        let done = Done { published, failed: (0..900).map(failed).collect(), unsigned: None };
+        let unscanned = Remark { path: "dir".to_owned(), reason: "cannot be read".to_owned() };
+        let remarks =
+            Remarks { failed: vec![unscanned; 200], failed_total: 2_000, ..Remarks::default() };
+        let outcome = done.outcome(TransferId(7), "quic", remarks);
+        assert_eq!((outcome.failed.len(), outcome.failed_total), (LISTED_MAX, 2_900));
+    }
 }

@@ -126,6 +126,8 @@ pub struct Outcome {
     pub verified: bool,
     /// Objects that failed alone: path (escaped) and why.
     pub failed: Vec<(String, String)>,
+    /// How many objects failed alone; the list above is capped.
+    pub failed_total: u64,
     /// Entries that were left out: path (escaped) and why.
     pub skipped: Vec<(String, String)>,
     /// How many entries were left out; the list above is capped.

@@ -30,7 +30,7 @@ pub enum ExportError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// The output cannot be written.
-    #[error("the export cannot be written")]
+    #[error("the export cannot be written: {0}")]
     Write(#[from] io::Error),
 }
 

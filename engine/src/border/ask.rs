@@ -7,7 +7,10 @@ use crate::audit::{Place, Word};
 use crate::base::{Class, RelPath, TransferId};
 use crate::cost::Money;
 use crate::identity::SpiffeId;
-use crate::policy::{Action, Decision, Principal, REVOKED_RULE, Request, Side, Transport};
+use crate::policy::{
+    Action, Broken, Cause, Decision, NO_DESCRIPTORS_RULE, Principal, REVOKED_RULE, Request, Side,
+    Transport,
+};
 use crate::storage::lacks_descriptors;
 
 /// Why something may not be done.
@@ -22,7 +25,7 @@ pub enum Denied {
     /// A certificate with which the session began is over.
     #[error("{0}")]
     Expired(String),
-    /// No descriptor is left to look at what would cross. This passes.
+    /// No descriptor is left to look at what would cross, or at what decides. This passes.
     #[error("{0}")]
     NoDescriptors(String),
     /// The audit log cannot take the record, so nothing may cross.
@@ -43,7 +46,17 @@ impl Denied {
         match decision.by.first().map(String::as_str) {
             Some(REVOKED_RULE) => Self::Revoked(reason),
             Some(EXPIRED_RULE) => Self::Expired(reason),
+            Some(NO_DESCRIPTORS_RULE) => Self::NoDescriptors(reason),
             _ => Self::Policy(reason),
+        }
+    }
+
+    /// Nothing decides, and it is not known who is revoked.
+    pub(super) fn by(broken: &Broken) -> Self {
+        let reason = broken.reason.as_str().to_owned();
+        match broken.cause {
+            Cause::NoDescriptors => Self::NoDescriptors(reason),
+            Cause::Content | Cause::File => Self::Policy(reason),
         }
     }
 

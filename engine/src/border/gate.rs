@@ -6,22 +6,20 @@ use std::net::SocketAddr;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::ask::{Ask, Denied};
+use super::looked::{Changes, Looked};
 use super::purse::{Books, Purse};
 use super::session::Session;
-use super::stamps::{Stamps, relabelled_file, stamps, unless_moved};
+use super::stamps::relabelled_file;
 use super::way::Way;
 use crate::audit::{AuditLog, Checkpoint, Ending, LogFolder, LogId, Place, Setup, Word};
 use crate::base::{Class, FileTime, NodeName, SiteName, TransferId, human};
-use crate::config::{self, Config, Home};
+use crate::config::{Config, Home};
 use crate::cost::Tariff;
 use crate::identity::{AuditKey, Identity, SpiffeId};
-use crate::policy::{Decider, Decision, Principal, Request, RolesMark, Verdict};
-
-/// How often is looked whether policy, roles or configuration have changed.
-const LOOK: Duration = Duration::from_millis(250);
+use crate::policy::{Broken, Decider, Decision, Principal, Request, Verdict};
 
 /// The label of something, or that it has none.
 pub type Label = Option<Vec<u8>>;
@@ -40,7 +38,7 @@ pub struct Border {
     under_way: Mutex<HashMap<(TransferId, SpiffeId), Weak<Session>>>,
     /// The last checkpoint of each peer's log that was kept.
     pub(super) witnessed: Mutex<BTreeMap<LogId, Checkpoint>>,
-    stage: Option<Stage>,
+    pub(super) stage: Option<Stage>,
 }
 
 /// What a simulation has in place of the clock and of the log's directory. Changes of files are seen at
@@ -52,47 +50,17 @@ pub(crate) struct Stage {
     pub(crate) log: Mutex<LogFolder>,
 }
 
-/// What was there when it was looked last.
-pub(super) struct Looked {
-    at: Instant,
-    config: Config,
-    stamps: Stamps,
-    /// The roles, if the CA signed them.
-    pub(super) roles: Option<RolesMark>,
-    changes: Changes,
-}
-
-/// What changed since the border was opened, as far as was seen.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Changes {
-    /// How often labels were changed.
-    pub(super) labels: u64,
-    /// How often the configuration was read anew.
-    pub(super) config: u64,
-}
-
 impl Border {
     /// The border of the node whose home this is. Whatever is wrong with its policy or roles denies.
     pub fn open(home: &Home, config: &Config, identity: Identity) -> Self {
-        let before = stamps(home, config);
-        // It may have changed since it was read, and no change of a stamp would tell.
-        let (config, failed) = match config.again(home) {
-            Ok(config) => (config, None),
-            Err(error) => (config.clone(), Some(error)),
-        };
-        let decider = config::decider(home, &config, &identity);
-        if let Some(error) = failed {
-            decider.fail(&error.to_string());
-        }
-        let stamps = unless_moved(before, home, &config);
-        let roles = config::roles_mark(home, &identity);
-        let (at, changes) = (Instant::now(), Changes::default());
+        let decider = Decider::broken(Broken::new("nothing was read yet"));
+        let looked = Looked::first(home, config, &decider, &identity);
         Self {
             home: home.clone(),
             decider,
             us: identity.id().clone(),
             identity: RwLock::new(identity),
-            looked: Mutex::new(Looked { at, config, stamps, roles, changes }),
+            looked: Mutex::new(looked),
             log: Mutex::new(None),
             under_way: Mutex::default(),
             witnessed: Mutex::default(),
@@ -298,52 +266,6 @@ impl Border {
     fn relabelled(&self) -> std::io::Result<std::fs::File> {
         let mut options = std::fs::File::options();
         options.create(true).append(true).open(relabelled_file(&self.home))
-    }
-
-    /// Takes up at once what changed.
-    pub fn look_again(&self) {
-        self.refresh_after(Duration::ZERO);
-    }
-
-    /// Takes up changes of the files that decisions come from.
-    pub(super) fn refresh(&self) {
-        self.refresh_after(LOOK);
-    }
-
-    fn refresh_after(&self, pause: Duration) {
-        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.stage.is_none() && looked.at.elapsed() < pause {
-            return;
-        }
-        looked.at = Instant::now();
-        let fresh = stamps(&self.home, &looked.config);
-        if fresh == looked.stamps {
-            return;
-        }
-        // The last one says when `portway label` changed something.
-        let others = fresh.len().saturating_sub(1);
-        let grounds_same = fresh[..others] == looked.stamps[..others];
-        looked.changes.labels += u64::from(fresh.last() != looked.stamps.last());
-        looked.stamps = fresh;
-        if grounds_same {
-            return;
-        }
-        match looked.config.again(&self.home) {
-            Ok(config) => {
-                looked.stamps =
-                    unless_moved(std::mem::take(&mut looked.stamps), &self.home, &config);
-                looked.config = config;
-                looked.changes.config += 1;
-                let identity = self.identity();
-                config::refresh(&self.decider, &self.home, &looked.config, &identity);
-                looked.roles = config::roles_mark(&self.home, &identity);
-                tracing::info!(version = ?self.decider.version(), "policy and roles are taken up");
-            }
-            Err(error) => {
-                tracing::error!(%error, "nothing is let through");
-                self.decider.fail(&error.to_string());
-            }
-        }
     }
 
     /// The audit log, opened at the first call.

@@ -97,10 +97,7 @@ impl Border {
         let ask = self.relabelling(id, path, from);
         let relabel = Relabel { class: to.clone(), second: second.map(Principal::from) };
         let decision = self.decide(&Request { relabel: Some(relabel), ..ask.request() });
-        let decision = match second {
-            Some(second) => with(&decision, second),
-            None => Decision::clone(&decision),
-        };
+        let decision = with(&decision, to, second);
         let log = self.log()?;
         ledger::decided(&log, &ask, &decision)?;
         match decision.verdict {
@@ -244,8 +241,10 @@ fn signed(text: &str) -> Vec<u8> {
     [CONTEXT, text.as_bytes()].concat()
 }
 
-/// The same decision, whose reason tells who the second one is.
-fn with(decision: &Decision, second: &SpiffeId) -> Decision {
-    let reason = format!("second identity {second}: {}", decision.reason.as_str());
+/// The same decision, whose reason tells the new class, which a record has no field for, and who the
+/// second one is.
+fn with(decision: &Decision, to: &Class, second: Option<&SpiffeId>) -> Decision {
+    let second = second.map(|second| format!("second identity {second}: ")).unwrap_or_default();
+    let reason = format!("to {to}: {second}{}", decision.reason.as_str());
     Decision { reason: Reason::new(&reason), ..decision.clone() }
 }

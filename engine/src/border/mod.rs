@@ -13,6 +13,7 @@ mod ask;
 pub(crate) mod fuzz;
 mod gate;
 mod ledger;
+mod looked;
 mod lowering;
 mod meter;
 mod purse;

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::ask::{Ask, Denied};
-use super::gate::{Changes, Label};
+use super::gate::Label;
 use super::ledger::{Ledger, Total};
+use super::looked::Changes;
 use super::purse::Purse;
 use crate::audit::{Account, Ending};
 use crate::base::Digest;

@@ -6,9 +6,20 @@ use std::time::SystemTime;
 
 use crate::config::{Config, Home};
 
-/// When each file changed that decisions come from, its length, and which inode it is: two files that
-/// replace each other within one tick of the clock may have the same length.
-pub(super) type Stamps = Vec<(PathBuf, Option<(SystemTime, u64, u64)>)>;
+/// What each file looks like that decisions come from.
+pub(super) type Stamps = Vec<(PathBuf, Option<Stamp>)>;
+
+/// What tells that a file changed. Two files that replace each other within one tick of the clock may
+/// have the same length, so its inode counts; and who writes in place may set the time back
+/// (`rsync -t`), but not the one that the system keeps.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    modified: SystemTime,
+    /// Seconds and nanoseconds of the last change of content or attributes.
+    changed: (i64, i64),
+    bytes: u64,
+    inode: u64,
+}
 
 /// Grows by a byte whenever labels are changed.
 pub(super) fn relabelled_file(home: &Home) -> PathBuf {
@@ -34,7 +45,12 @@ pub(super) fn unless_moved(before: Stamps, home: &Home, config: &Config) -> Stam
     if same { before } else { now }
 }
 
-fn stamp(path: &Path) -> Option<(SystemTime, u64, u64)> {
+fn stamp(path: &Path) -> Option<Stamp> {
     let meta = std::fs::metadata(path).ok()?;
-    Some((meta.modified().ok()?, meta.len(), meta.ino()))
+    Some(Stamp {
+        modified: meta.modified().ok()?,
+        changed: (meta.ctime(), meta.ctime_nsec()),
+        bytes: meta.len(),
+        inode: meta.ino(),
+    })
 }

@@ -27,7 +27,7 @@ pub enum Follow {
     Take,
     /// They are the same.
     Same,
-    /// They are older.
+    /// They are older, or those here cannot be read.
     Stay,
     /// They have the version of those here and are others.
     Fork,
@@ -71,13 +71,15 @@ impl Border {
     /// Whether somebody may take part in sessions at all.
     ///
     /// # Errors
-    /// The identity is revoked, or the certificate is over.
+    /// The identity is revoked, or the certificate is over; or the roles cannot be read, so that nobody
+    /// knows who is revoked: then nobody but this node itself may.
     pub fn standing(&self, party: &Party) -> Result<(), Denied> {
         self.refresh();
         match self.lapse(&[party]) {
             Some((REVOKED_RULE, why)) => Err(Denied::Revoked(why)),
             Some((_, why)) => Err(Denied::Expired(why)),
-            None => Ok(()),
+            None if party.id == self.us => Ok(()),
+            None => self.decider.roles_version().map(drop).map_err(|broken| Denied::by(&broken)),
         }
     }
 
@@ -107,16 +109,18 @@ impl Border {
         self.looked.lock().unwrap_or_else(PoisonError::into_inner).roles
     }
 
-    /// The version of the roles that count here; 0 where nothing was ever granted.
+    /// The version of the roles that count here; 0 where nothing was ever granted, or they cannot be
+    /// read.
     pub fn roles_version(&self) -> u64 {
         self.refresh();
-        self.decider.version().map_or(0, |(_, version)| version)
+        self.decider.roles_version().unwrap_or(0)
     }
 
     /// What to do about the roles of another node.
     pub fn follows(&self, theirs: RolesMark) -> Follow {
         let ours = self.roles();
-        let version = self.roles_version();
+        // None can be taken in place of what cannot be read.
+        let Ok(version) = self.decider.roles_version() else { return Follow::Stay };
         match ours {
             _ if theirs.version > version => Follow::Take,
             Some(ours) if ours == theirs => Follow::Same,

@@ -1,5 +1,6 @@
 //! Ways: what they let through, what they record, and what stops them.
 
+mod looks;
 mod purse;
 mod receipts;
 
@@ -305,6 +306,23 @@ fn a_denial_is_recorded_where_it_is_about_a_border() {
     nobody.class = "unheard-of".parse().expect("a class");
     assert!(border.would(&nobody).is_err());
     assert_eq!(recorded(&home).len(), 1, "inside a site nothing is recorded");
+}
+
+#[test]
+fn a_record_of_another_class_says_which_one() {
+    let (_dir, home, border) = border();
+    let class = |text: &str| text.parse().expect("a class");
+    let (dataset, now) = (path("data"), class("internal"));
+    let relabel = |to: &str| {
+        let changed =
+            border.relabel(crate::base::TransferId(0), (&dataset, &now), &class(to), None);
+        let Some(Record::Decision(decision)) = recorded(&home).pop() else { panic!("no decision") };
+        assert_eq!(changed.is_ok(), decision.verdict == Verdict::Granted, "{changed:?}");
+        assert_eq!(decision.crossing.class, now);
+        decision.reason.as_str().to_owned()
+    };
+    assert!(relabel("restricted").starts_with("to restricted: "));
+    assert!(relabel("public").starts_with("to public: rule two-lower-a-class"));
 }
 
 #[test]

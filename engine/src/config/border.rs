@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 
 pub use self::error::BorderError;
 use super::home::write_atomic;
-use super::{Config, Home};
+use super::{Config, ConfigError, Home};
 use crate::base::Digest;
-use crate::identity::{AuditKey, BundleError, Identity, Voucher};
+use crate::identity::{AuditKey, Identity, Voucher};
 use crate::policy::{
-    BUILTIN, BUNDLE_BYTES_MAX, Bundle, ChangeError, Decider, POLICY_BYTES_MAX, Policy, Roles,
-    RolesMark,
+    BUILTIN, BUNDLE_BYTES_MAX, Broken, Bundle, Cause, ChangeError, Decider, POLICY_BYTES_MAX,
+    Policy, Reason, Roles, RolesMark,
 };
+use crate::storage::lacks_descriptors;
 
 /// Largest note of what was seen, in bytes.
 const SEEN_BYTES_MAX: u64 = 256;
@@ -57,30 +58,50 @@ impl Home {
     }
 }
 
-/// What decides on this node from here on. If anything is wrong with the policy or the roles, it
-/// denies everything and says why.
-pub fn decider(home: &Home, config: &Config, identity: &Identity) -> Decider {
-    match ground(home, config, identity) {
-        Ok((policy, roles)) => Decider::new(policy, roles),
-        Err(error) => Decider::broken(&told(&error)),
-    }
-}
-
-/// Has a decider decide by what lies in the home now: to be called when it may have changed. Answers
-/// are kept where nothing did.
-pub fn refresh(decider: &Decider, home: &Home, config: &Config, identity: &Identity) {
-    match ground(home, config, identity) {
-        Ok((policy, roles)) => {
+/// Has a decider decide by what lies in the home now, and by `config` or why there is none: to be
+/// called when it may have changed. Answers are kept where nothing did.
+///
+/// # Errors
+/// Something is wrong with the configuration, the policy or the roles, so everything is denied, with
+/// the reason; the roles count as far as they can be read.
+pub fn refresh(
+    decider: &Decider,
+    home: &Home,
+    config: Result<&Config, &ConfigError>,
+    identity: &Identity,
+) -> Result<(), Broken> {
+    match config.map(|config| ground(home, config, identity)) {
+        Ok(Ok((policy, roles))) => {
             if decider.version() != Some((policy.version(), roles.version())) {
                 decider.replace(policy, roles);
             }
+            return Ok(());
         }
-        Err(error) => decider.fail(&told(&error)),
+        Ok(Err(error)) => {
+            let reason = format!("{error} (hint: {})", error.hint());
+            Err(broken(home, identity, (&reason, error.of_system())))
+        }
+        Err(error) => Err(broken(home, identity, (&error.to_string(), error.of_system()))),
     }
+    .inspect_err(|broken| decider.fail(broken.clone()))
 }
 
-fn told(error: &BorderError) -> String {
-    format!("{error} (hint: {})", error.hint())
+/// Nothing can decide, and so much is known all the same.
+fn broken(home: &Home, identity: &Identity, (reason, error): (&str, Option<&io::Error>)) -> Broken {
+    let roles = read_roles(home, identity);
+    let also = roles.as_ref().err().and_then(BorderError::of_system);
+    let cause = cause(error).max(cause(also));
+    Broken { reason: Reason::new(reason), cause, roles: roles.ok() }
+}
+
+fn cause(error: Option<&io::Error>) -> Cause {
+    match error {
+        None => Cause::Content,
+        Some(error) if lacks_descriptors(error) => Cause::NoDescriptors,
+        // A text that is none reads the same again.
+        Some(error) if error.kind() == io::ErrorKind::InvalidData => Cause::Content,
+        Some(_) => Cause::File,
+    }
 }
 
 /// The policy and the roles that count, and a note of them.
@@ -149,8 +170,7 @@ pub fn read_roles(home: &Home, identity: &Identity) -> Result<Roles, BorderError
         Some(bytes) => {
             let source = |source| BorderError::Bundle { path: path.clone(), source };
             let bundle = Bundle::decode(&bytes).map_err(source)?;
-            judge(home, identity, &bundle)
-                .map_err(|source| BorderError::Voucher { path: path.clone(), source })?;
+            judge(home, identity, &bundle, &path)?;
             bundle.roles
         }
     };
@@ -162,18 +182,36 @@ pub fn read_roles(home: &Home, identity: &Identity) -> Result<Roles, BorderError
 }
 
 /// Which roles these are, if the CA signed them: what other nodes may be told.
-pub fn roles_mark(home: &Home, identity: &Identity) -> Option<RolesMark> {
-    let bytes = read(&home.roles_file(), BUNDLE_BYTES_MAX as u64).ok()??;
-    let bundle = Bundle::decode(&bytes).ok()?;
-    identity.judge_roles(&bundle, None).ok().map(|_| bundle.mark())
+///
+/// # Errors
+/// The bundle cannot be read.
+pub fn roles_mark(home: &Home, identity: &Identity) -> Result<Option<RolesMark>, BorderError> {
+    let bytes = read(&home.roles_file(), BUNDLE_BYTES_MAX as u64)?;
+    let bundle = bytes.and_then(|bytes| Bundle::decode(&bytes).ok());
+    let signed = bundle.filter(|bundle| identity.judge_roles(bundle, None).is_ok());
+    Ok(signed.map(|bundle| bundle.mark()))
 }
 
-fn judge(home: &Home, identity: &Identity, bundle: &Bundle) -> Result<Voucher, BundleError> {
-    identity.judge_roles(bundle, None).or_else(|error| {
-        // Only roles that the CA did not sign need this node's own key.
-        let own = AuditKey::load_or_create(&home.identity_dir()).map_err(|_| error)?;
-        identity.judge_roles(bundle, Some(&own))
-    })
+/// Who vouches for a bundle, which came from `path`.
+fn judge(
+    home: &Home,
+    identity: &Identity,
+    bundle: &Bundle,
+    path: &Path,
+) -> Result<Voucher, BorderError> {
+    let refused = |source| BorderError::Voucher { path: path.to_owned(), source };
+    let error = match identity.judge_roles(bundle, None) {
+        Err(error) => error,
+        Ok(voucher) => return Ok(voucher),
+    };
+    // Only roles that the CA did not sign need this node's own key.
+    match AuditKey::load_or_create(&home.identity_dir()) {
+        Ok(own) => identity.judge_roles(bundle, Some(&own)).map_err(refused),
+        Err(key) => {
+            let key = BorderError::Key(key);
+            Err(if key.of_system().is_some() { key } else { refused(error) })
+        }
+    }
 }
 
 /// Changes the roles in the home, signs them, and tells who vouches for them. Of two processes that
@@ -208,10 +246,8 @@ pub fn take_roles(
     let bundle = Bundle::decode(bytes);
     let bundle = bundle.map_err(|source| BorderError::Bundle { path: path(), source })?;
     let _held = lock(home)?;
-    match judge(home, identity, &bundle) {
-        Ok(Voucher::Ca) => {}
-        Ok(Voucher::Node) => return Err(BorderError::NotByCa { path: path() }),
-        Err(source) => return Err(BorderError::Voucher { path: path(), source }),
+    if judge(home, identity, &bundle, origin)? == Voucher::Node {
+        return Err(BorderError::NotByCa { path: path() });
     }
     let taken = read_roles(home, identity)?.succeed(bundle.roles.clone());
     taken.map_err(|source| BorderError::Succeed { path: path(), source })?;

@@ -78,6 +78,16 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// What the system said, where the file could not be read: that may pass by itself.
+    pub(super) fn of_system(&self) -> Option<&io::Error> {
+        match self {
+            Self::Read { source, .. } => Some(source),
+            Self::Large { .. } | Self::Mistakes { .. } => None,
+        }
+    }
+}
+
 fn list(mistakes: &[Mistake]) -> String {
     match mistakes {
         [one] => one.to_string(),

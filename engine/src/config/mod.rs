@@ -17,8 +17,7 @@ mod setting;
 mod similar;
 
 pub use border::{
-    BorderError, change_roles, decider, ground, read_policy, read_roles, refresh, roles_mark,
-    take_roles,
+    BorderError, change_roles, ground, read_policy, read_roles, refresh, roles_mark, take_roles,
 };
 pub use edit::{EditError, add_node, remove_node, set_limit};
 pub use endpoint::{Endpoint, ParseEndpointError};

@@ -7,6 +7,7 @@ use super::decide::Decision;
 use super::load::Policy;
 use super::request::Request;
 use super::roles::Roles;
+use super::rules::NO_DESCRIPTORS_RULE;
 use super::words::{PolicyVersion, Principal, Reason, Verdict};
 
 /// Most decisions that are remembered; beyond it all are forgotten.
@@ -17,6 +18,21 @@ pub const DECISIONS_MAX: usize = 4096;
 pub struct Broken {
     /// What is wrong, in words.
     pub reason: Reason,
+    /// Whether it may pass by itself.
+    pub cause: Cause,
+    /// The roles, where they could be had all the same: who is revoked stays so.
+    pub roles: Option<Roles>,
+}
+
+/// Whether what is wrong may pass by itself; of several causes the last one counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// What was read is wrong, and stays so until somebody changes it.
+    Content,
+    /// A file could not be read or written.
+    File,
+    /// There was no descriptor to read a file with.
+    NoDescriptors,
 }
 
 /// What decides.
@@ -46,8 +62,8 @@ impl Decider {
     }
 
     /// Denies everything, since there is nothing to decide with.
-    pub fn broken(reason: &str) -> Self {
-        Self::of(Err(Broken { reason: Reason::new(reason) }))
+    pub fn broken(broken: Broken) -> Self {
+        Self::of(Err(broken))
     }
 
     fn of(ground: Result<Ground, Broken>) -> Self {
@@ -60,8 +76,8 @@ impl Decider {
     }
 
     /// Denies everything from now on.
-    pub fn fail(&self, reason: &str) {
-        self.change(Err(Broken { reason: Reason::new(reason) }));
+    pub fn fail(&self, broken: Broken) {
+        self.change(Err(broken));
     }
 
     fn change(&self, ground: Result<Ground, Broken>) {
@@ -76,17 +92,35 @@ impl Decider {
         Some((ground.policy.version(), ground.roles.version()))
     }
 
-    /// The first of some identities that is revoked; they are made only where somebody is.
+    /// The version of the roles that count, beside a broken policy too.
+    ///
+    /// # Errors
+    /// They could not be had, so that nobody knows who is revoked.
+    pub fn roles_version(&self) -> Result<u64, Broken> {
+        match self.ground().as_ref() {
+            Ok(Ground { roles, .. }) | Err(Broken { roles: Some(roles), .. }) => {
+                Ok(roles.version())
+            }
+            Err(broken) => Err(broken.clone()),
+        }
+    }
+
+    /// The first of some identities that is revoked, as far as is known; they are made only where
+    /// somebody is.
     pub fn revoked(&self, who: impl Iterator<Item = Principal>) -> Option<Principal> {
-        let ground = {
-            let state = self.0.read().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(&state.ground)
+        let ground = self.ground();
+        let roles = match ground.as_ref() {
+            Ok(ground) => &ground.roles,
+            Err(broken) => broken.roles.as_ref()?,
         };
-        let roles = &ground.as_ref().as_ref().ok()?.roles;
         if roles.revoked.is_empty() {
             return None;
         }
         who.into_iter().find(|who| roles.revoked.contains(who))
+    }
+
+    fn ground(&self) -> Arc<Result<Ground, Broken>> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner).ground)
     }
 
     /// Decides. `now` is in seconds since 1970. To be asked again for each batch of chunks: an
@@ -126,11 +160,19 @@ impl Decider {
 }
 
 impl Broken {
+    /// This is wrong with what was read, and no roles are known.
+    pub fn new(reason: &str) -> Self {
+        Self { reason: Reason::new(reason), cause: Cause::Content, roles: None }
+    }
+
     fn denial(&self, now: i64) -> Decision {
         Decision {
             verdict: Verdict::Denied,
             reason: self.reason.clone(),
-            by: Vec::new(),
+            by: match self.cause {
+                Cause::NoDescriptors => vec![NO_DESCRIPTORS_RULE.to_owned()],
+                Cause::Content | Cause::File => Vec::new(),
+            },
             policy: PolicyVersion::default(),
             roles: 0,
             since: now,

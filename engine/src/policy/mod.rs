@@ -35,14 +35,14 @@ pub use bundle::{BUNDLE_BYTES_MAX, Bundle, RolesMark};
 pub use cases::{CASES_BYTES_MAX, CaseResult, Cases, CasesError};
 pub use classes::{CLASSES_MAX, Classes, ClassesError};
 pub use decide::{Decision, Explanation};
-pub use decider::{Broken, DECISIONS_MAX, Decider};
+pub use decider::{Broken, Cause, DECISIONS_MAX, Decider};
 pub use load::{
     BUILTIN, Mistake, POLICIES_MAX, POLICY_BYTES_MAX, Policy, PolicyError, REASON_CHARS_MAX,
     SCHEMA, Span,
 };
 pub use request::{Kind, PATH_BYTES_MAX, Relabel, Request, RequestError, Side, Subject};
 pub use roles::{ChangeError, GRANTS_MAX, Grant, REVOKED_MAX, Role, Roles, SucceedError};
-pub use rules::{REVOKED_RULE, TWO_IDENTITIES_RULE};
+pub use rules::{NO_DESCRIPTORS_RULE, REVOKED_RULE, TWO_IDENTITIES_RULE};
 pub use words::{
     Action, ParsePrincipalError, PolicyVersion, Principal, REASON_BYTES_MAX, Reason, Transport,
     Verdict, WHO_BYTES_MAX,

@@ -38,6 +38,9 @@ pub(super) const REVOKED: Rule = Rule { id: REVOKED_RULE, reason: "the identity 
 /// The id of the rule that denies everything to an identity that is revoked.
 pub const REVOKED_RULE: &str = "revoked-identity";
 
+/// The id of the rule that denies while no descriptor is left to read the policy with.
+pub const NO_DESCRIPTORS_RULE: &str = "no-descriptors";
+
 /// Whether the request makes sense at all.
 pub(super) fn check(request: &Request, classes: &Classes) -> Result<Subject, RequestError> {
     let new = request.relabel.as_ref().map(|relabel| &relabel.class);

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::identity::{AuditKeyError, BundleError, SealError};
+use crate::identity::{AuditKeyError, BundleError, FileError, SealError};
 use crate::manifest::DecodeError;
 use crate::policy::{ChangeError, PolicyError, SucceedError};
 
@@ -106,6 +106,15 @@ pub enum BorderError {
 }
 
 impl BorderError {
+    /// What the system said, where a file could not be read or written: that may pass by itself.
+    pub(super) fn of_system(&self) -> Option<&io::Error> {
+        match self {
+            Self::File { source, .. }
+            | Self::Key(AuditKeyError::File(FileError::Io { source, .. })) => Some(source),
+            _ => None,
+        }
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> &'static str {
         match self {

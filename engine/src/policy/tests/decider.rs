@@ -60,12 +60,12 @@ fn another_policy_other_roles_and_a_failure_count_at_once() {
     assert_eq!(decider.decide(&request, NOW).by, ["closed"]);
     decider.replace(builtin(), Roles::default());
     assert_eq!(decider.decide(&request, NOW).verdict, Verdict::Granted);
-    decider.fail("policy.cedar cannot be read");
+    decider.fail(Broken::new("policy.cedar cannot be read"));
     let denied = decider.decide(&request, NOW);
     assert_eq!((denied.verdict, denied.policy), (Verdict::Denied, PolicyVersion::default()));
     assert_eq!(denied.reason.as_str(), "policy.cedar cannot be read");
     assert_eq!(decider.version(), None);
-    let broken = Decider::broken("no bundle");
+    let broken = Decider::broken(Broken::new("no bundle"));
     for action in Action::ALL {
         let request = Request { action: *action, ..request.clone() };
         assert_eq!(broken.decide(&request, NOW).verdict, Verdict::Denied, "{action}");
@@ -76,7 +76,7 @@ fn another_policy_other_roles_and_a_failure_count_at_once() {
 
 #[test]
 fn memory_is_bounded() {
-    let decider = Decider::broken("nothing");
+    let decider = Decider::broken(Broken::new("nothing"));
     decider.replace(
         loaded("@id(\"open\") permit (principal, action, resource);").expect("a policy"),
         Roles::default(),
