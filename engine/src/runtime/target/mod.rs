@@ -19,6 +19,7 @@ mod near;
 mod parts;
 mod place;
 mod publish;
+mod refuse;
 mod replaced;
 mod staged;
 mod tell;

@@ -80,7 +80,7 @@ impl Publish<'_> {
     }
 
     /// Calls `each` for every entry in order, and `leave` for every directory that is left.
-    fn walk(
+    pub(super) fn walk(
         &self,
         mut each: impl FnMut(&Listed) -> Result<(), Failure>,
         mut leave: impl FnMut(&Entry) -> Result<(), Failure>,
@@ -97,60 +97,6 @@ impl Publish<'_> {
             }
         }
         dirs.leave_all().try_for_each(|dir| leave(&dir))
-    }
-
-    /// A directory that is not empty is never replaced by a file or link.
-    pub(super) fn refuse_what_is_in_the_way(&self) -> Result<(), Failure> {
-        self.refuse_a_file_above()?;
-        let there = present(self.tree, self.target);
-        if !there.map_err(|e| fatal("look at", self.target, &e))? {
-            return Ok(());
-        }
-        self.walk(
-            |Listed { entry, .. }| {
-                let path = below(self.target, &entry.path)?;
-                let in_the_way = entry.kind != EntryKind::Dir && self.is_full_dir(&path)?;
-                if in_the_way {
-                    let detail = format!("{path} is a directory and would become a file");
-                    return Err(Failure::new("in-the-way", detail));
-                }
-                Ok(())
-            },
-            |_| Ok(()),
-        )
-    }
-
-    /// Nor is a file or link on the way to the target path, or at it if it needs to be a directory:
-    /// found out later, it would stop the snapshot half-way.
-    fn refuse_a_file_above(&self) -> Result<(), Failure> {
-        let first = self.manifest()?.read();
-        let first = first.map_err(|e| fatal("read", &self.layout.manifest, &e))?;
-        let has_top = first.is_none_or(|listed| listed.entry.path.is_root());
-        let mut dir = if has_top { self.target.parent() } else { Some(self.target.clone()) };
-        while let Some(path) = dir {
-            match self.tree.meta(&path) {
-                Ok(meta) if meta.kind != Kind::Dir => {
-                    let detail = format!("{path} is a {} and would become a directory", meta.kind);
-                    return Err(Failure::new("in-the-way", detail));
-                }
-                Ok(_) => return Ok(()),
-                Err(_) => present(self.tree, &path).map_err(|e| fatal("look at", &path, &e))?,
-            };
-            dir = path.parent();
-        }
-        Ok(())
-    }
-
-    /// Whether `path` is a directory with something in it.
-    fn is_full_dir(&self, path: &RelPath) -> Result<bool, Failure> {
-        let failed = |e| fatal("look at", path, &e);
-        match self.tree.meta(path) {
-            Ok(meta) if meta.kind == Kind::Dir => {
-                Ok(!self.tree.list(path).map_err(failed)?.is_empty())
-            }
-            Ok(_) => Ok(false),
-            Err(_) => present(self.tree, path).map_err(failed),
-        }
     }
 
     /// Makes directories and links in the staging area, and removes `leftovers` of objects that are
