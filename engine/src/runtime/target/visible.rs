@@ -174,8 +174,16 @@ impl Publish<'_> {
         Ok(())
     }
 
-    /// Renames the staged snapshot, or its objects, to where they are seen.
+    /// Renames the staged snapshot, or its objects, to where they are seen. What fails is done later.
     pub(super) fn make_visible(&self, index: &Index) -> Result<(), Failure> {
+        self.show(index).map_err(|Failure { code, detail }| {
+            let rest =
+                "some of it may be seen already, the rest follows with the next transfer there";
+            Failure::new(&code, format!("{detail} (while {} was published: {rest})", self.target))
+        })
+    }
+
+    fn show(&self, index: &Index) -> Result<(), Failure> {
         let renaming = |e| fatal("publish", self.target, &e);
         let mut replaced = Replaced::default();
         let target_dir = self.target.parent().unwrap_or_default();
@@ -244,6 +252,7 @@ impl Publish<'_> {
             |dir| {
                 let path = below(self.target, &dir.path)?;
                 let set = self.tree.set_meta(&path, dir.mode, dir.mtime);
+                let set = unless_foreign(self.tree, &path, set);
                 set.map_err(|e| fatal("set the times of", &path, &e))
             },
         )
@@ -301,10 +310,23 @@ pub(super) fn open_up(tree: &dyn Tree, path: &RelPath, meta: &Meta) -> io::Resul
     tree.set_meta(path, meta.mode | 0o700, meta.mtime)
 }
 
+/// Passes over that mode or times of a directory cannot be set because it is somebody else's.
+fn unless_foreign(tree: &dyn Tree, path: &RelPath, set: io::Result<()>) -> io::Result<()> {
+    match set {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !tree.owns(path)? => {
+            tracing::warn!(%path, %error, "mode and times of a directory of another user stay");
+            Ok(())
+        }
+        set => set,
+    }
+}
+
 /// Makes a directory; a file or link in its place goes.
 fn make_dir(tree: &dyn Tree, path: &RelPath) -> io::Result<()> {
     match tree.meta(path) {
-        Ok(meta) if meta.kind == Kind::Dir => return open_up(tree, path, &meta),
+        Ok(meta) if meta.kind == Kind::Dir => {
+            return unless_foreign(tree, path, open_up(tree, path, &meta));
+        }
         Ok(_) => tree.unlink(path)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
