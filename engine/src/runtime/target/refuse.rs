@@ -112,14 +112,13 @@ impl Publish<'_> {
         };
         let failed = |e| fatal("look at", path, &e);
         match door {
-            Door::Open => Ok(()),
             Door::Shut(failure) if self.changes(entry, path)? => Err(failure),
             Door::Sticky if self.changes(entry, path)? => {
                 let free = !present(self.tree, path).map_err(failed)?;
                 let ours = free || self.tree.owns(path).map_err(failed)?;
                 if ours { Ok(()) } else { Err(not_writable(path)) }
             }
-            Door::Shut(_) | Door::Sticky => Ok(()),
+            Door::Open | Door::Shut(_) | Door::Sticky => Ok(()),
         }
     }
 
