@@ -336,6 +336,11 @@ pub(super) fn refused(label: &str, code: &str, detail: &str) -> Error {
             "raise `ulimit -n` there; the same command goes on where this one ended",
         ),
         "read-only" => ("read-only", Exit::Failed, "the receiver's root cannot be written"),
+        "other-device" => (
+            "other-device",
+            Exit::Failed,
+            "choose a path on the file system of the receiver's root",
+        ),
         "unsafe-path" => ("unsafe-path", Exit::Usage, ""),
         "no-proposal" => (
             "no-proposal",

@@ -8,7 +8,7 @@ use std::fmt;
 pub enum Exit {
     /// Done and verified.
     Done = 0,
-    /// Failed; nothing was published.
+    /// Failed; nothing was published, unless the message says so.
     Failed = 1,
     /// The command line or configuration is wrong.
     Usage = 2,

@@ -19,6 +19,7 @@ use crate::config::ServeRecord;
 use crate::identity::{InviteError, Invites, Live, SpiffeId, live_server_config, peer_of};
 use crate::policy::Kind;
 use crate::runtime::root::Root;
+use crate::runtime::target::Recovered;
 use crate::transport::quic::{QuicListener, QuicTls};
 use crate::transport::{LinkError, Peer};
 
@@ -98,7 +99,6 @@ impl Engine {
                 .hint("serve a directory that this user may write")
         })?;
         let root = Arc::new(root);
-        recover(&root).await?;
         let judged = invites.clone();
         let tls = QuicTls {
             client: None,
@@ -114,6 +114,8 @@ impl Engine {
             Error::new("listen", Exit::Failed, message)
                 .hint("is another serve running? --listen takes another ADDR:PORT")
         })?;
+        // Who connects meanwhile waits for it.
+        recover(&root).await?;
         let shared = Arc::new(Shared {
             engine: self.clone(),
             node: identity.id().node.clone(),
@@ -155,9 +157,13 @@ async fn recover(root: &Arc<Root>) -> Result<(), Error> {
         own.recover()
     });
     match recovered.await? {
-        Ok(targets) => {
-            for target in targets {
+        Ok(Recovered { rolled, failed }) => {
+            for target in rolled {
                 tracing::info!(%target, ms = begun.elapsed().as_millis(), "rolled a publish forward");
+            }
+            for (path, failure) in failed {
+                let reason = failure.detail;
+                tracing::error!(%path, %reason, "half done, and cannot be finished; it stays as it is");
             }
             Ok(())
         }

@@ -1,8 +1,10 @@
 //! A node's root: its tree, its index, and who may write where at a time.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
@@ -11,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use super::readers::Readers;
-use super::target::{Around, Part, expire_parts, index_path, key_of, recover_all};
+use super::target::{Around, Part, Recovered, expire_parts, index_path, key_of, recover_all};
 use super::{fatal, snapshots};
 use crate::base::{Parts, RelPath};
 use crate::border::Border;
@@ -55,7 +57,7 @@ impl Root {
     /// Opens the directory `dir`: its index, and what a crash left half published.
     pub fn open(dir: &Path, method: Method) -> Result<Self, RootError> {
         let failed = |source| RootError { dir: dir.to_owned(), source };
-        let own = dir.join(std::ffi::OsStr::new(".portway"));
+        let own = dir.join(OsStr::new(".portway"));
         let locks = own.join("locks");
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&locks).map_err(failed)?;
         let tree: Arc<dyn Tree> = Arc::new(OsTree::open_with(dir, method).map_err(failed)?);
@@ -77,11 +79,17 @@ impl Root {
         })
     }
 
-    /// Rolls forward what a crash left half published, and removes what it left half removed. Each
-    /// target must not be in use.
-    pub fn recover(&self) -> Result<Vec<RelPath>, Failure> {
-        snapshots::empty_trash(&*self.tree)?;
-        recover_all(&*self.tree, &self.index)
+    /// Rolls forward what a crash left half published, and removes what it left half removed. A path that
+    /// is being written to is left to its writer.
+    ///
+    /// # Errors
+    /// What there is cannot be listed.
+    pub fn recover(&self) -> Result<Recovered, Failure> {
+        let lock = |key: &[u8]| try_lock(&self.writers.locks.join(OsStr::from_bytes(key)));
+        let left = snapshots::empty_trash(&*self.tree, lock)?;
+        let mut recovered = recover_all(&*self.tree, &self.index, lock)?;
+        recovered.failed.extend(left);
+        Ok(recovered)
     }
 
     /// The part at `path` of a snapshot that several writers bring.

@@ -202,25 +202,38 @@ fn forget(tree: &dyn Tree, path: &RelPath) -> io::Result<()> {
     }
 }
 
-/// Finishes removals that a crash interrupted.
-pub(super) fn empty_trash(tree: &dyn Tree) -> Result<(), Failure> {
+/// Finishes removals that a crash interrupted; what cannot be removed, and why. `lock` takes the right to
+/// write to the path of a key: one that cannot be had is being removed, or written anew.
+pub(super) fn empty_trash<L>(
+    tree: &dyn Tree,
+    lock: impl Fn(&[u8]) -> io::Result<Option<L>>,
+) -> Result<Vec<(RelPath, Failure)>, Failure> {
     let trash = trash_path();
     let names = match tree.list(&trash) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.map_err(|e| fatal("list", &trash, &e))?,
     };
+    let mut left = Vec::new();
     for (key, _) in names {
-        let failed = |e| fatal("empty", &trash, &e);
-        let manifest = manifests_path().join(&key).map_err(|e| failed(io::Error::other(e)))?;
-        if let Ok(Some(head)) = ManifestReader::open(tree, &manifest)
-            && !storage::exists(tree, head.target())
-        {
-            forget(tree, head.target()).map_err(failed)?;
-        }
-        let path = trash.join(&key).map_err(|e| failed(io::Error::other(e)))?;
-        storage::remove_all(tree, &path).map_err(failed)?;
+        let Ok(path) = trash.join(&key) else { continue };
+        let removed = lock(&key).and_then(|held| match held {
+            Some(_held) => remove_trash(tree, &key, &path),
+            None => Ok(()),
+        });
+        left.extend(removed.err().map(|error| (path.clone(), fatal("remove", &path, &error))));
     }
-    Ok(())
+    Ok(left)
+}
+
+/// Removes the snapshot that lies at `path`, under its key, and its manifest unless it was pushed again.
+fn remove_trash(tree: &dyn Tree, key: &[u8], path: &RelPath) -> io::Result<()> {
+    let manifest = manifests_path().join(key).map_err(io::Error::other)?;
+    if let Ok(Some(head)) = ManifestReader::open(tree, &manifest)
+        && !storage::exists(tree, head.target())
+    {
+        forget(tree, head.target())?;
+    }
+    storage::remove_all(tree, path)
 }
 
 #[cfg(test)]

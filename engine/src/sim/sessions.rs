@@ -19,6 +19,12 @@ use crate::storage::memory::{Fault, Op};
 /// Most sessions of one transfer after the faults have stopped.
 const CALM_SESSIONS_MAX: u32 = 4;
 
+/// Rolls forward what was half published; the first failure, if there is one.
+fn recover(tree: &dyn Tree, index: &Index) -> Result<(), Failure> {
+    let recovered = recover_all(tree, index, |_| Ok(Some(())))?;
+    recovered.failed.into_iter().next().map_or(Ok(()), |(_, failure)| Err(failure))
+}
+
 impl World {
     /// Starts the target's process if none runs; false if it died at once.
     fn start_process(&mut self) -> Check<bool> {
@@ -37,8 +43,7 @@ impl World {
             Arc::new(ProcessTree { tree: self.tree.clone(), life: Arc::clone(&life) });
         let opened = Index::open(Arc::clone(&tree), &index_path());
         let index = opened.map_or_else(|_| Index::disabled(), |(index, _)| index);
-        let recovered =
-            if self.rng.chance(50) { recover_all(&*tree, &index).map(|_| ()) } else { Ok(()) };
+        let recovered = if self.rng.chance(50) { recover(&*tree, &index) } else { Ok(()) };
         let dead = life.is_dead();
         self.note("process", life.calls());
         self.process = Some(Process { life, tree, index });

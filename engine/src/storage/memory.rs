@@ -10,6 +10,7 @@ mod crash;
 mod faults;
 mod file;
 mod names;
+mod owner;
 mod rng;
 mod state;
 #[cfg(test)]
@@ -266,6 +267,16 @@ impl Tree for MemoryTree {
         let mut state = self.state();
         let ino = state.find(path)?;
         Ok(state.set_label(ino, label)?)
+    }
+
+    fn may_write(&self, path: &RelPath) -> io::Result<bool> {
+        let state = self.state();
+        Ok(state.may_write(state.find(path)?)?)
+    }
+
+    fn owns(&self, path: &RelPath) -> io::Result<bool> {
+        let state = self.state();
+        Ok(!state.inode(state.find(path)?)?.foreign)
     }
 
     /// If a fault is due, the names stay as they are, not durable.

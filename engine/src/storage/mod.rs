@@ -147,6 +147,14 @@ pub trait Tree: Send + Sync + 'static {
     fn set_label(&self, _path: &RelPath, _label: &[u8]) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
+    /// Whether this process may change names in the directory `path`, as its mode is now.
+    fn may_write(&self, _path: &RelPath) -> io::Result<bool> {
+        Ok(true)
+    }
+    /// Whether this process may set mode and times of what is at `path`: only an owner may.
+    fn owns(&self, _path: &RelPath) -> io::Result<bool> {
+        Ok(true)
+    }
     /// Makes the names in the directory `path` durable.
     fn sync_dir(&self, path: &RelPath) -> io::Result<()>;
     /// Makes everything written to the tree's file system durable, files and names alike. One call

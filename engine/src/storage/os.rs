@@ -4,6 +4,7 @@ mod direct;
 mod dirs;
 mod file;
 mod label;
+mod owner;
 mod rename;
 #[cfg(test)]
 mod tests;
@@ -266,6 +267,19 @@ impl Tree for OsTree {
             return label::set(self.dirs.root(), label);
         }
         self.dirs.at_to_write(path, |dir, name| Ok(label::set_at(dir, name, label)))?
+    }
+
+    fn may_write(&self, path: &RelPath) -> io::Result<bool> {
+        Ok(self.dirs.within(path, owner::may_write)??)
+    }
+
+    fn owns(&self, path: &RelPath) -> io::Result<bool> {
+        if path.is_root() {
+            return Ok(owner::owns(&fs::fstat(self.dirs.root())?));
+        }
+        let stat =
+            self.dirs.at(path, |dir, name| fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW))?;
+        Ok(owner::owns(&stat))
     }
 
     fn sync_dir(&self, path: &RelPath) -> io::Result<()> {

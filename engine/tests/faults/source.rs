@@ -91,11 +91,11 @@ fn f11_a_change_right_after_the_file_was_made_is_noticed_too() {
         let files = SourceFiles::new(vec![root]);
         let entry = files.scan(10).unwrap().entries.pop().unwrap();
         let mut lease = vec![0; 2 << 20];
-        let first = files.read(0, ReadJob::Next(1, 0, entry.clone()), &mut lease);
+        let first = files.read(0, &ReadJob::Next(1, 0, entry.clone()), &mut lease);
         assert!(first.changed.is_empty() && first.more.is_some(), "round {round}: {first:?}");
         File::options().write(true).open(&path).unwrap().write_all_at(&[2; 9], 3 << 20).unwrap();
         let noticed = (1..10).any(|run| {
-            let next = files.read(run, ReadJob::Next(1, 0, entry.clone()), &mut lease);
+            let next = files.read(run, &ReadJob::Next(1, 0, entry.clone()), &mut lease);
             assert!(next.ends.is_empty(), "round {round}: a mix passed for the file");
             !next.changed.is_empty()
         });

@@ -74,10 +74,7 @@ impl Target {
                 State::Done(Object { digest: Digest::default(), len: 0, cutter: 0 })
             };
             let seq = self.window.push(Slot::new(entry.clone(), state));
-            if let EntryKind::Symlink(text) = &entry.kind
-                && !entry.path.link_stays_below(text)
-            {
-                let failure = Failure::new("unsafe-link", "the link leaves the snapshot");
+            if let Err(failure) = self.judge(entry) {
                 self.fail(seq, failure, true);
             }
         }
@@ -85,6 +82,21 @@ impl Target {
         if !entries.is_empty() {
             self.checks += 1;
             self.out.push_back(TargetAction::Check { first, entries });
+        }
+    }
+
+    /// Whether an entry can be at the target at all. What is below a directory that cannot is deeper still.
+    fn judge(&self, entry: &Entry) -> Result<(), Failure> {
+        if entry.path.depth() > self.depth_max {
+            let max = self.depth_max;
+            let detail = format!("the target path leaves room for {max} components");
+            return Err(Failure::new("path-too-deep", detail));
+        }
+        match &entry.kind {
+            EntryKind::Symlink(text) if !entry.path.link_stays_below(text) => {
+                Err(Failure::new("unsafe-link", "the link leaves the snapshot"))
+            }
+            _ => Ok(()),
         }
     }
 

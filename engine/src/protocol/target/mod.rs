@@ -29,6 +29,7 @@ use std::sync::Arc;
 
 use super::settle::Window;
 use super::{FailedObject, Failure, Stop};
+use crate::base::limits::PATH_DEPTH_MAX;
 use crate::base::{Digest, Instant, Seq};
 use crate::manifest::{ChunkRef, Entry, ListHasher, Object, RootHasher};
 use crate::wire::{Frame, Numbers};
@@ -93,6 +94,8 @@ pub struct Target {
     task: Task,
     window: Window<Slot>,
     places: Places,
+    /// Most components of an entry's path.
+    depth_max: usize,
     entries_done: Option<u32>,
     /// Checks that are not answered.
     checks: usize,
@@ -122,6 +125,7 @@ impl Target {
             task,
             window: Window::default(),
             places: Places::default(),
+            depth_max: PATH_DEPTH_MAX,
             entries_done: None,
             checks: 0,
             open_files: 0,
@@ -140,6 +144,12 @@ impl Target {
             ended: false,
             planted: PlantedMachine::default(),
         }
+    }
+
+    /// Lets objects fail whose path has more than `depth_max` components; to be called before the first
+    /// input.
+    pub fn bound_depth(&mut self, depth_max: usize) {
+        self.depth_max = depth_max;
     }
 
     /// Plants defects.

@@ -411,6 +411,22 @@ fn a_link_that_leaves_the_snapshot_fails_alone() {
 }
 
 #[test]
+fn what_is_too_deep_for_the_target_fails_alone() {
+    let mut bench = Bench::new(1 << 20);
+    bench.target.bound_depth(2);
+    let deep = [dir("d/d/d"), file("d/d/d/f", 0), link("d/d/l", "f")];
+    bench.announce(&[&[dir("d"), dir("d/d")], &deep[..], &[file("d/f", 0)]].concat());
+    let failed = bench.sent().into_iter().filter_map(|frame| match frame {
+        Frame::Failed { seq, code, .. } => Some((seq, code)),
+        _ => None,
+    });
+    let failed: Vec<_> = failed.collect();
+    assert_eq!(failed, [2, 3, 4].map(|seq| (seq, "path-too-deep".to_owned())));
+    assert_eq!(bench.target.failed(), 3);
+    assert_eq!(bench.violation(), None);
+}
+
+#[test]
 fn a_restart_while_pieces_are_under_way_forgets_them_and_their_credit() {
     let (mut bench, _) = two_wanted();
     bench.data(0, &[0, 1], 20).placed(0, &[0], &PlaceResult::Placed);

@@ -177,7 +177,7 @@ impl<L: Link> Driver<L> {
                         let mut lease = slab.lease().await;
                         drop(waiting);
                         let work = move || {
-                            let done = files.read(run, job, &mut lease);
+                            let done = files.read(run, &job, &mut lease);
                             let bytes: usize = done.pieces.iter().map(|p| p.len as usize).sum();
                             let content = lease.freeze().slice(0..bytes);
                             let held = Held::new(content, &done.pieces, &paths);

@@ -120,10 +120,12 @@ pub(super) async fn run_with_credit<L: Link>(
     });
     context.meter.set_phase(Phase::Moving, "");
     let expected = Expected::new(context.way.crosses());
+    let mut machine = Target::new(task, credit_bytes);
+    machine.bound_depth(store.depth_max());
     let mut driver = Driver {
         context,
         store,
-        machine: Target::new(task, credit_bytes),
+        machine,
         clock: MachineClock::start(),
         frames,
         receiver,

@@ -53,6 +53,25 @@ async fn what_the_rails_of_a_link_carried_is_on_the_meter<T: Transport>() {
     assert!(sent >= 3 << 20);
 }
 
+async fn a_directory_that_is_too_deep_for_the_target_fails_alone<T: Transport>() {
+    let scene = Scene::<T>::new().await;
+    let deep = format!("src/{}", ["d"; 250].join("/"));
+    crate::storage::mkdir_all(&scene.source.tree, &path(&deep)).expect("directories");
+    scene.file("f", 1, 1000);
+    let ends = scene.transport.session().await;
+    match scene.begin(ends, "a/b/c/d/e/f/run", Semaphore::MAX_PERMITS).ended().await {
+        (Ok(SourceEnd::Published(told, failed)), Ok(TargetEnd::Published(published, too)), _) => {
+            assert_eq!(told, published);
+            assert_eq!(failed.len(), 1);
+            assert_eq!(failed[0].failure.code, "path-too-deep");
+            assert_eq!(failed[0].path, ["d"; 250].join("/"));
+            assert_eq!(too.len(), 1);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(scene.picture_of_target("a/b/c/d/e/f/run").len(), 2 + 249);
+}
+
 /// Sizes around every bound that reading, packing and cutting have; holes, links, modes, names.
 fn every_kind_of_object<T: Transport>(scene: &Scene<T>) {
     let sizes = [0, 1, 4095, 4097, 262_144, 262_145, LEASE_BYTES - 1, LEASE_BYTES, 5_000_003];
@@ -419,6 +438,7 @@ async fn over_rails_that_fail_nothing_wrong_is_ever_published() {
 every_transport! {
     an_empty_tree_arrives_as_an_empty_directory,
     what_the_rails_of_a_link_carried_is_on_the_meter,
+    a_directory_that_is_too_deep_for_the_target_fails_alone,
     every_kind_of_object_arrives_and_a_second_push_neither_reads_nor_sends,
     chunks_that_are_there_under_other_names_are_not_sent,
     a_cut_costs_at_most_the_credit_and_shows_nothing_of_what_came,

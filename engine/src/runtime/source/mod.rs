@@ -164,10 +164,10 @@ impl SourceFiles {
     }
 
     /// Does a job: fills `lease` with the pieces' bytes, back to back.
-    pub fn read(&self, run: u64, job: ReadJob, lease: &mut [u8]) -> ReadDone {
+    pub fn read(&self, run: u64, job: &ReadJob, lease: &mut [u8]) -> ReadDone {
         let mut done = ReadDone { run, ..ReadDone::default() };
         if let Err(failure) = self.may_go_on() {
-            let seq = match &job {
+            let seq = match job {
                 ReadJob::Pack(files) => files.first().map(|(seq, ..)| *seq),
                 ReadJob::Next(seq, ..) => Some(*seq),
             };
@@ -175,7 +175,7 @@ impl SourceFiles {
             return done;
         }
         let mut effort = Effort::work(&self.stages, Stage::Read);
-        match &job {
+        match job {
             ReadJob::Pack(files) => {
                 let mut at = 0;
                 for (seq, round, entry) in files {
@@ -187,7 +187,7 @@ impl SourceFiles {
                 self.read_next((*seq, *round), entry, lease, &mut done, &mut effort);
             }
         }
-        let objects = match &job {
+        let objects = match job {
             ReadJob::Pack(files) => &files[..],
             ReadJob::Next(seq, round, entry) => &[(*seq, *round, entry.clone())],
         };

@@ -104,7 +104,7 @@ fn a_directory_without_a_label_in_the_place_of_a_public_one_is_not_told_of() {
 fn read(files: &SourceFiles, tree: &MemoryTree, (at, in_tree): (&str, &str)) -> ReadDone {
     let meta = tree.meta(&path(in_tree)).expect("a file");
     let entry = entry_of(path(at), &meta, None);
-    files.read(1, ReadJob::Pack(vec![(0, 0, entry)]), &mut [0; 4096])
+    files.read(1, &ReadJob::Pack(vec![(0, 0, entry)]), &mut [0; 4096])
 }
 
 /// Its files have no labels of their own, and the class of what moves is not below the default.

@@ -19,6 +19,7 @@ mod near;
 mod parts;
 mod place;
 mod publish;
+mod refuse;
 mod replaced;
 mod staged;
 mod tell;
@@ -33,6 +34,7 @@ use bytes::Bytes;
 use super::manifest_file::ManifestWriter;
 use super::source::Above;
 use super::{OWN_DIR, Trouble, fatal, trouble};
+use crate::base::limits::PATH_DEPTH_MAX;
 use crate::base::{Digest, RelPath, Seq, TransferId};
 use crate::index::{BaseId, Index};
 use crate::journal::{Head, Inode, Journal, JournalError, Replay};
@@ -51,7 +53,7 @@ use tell::Told;
 pub use label::noted_class;
 pub use parts::{Around, PARTS_KEPT_S, Part, expire as expire_parts};
 pub(super) use publish::renew_manifest;
-pub use publish::{clean_up, index_published, recover_all};
+pub use publish::{Recovered, clean_up, index_published, recover_all};
 
 /// Defects that can be planted to prove that the tests notice them. All off in real use.
 #[derive(Debug, Clone, Copy, Default)]
@@ -233,6 +235,7 @@ impl TargetStore {
         };
         let journal_failed = |error| journal_failure(&error);
         let part = options.part.clone();
+        refuse::refuse_place(&*tree, part.as_ref().map_or(target, Part::whole))?;
         let _gate = part.as_ref().map(Part::gate);
         let (journal, mut replay, manifest, base);
         if options.plan {
@@ -325,6 +328,14 @@ impl TargetStore {
     /// Where the time of verifying, writing and syncing goes.
     pub fn stages(&self) -> &Arc<Stages> {
         &self.stages
+    }
+
+    /// Most components of a path in the snapshot: it is to be expressed where it is staged, and where it is
+    /// seen in the end.
+    pub fn depth_max(&self) -> usize {
+        let part = self.options.part.as_ref().map_or(0, |part| part.path().depth());
+        let tops = [self.layout.tree.depth(), self.target.depth(), part];
+        PATH_DEPTH_MAX - tops.into_iter().max().unwrap_or_default()
     }
 
     /// Bytes that can still be written.

@@ -84,24 +84,61 @@ pub fn clean_up(tree: &dyn Tree, layout: &Layout) -> io::Result<()> {
     storage::remove_all(tree, &layout.staging)
 }
 
-/// Rolls forward every publish that a crash interrupted; returns the target paths.
-pub fn recover_all(tree: &dyn Tree, index: &Index) -> Result<Vec<RelPath>, Failure> {
-    let mut rolled = parts::recover_all(tree, index)?;
+/// What was found half done at a start.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// Target paths whose publication was rolled forward.
+    pub rolled: Vec<RelPath>,
+    /// What could not be finished, and why. Each stays as it is; all others can be used.
+    pub failed: Vec<(RelPath, Failure)>,
+}
+
+impl Recovered {
+    /// Takes in what came of `path`.
+    pub(super) fn took(&mut self, path: &RelPath, done: Result<Option<RelPath>, Failure>) {
+        match done {
+            Ok(rolled) => self.rolled.extend(rolled),
+            Err(failure) => self.failed.push((path.clone(), failure)),
+        }
+    }
+}
+
+/// Rolls forward every publish that a crash interrupted. `lock` takes the right to write to the path of a
+/// key: one that cannot be had has a writer that does the rest itself.
+///
+/// # Errors
+/// Those of listing the areas.
+pub fn recover_all<L>(
+    tree: &dyn Tree,
+    index: &Index,
+    lock: impl Fn(&[u8]) -> io::Result<Option<L>>,
+) -> Result<Recovered, Failure> {
+    let mut recovered = Recovered::default();
+    parts::recover_all(tree, index, &lock, &mut recovered)?;
     let staging = staging_path();
     let names = match tree.list(&staging) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(rolled),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(recovered),
         other => other.map_err(|e| fatal("list", &staging, &e))?,
     };
     for (name, _) in names {
-        let Ok(path) = staging.join(&name).and_then(|dir| dir.join(b"journal")) else { continue };
+        let Ok(area) = staging.join(&name) else { continue };
+        let _held = match lock(&name) {
+            Ok(Some(held)) => held,
+            Ok(None) => continue,
+            Err(error) => {
+                recovered.took(&area, Err(fatal("lock", &area, &error)));
+                continue;
+            }
+        };
+        let Ok(path) = area.join(b"journal") else { continue };
         let Ok(Some((_, replay))) = Journal::replay(tree, &path) else { continue };
         let target = replay.head.target;
         if replay.publishing.is_some() && name == key_of(&target).as_bytes() {
-            recover(tree, index, &target)?;
-            rolled.push(target);
+            let done = recover(tree, index, &target).map(|()| Some(target.clone()));
+            recovered.took(&target, done);
         }
     }
-    Ok(rolled)
+    Ok(recovered)
 }
 
 /// Rolls a half-done publish of `target` forward, if there is one.

@@ -80,7 +80,7 @@ impl Publish<'_> {
     }
 
     /// Calls `each` for every entry in order, and `leave` for every directory that is left.
-    fn walk(
+    pub(super) fn walk(
         &self,
         mut each: impl FnMut(&Listed) -> Result<(), Failure>,
         mut leave: impl FnMut(&Entry) -> Result<(), Failure>,
@@ -97,60 +97,6 @@ impl Publish<'_> {
             }
         }
         dirs.leave_all().try_for_each(|dir| leave(&dir))
-    }
-
-    /// A directory that is not empty is never replaced by a file or link.
-    pub(super) fn refuse_what_is_in_the_way(&self) -> Result<(), Failure> {
-        self.refuse_a_file_above()?;
-        let there = present(self.tree, self.target);
-        if !there.map_err(|e| fatal("look at", self.target, &e))? {
-            return Ok(());
-        }
-        self.walk(
-            |Listed { entry, .. }| {
-                let path = below(self.target, &entry.path)?;
-                let in_the_way = entry.kind != EntryKind::Dir && self.is_full_dir(&path)?;
-                if in_the_way {
-                    let detail = format!("{path} is a directory and would become a file");
-                    return Err(Failure::new("in-the-way", detail));
-                }
-                Ok(())
-            },
-            |_| Ok(()),
-        )
-    }
-
-    /// Nor is a file or link on the way to the target path, or at it if it needs to be a directory:
-    /// found out later, it would stop the snapshot half-way.
-    fn refuse_a_file_above(&self) -> Result<(), Failure> {
-        let first = self.manifest()?.read();
-        let first = first.map_err(|e| fatal("read", &self.layout.manifest, &e))?;
-        let has_top = first.is_none_or(|listed| listed.entry.path.is_root());
-        let mut dir = if has_top { self.target.parent() } else { Some(self.target.clone()) };
-        while let Some(path) = dir {
-            match self.tree.meta(&path) {
-                Ok(meta) if meta.kind != Kind::Dir => {
-                    let detail = format!("{path} is a {} and would become a directory", meta.kind);
-                    return Err(Failure::new("in-the-way", detail));
-                }
-                Ok(_) => return Ok(()),
-                Err(_) => present(self.tree, &path).map_err(|e| fatal("look at", &path, &e))?,
-            };
-            dir = path.parent();
-        }
-        Ok(())
-    }
-
-    /// Whether `path` is a directory with something in it.
-    fn is_full_dir(&self, path: &RelPath) -> Result<bool, Failure> {
-        let failed = |e| fatal("look at", path, &e);
-        match self.tree.meta(path) {
-            Ok(meta) if meta.kind == Kind::Dir => {
-                Ok(!self.tree.list(path).map_err(failed)?.is_empty())
-            }
-            Ok(_) => Ok(false),
-            Err(_) => present(self.tree, path).map_err(failed),
-        }
     }
 
     /// Makes directories and links in the staging area, and removes `leftovers` of objects that are
@@ -228,8 +174,16 @@ impl Publish<'_> {
         Ok(())
     }
 
-    /// Renames the staged snapshot, or its objects, to where they are seen.
+    /// Renames the staged snapshot, or its objects, to where they are seen. What fails is done later.
     pub(super) fn make_visible(&self, index: &Index) -> Result<(), Failure> {
+        self.show(index).map_err(|Failure { code, detail }| {
+            let rest =
+                "some of it may be seen already, the rest follows with the next transfer there";
+            Failure::new(&code, format!("{detail} (while {} was published: {rest})", self.target))
+        })
+    }
+
+    fn show(&self, index: &Index) -> Result<(), Failure> {
         let renaming = |e| fatal("publish", self.target, &e);
         let mut replaced = Replaced::default();
         let target_dir = self.target.parent().unwrap_or_default();
@@ -298,6 +252,7 @@ impl Publish<'_> {
             |dir| {
                 let path = below(self.target, &dir.path)?;
                 let set = self.tree.set_meta(&path, dir.mode, dir.mtime);
+                let set = unless_foreign(self.tree, &path, set);
                 set.map_err(|e| fatal("set the times of", &path, &e))
             },
         )
@@ -355,10 +310,23 @@ pub(super) fn open_up(tree: &dyn Tree, path: &RelPath, meta: &Meta) -> io::Resul
     tree.set_meta(path, meta.mode | 0o700, meta.mtime)
 }
 
+/// Passes over that mode or times of a directory cannot be set because it is somebody else's.
+fn unless_foreign(tree: &dyn Tree, path: &RelPath, set: io::Result<()>) -> io::Result<()> {
+    match set {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !tree.owns(path)? => {
+            tracing::warn!(%path, %error, "mode and times of a directory of another user stay");
+            Ok(())
+        }
+        set => set,
+    }
+}
+
 /// Makes a directory; a file or link in its place goes.
 fn make_dir(tree: &dyn Tree, path: &RelPath) -> io::Result<()> {
     match tree.meta(path) {
-        Ok(meta) if meta.kind == Kind::Dir => return open_up(tree, path, &meta),
+        Ok(meta) if meta.kind == Kind::Dir => {
+            return unless_foreign(tree, path, open_up(tree, path, &meta));
+        }
         Ok(_) => tree.unlink(path)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),

@@ -224,7 +224,7 @@ impl<'a> Pump<'a> {
                 self.source_in(input)
             }
             Work::Read(run, job) => {
-                let done = files.read(run, job, &mut self.world.scratch);
+                let done = files.read(run, &job, &mut self.world.scratch);
                 if let Some((_, denied)) = done.failed.iter().find(|it| is_denial(&it.1)) {
                     return self.source_in(SourceInput::Broken(denied.clone()));
                 }

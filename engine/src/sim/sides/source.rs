@@ -108,7 +108,7 @@ impl World {
                 Err(failure) => SourceInput::Broken(failure),
             },
             SourceJob::Read(run, job) => {
-                let done = session.source.files.read(run, job, &mut self.scratch);
+                let done = session.source.files.read(run, &job, &mut self.scratch);
                 let bytes: usize = done.pieces.iter().map(|p| p.len as usize).sum();
                 let content = self.scratch[..bytes].to_vec();
                 session.source.held.insert(run, Held::Run(done.pieces.clone(), content));

@@ -43,6 +43,8 @@ pub(super) enum Body {
 
 pub(super) struct Inode {
     pub(super) dev: u64,
+    /// It is somebody else's.
+    pub(super) foreign: bool,
     pub(super) attr: Attr,
     pub(super) durable_attr: Attr,
     pub(super) body: Body,
@@ -127,6 +129,7 @@ impl State {
         let attr = Attr { mode, label: None, mtime: now, ctime: now };
         let inode = Inode {
             dev,
+            foreign: false,
             durable_attr: attr.clone(),
             attr,
             body,
@@ -211,6 +214,7 @@ impl State {
 
     /// Carries a name operation out in the live tree and logs it.
     pub(super) fn change(&mut self, op: NameOp) -> Result<()> {
+        self.refuse_foreign(&op)?;
         let now = self.tick();
         let mut lost = None;
         if let Some((dir, name)) = &op.remove {
@@ -344,6 +348,9 @@ impl State {
     pub(super) fn set_meta(&mut self, ino: u64, mode: u32, mtime: FileTime) -> Result<()> {
         let now = self.tick();
         let inode = self.inode_mut(ino)?;
+        if inode.foreign {
+            return Err(Errno::PERM);
+        }
         match inode.body {
             Body::Special(_) => return Err(Errno::OPNOTSUPP),
             Body::Link(_) => {}

@@ -314,3 +314,22 @@ fn the_labels_of_many_names_are_those_of_each() {
     assert_eq!(tree.labels(&path("absent"), &names).unwrap_err().kind(), io::ErrorKind::NotFound);
     assert!(tree.labels(&path("d/a"), &names).is_err(), "a file has no names below it");
 }
+
+/// The names that are expected differ between root and anyone else; both are worth a run.
+#[test]
+fn what_may_be_written_and_owned_is_what_the_system_says() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("closed")).unwrap();
+    let tree = OsTree::open(dir.path()).unwrap();
+    let at = |text: &str| RelPath::from_bytes(text.as_bytes()).unwrap();
+    let closed = at("closed");
+    assert!(tree.may_write(&closed).unwrap() && tree.owns(&closed).unwrap());
+    tree.set_meta(&closed, 0o555, FileTime::default()).unwrap();
+    let made = tree.mkdir(&at("closed/made")).is_ok();
+    assert_eq!(tree.may_write(&closed).unwrap(), made);
+    assert!(tree.owns(&closed).unwrap() && tree.owns(&RelPath::root()).unwrap());
+    assert_eq!(tree.owns(&at("missing")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    let all = OsTree::open(Path::new("/")).unwrap();
+    assert_eq!(all.may_write(&at("usr")).unwrap(), made, "made by root, or by nobody");
+    assert_eq!(all.owns(&at("usr")).unwrap(), made);
+}

@@ -19,7 +19,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::publish::{clean_up, index_published, present, roll_forward};
+use super::publish::{Recovered, clean_up, index_published, present, roll_forward};
 use super::visible::Publish;
 use super::{Layout, journal_failure, key_of, own};
 use crate::base::{Digest, Parts, RelPath};
@@ -112,6 +112,11 @@ impl Part {
         &self.held
     }
 
+    /// The snapshot that it is a part of.
+    pub(super) fn whole(&self) -> &RelPath {
+        &self.whole
+    }
+
     /// Where it is seen in the end.
     pub(super) fn path(&self) -> &RelPath {
         &self.path
@@ -124,6 +129,11 @@ impl Part {
 
     /// Rolls forward what a crash left of the snapshot half published.
     pub(super) fn recover(&self, tree: &dyn Tree, index: &Index) -> Result<(), Failure> {
+        if !is_publishing(tree, &self.area)? {
+            return Ok(());
+        }
+        // Whoever has it may be doing just that.
+        let _lock = self.alone()?;
         recover_area(tree, index, &self.area).map(drop)
     }
 
@@ -222,6 +232,13 @@ fn forget(tree: &dyn Tree, index: &Index, held: &RelPath) -> io::Result<()> {
     }
 }
 
+/// Whether the snapshot whose parts wait in `area` is recorded as being published.
+fn is_publishing(tree: &dyn Tree, area: &RelPath) -> Result<bool, Failure> {
+    let Ok(journal) = area.join(b"journal") else { return Ok(false) };
+    let found = Journal::replay(tree, &journal).map_err(|e| journal_failure(&e))?;
+    Ok(found.is_some_and(|(_, replay)| replay.publishing.is_some()))
+}
+
 /// Rolls a snapshot forward that was being published from this area; its path, if there was one.
 fn recover_area(
     tree: &dyn Tree,
@@ -252,12 +269,21 @@ fn areas(tree: &dyn Tree) -> io::Result<Vec<RelPath>> {
     Ok(areas)
 }
 
-/// Rolls forward every snapshot of parts that a crash left half published; their paths.
-pub(super) fn recover_all(tree: &dyn Tree, index: &Index) -> Result<Vec<RelPath>, Failure> {
-    let areas = areas(tree).map_err(|e| fatal("list", &parts_path(), &e))?;
-    let mut rolled = Vec::new();
-    for area in areas {
-        rolled.extend(recover_area(tree, index, &area)?);
+/// Rolls forward every snapshot of parts that a crash left half published, but for those that `lock` tells
+/// have a writer.
+pub(super) fn recover_all<L>(
+    tree: &dyn Tree,
+    index: &Index,
+    lock: impl Fn(&[u8]) -> io::Result<Option<L>>,
+    recovered: &mut Recovered,
+) -> Result<(), Failure> {
+    for area in areas(tree).map_err(|e| fatal("list", &parts_path(), &e))? {
+        let of_path = area.parent().unwrap_or_default();
+        match lock(of_path.name().unwrap_or_default()) {
+            Ok(Some(_held)) => recovered.took(&area, recover_area(tree, index, &area)),
+            Ok(None) => {}
+            Err(error) => recovered.took(&area, Err(fatal("lock", &area, &error))),
+        }
     }
-    Ok(rolled)
+    Ok(())
 }
