@@ -14,6 +14,16 @@ pub enum ReadJob {
     Next(Seq, u32, Entry),
 }
 
+impl ReadJob {
+    /// The objects that it reads of.
+    pub fn objects(&self) -> Vec<(Seq, &Entry)> {
+        match self {
+            Self::Pack(files) => files.iter().map(|(seq, _, entry)| (*seq, entry)).collect(),
+            Self::Next(seq, _, entry) => vec![(*seq, entry)],
+        }
+    }
+}
+
 /// An object is not what was announced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changed {

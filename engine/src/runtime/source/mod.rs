@@ -166,12 +166,9 @@ impl SourceFiles {
     /// Does a job: fills `lease` with the pieces' bytes, back to back.
     pub fn read(&self, run: u64, job: &ReadJob, lease: &mut [u8]) -> ReadDone {
         let mut done = ReadDone { run, ..ReadDone::default() };
+        let objects = job.objects();
         if let Err(failure) = self.may_go_on() {
-            let seq = match job {
-                ReadJob::Pack(files) => files.first().map(|(seq, ..)| *seq),
-                ReadJob::Next(seq, ..) => Some(*seq),
-            };
-            done.failed.extend(seq.map(|seq| (seq, failure)));
+            done.failed.extend(objects.first().map(|(seq, _)| (*seq, failure)));
             return done;
         }
         let mut effort = Effort::work(&self.stages, Stage::Read);
@@ -187,11 +184,7 @@ impl SourceFiles {
                 self.read_next((*seq, *round), entry, lease, &mut done, &mut effort);
             }
         }
-        let objects = match job {
-            ReadJob::Pack(files) => &files[..],
-            ReadJob::Next(seq, round, entry) => &[(*seq, *round, entry.clone())],
-        };
-        if let Err(failure) = self.may_leave(objects.iter().map(|(.., entry)| &entry.path)) {
+        if let Err(failure) = self.may_leave(objects.iter().map(|(_, entry)| &entry.path)) {
             let failed = objects.iter().map(|(seq, ..)| (*seq, failure.clone())).collect();
             return ReadDone { run, failed, ..ReadDone::default() };
         }
