@@ -54,6 +54,34 @@ async fn a_tree_arrives_as_it_is_and_a_second_push_moves_nothing() {
     assert_eq!(fingerprint(&source), fingerprint(&back));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snapshots_in_one_another_are_verified_by_what_came_last() {
+    let pair = Pair::new().await;
+    let (source, ours) = (pair.path("m"), engine(&pair.onprem.home));
+    write(&source.join("x/a"), &noise(1, 90_000));
+    write(&source.join("z"), &noise(2, 90_000));
+    pair.push(&source.join("x"), "m/x").await.expect("the inner one");
+    write(&source.join("x/a"), &noise(3, 91_000));
+    let outer = pair.push(&source, "m").await.expect("the outer one");
+    let verify = |at| ours.verify_remote(remote("cloud", at));
+    for at in ["m/x", "m", "m/x/a"] {
+        let report = verify(at).await.expect("it is described");
+        assert_eq!((report.bad.as_slice(), &report.root), (&[][..], &outer.root), "{at}");
+    }
+
+    write(&source.join("x/a"), &noise(4, 92_000));
+    write(&source.join("x/new"), &noise(5, 10_000));
+    let inner = pair.push(&source.join("x"), "m/x").await.expect("the inner one again");
+    let report = verify("m/x").await.expect("it is described");
+    assert_eq!((report.bad_total, report.files, &report.root), (0, 2, &inner.root));
+    let report = verify("m").await.expect("it is described");
+    assert_eq!((report.bad_total, report.files, &report.root), (0, 3, &outer.root));
+
+    fs::write(pair.cloud.root.join("m/x/new"), noise(6, 10_000)).unwrap();
+    let report = verify("m").await.expect("it is described");
+    assert_eq!((report.bad_total, report.bad[0].0.as_str()), (1, "m/x/new"));
+}
+
 /// How much of a file the page cache holds is learnt from reads that may not wait for the medium.
 fn cached_share(at: &std::path::Path) -> f64 {
     use rustix::io::{IoSliceMut, ReadWriteFlags, preadv2};

@@ -14,7 +14,7 @@ use crate::base::{Digest, RelPath};
 use crate::manifest::{EntryKind, ListHasher};
 use crate::protocol::Failure;
 use crate::runtime::manifest_file::{Listed, ManifestReader};
-use crate::runtime::target::Layout;
+use crate::runtime::target::{Nested, describing};
 use crate::storage::{File, Kind, Method, OsTree, Tree};
 
 /// Differences that a report lists.
@@ -40,46 +40,82 @@ pub(super) fn local(path: &Path, method: Method) -> Result<VerifyReport, Error> 
 pub(super) fn root_of(tree: &dyn Tree, manifest: &RelPath) -> Option<Digest> {
     let mut reader = ManifestReader::open(tree, manifest).ok()??;
     while reader.read().ok()?.is_some() {}
-    reader.end().map(|end| end.root)
+    reader.end().filter(|end| end.entries > 0).map(|end| end.root)
 }
 
-/// Verifies what a manifest says of `path`: its own, or that of a directory above it.
+/// Verifies what a manifest says of `path`: its own, or that of a directory above it. What was published
+/// below it later has a manifest of its own, which counts there.
 pub(super) fn published(tree: &dyn Tree, path: &RelPath) -> Result<VerifyReport, Failure> {
     let begun = Instant::now();
     let mut base = path.clone();
-    let mut reader = loop {
-        let manifest = Layout::of(&base).published;
-        let opened = ManifestReader::open(tree, &manifest);
-        if let Some(reader) = opened.map_err(|e| crate::runtime::fatal("read", &manifest, &e))? {
+    let reader = loop {
+        if let Some(reader) = describing(tree, &base).map_err(|e| unread(&base, &e))? {
             break reader;
         }
         base = base
             .parent()
             .ok_or_else(|| Failure::new("no-manifest", format!("no manifest covers {path}")))?;
     };
-    let within = path.strip(&base).unwrap_or_default();
-    let damaged = |_| Failure::new("manifest", format!("the manifest of {base} is damaged"));
-    let mut report = VerifyReport::default();
-    let mut buffer = vec![0; CHUNK_BYTES_MAX];
-    while let Some(listed) = reader.read().map_err(damaged)? {
-        if listed.entry.path.strip(&within).is_none() {
-            continue;
+    let nested = Nested::below(tree, &base).map_err(|e| unread(&base, &e))?;
+    let report = VerifyReport::default();
+    let mut verify = Verify { tree, path, nested, buffer: vec![0; CHUNK_BYTES_MAX], report };
+    let root = verify.snapshot(reader, &base)?;
+    let mut report = verify.report;
+    report.root = root.map(|root| root.to_string()).unwrap_or_default();
+    report.elapsed_s = begun.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+fn unread(path: &RelPath, error: &io::Error) -> Failure {
+    crate::runtime::fatal("read the manifest of", path, error)
+}
+
+struct Verify<'a> {
+    tree: &'a dyn Tree,
+    /// What is verified, and what lies below it.
+    path: &'a RelPath,
+    nested: Nested,
+    buffer: Vec<u8>,
+    report: VerifyReport,
+}
+
+impl Verify<'_> {
+    /// Verifies what this manifest says, and those that count below it; its root digest.
+    fn snapshot(
+        &mut self,
+        mut reader: ManifestReader,
+        base: &RelPath,
+    ) -> Result<Option<Digest>, Failure> {
+        let damaged = |_| Failure::new("manifest", format!("the manifest of {base} is damaged"));
+        let mut passed: Option<RelPath> = None;
+        while let Some(listed) = reader.read().map_err(damaged)? {
+            let at = base.join_path(&listed.entry.path);
+            let at = at.map_err(|e| Failure::new("unsafe-path", e.to_string()))?;
+            let elsewhere = passed.as_ref().is_some_and(|passed| at.strip(passed).is_some());
+            if elsewhere || at.strip(self.path).is_none() {
+                continue;
+            }
+            let below = if at == *base { Ok(None) } else { self.nested.at(self.tree, &at) };
+            if let Some(reader) = below.map_err(|e| unread(&at, &e))? {
+                self.snapshot(reader, &at)?;
+                passed = Some(at);
+                continue;
+            }
+            self.entry(&at, &listed);
         }
-        let at = base.join_path(&listed.entry.path);
-        let at = at.map_err(|e| Failure::new("unsafe-path", e.to_string()))?;
-        if listed.entry.is_file() {
-            report.files += 1;
-        }
-        if let Err(how) = check(tree, &at, &listed, &mut buffer, &mut report.bytes) {
+        Ok(reader.end().map(|end| end.root))
+    }
+
+    fn entry(&mut self, at: &RelPath, listed: &Listed) {
+        let report = &mut self.report;
+        report.files += u64::from(listed.entry.is_file());
+        if let Err(how) = check(self.tree, at, listed, &mut self.buffer, &mut report.bytes) {
             report.bad_total += 1;
             if report.bad.len() < LISTED_MAX {
                 report.bad.push((at.to_string(), how));
             }
         }
     }
-    report.root = reader.end().map(|end| end.root.to_string()).unwrap_or_default();
-    report.elapsed_s = begun.elapsed().as_secs_f64();
-    Ok(report)
 }
 
 fn check(

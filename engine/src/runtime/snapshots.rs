@@ -129,7 +129,7 @@ fn whole_manifest(tree: &dyn Tree, path: &RelPath) -> Option<(Digest, u64, u64)>
             bytes += listed.entry.len();
         }
     }
-    reader.end().map(|end| (end.root, files, bytes))
+    reader.end().filter(|end| end.entries > 0).map(|end| (end.root, files, bytes))
 }
 
 /// Removes the complete snapshots of `dir` that came from the node `source` and that `keep` lets

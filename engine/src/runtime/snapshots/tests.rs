@@ -3,6 +3,8 @@
 use std::fs;
 
 use super::*;
+use crate::base::FileTime;
+use crate::manifest::{Entry, EntryKind, RootHasher};
 use crate::runtime::manifest_file::ManifestWriter;
 use crate::storage::Method;
 
@@ -34,8 +36,12 @@ impl Scene {
         fs::write(self.dir.path().join("runs").join(name).join("model"), "weights").unwrap();
         let (tree, published) = (&*self.root.tree, Layout::of(&at).published);
         let mut writer = ManifestWriter::create(tree, &published, source, &at).unwrap();
-        let root = crate::manifest::RootHasher::default().finish();
-        writer.finish(root, 0).unwrap();
+        let (path, mtime) = (RelPath::root(), FileTime::default());
+        let top = Entry { path, kind: EntryKind::Dir, mode: 0o755, mtime };
+        let mut root = RootHasher::default();
+        root.push(&top, None);
+        writer.push(&top, None, &[]).unwrap();
+        writer.finish(root.finish(), 1).unwrap();
     }
 
     fn retain(&self, last: u32, every: Option<u64>) -> Retained {

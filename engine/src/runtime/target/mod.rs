@@ -16,6 +16,7 @@ mod check;
 mod commit;
 mod label;
 mod near;
+mod nested;
 mod parts;
 mod place;
 mod publish;
@@ -51,6 +52,7 @@ use staged::Staged;
 use tell::Told;
 
 pub use label::noted_class;
+pub use nested::{Nested, describing};
 pub use parts::{Around, PARTS_KEPT_S, Part, expire as expire_parts};
 pub(super) use publish::renew_manifest;
 pub use publish::{Recovered, clean_up, index_published, recover_all};

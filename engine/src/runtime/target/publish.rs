@@ -46,7 +46,7 @@ impl TargetStore {
             let record = Record::Publishing { root, entries };
             journal.append(&[record]).map_err(|e| super::journal_failure(&e))?;
         }
-        publish.make_visible(&self.index)?;
+        publish.make_visible(&self.index, false)?;
         let _ = self.index.flush();
         ledger.journal = None;
         ledger.manifest = None;
@@ -181,7 +181,7 @@ pub(super) fn roll_forward(
                 .map_err(|e| fatal("remove", &layout.journal, &e))
                 .map(|()| false);
         }
-        publish.make_visible(index)?;
+        publish.make_visible(index, true)?;
         index_published(tree, index, target);
     } else {
         // Whoever did the last rename may have died before it, or its time, was durable.

@@ -1,5 +1,6 @@
 //! Staging, publishing and rolling forward, without a peer.
 
+mod nested;
 mod parts;
 mod refused;
 mod told;

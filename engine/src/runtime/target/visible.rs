@@ -3,6 +3,7 @@
 use std::io;
 
 use super::commit::{IndexList, index_chunks};
+use super::nested::Outdated;
 use super::publish::{keep_manifest, present};
 use super::replaced::Replaced;
 use super::{Layout, below, sync_ancestors};
@@ -174,18 +175,22 @@ impl Publish<'_> {
         Ok(())
     }
 
-    /// Renames the staged snapshot, or its objects, to where they are seen. What fails is done later.
-    pub(super) fn make_visible(&self, index: &Index) -> Result<(), Failure> {
-        self.show(index).map_err(|Failure { code, detail }| {
+    /// Renames the staged snapshot, or its objects, to where they are seen. What fails is done later, `again`.
+    pub(super) fn make_visible(&self, index: &Index, again: bool) -> Result<(), Failure> {
+        self.show(index, again).map_err(|Failure { code, detail }| {
             let rest =
                 "some of it may be seen already, the rest follows with the next transfer there";
             Failure::new(&code, format!("{detail} (while {} was published: {rest})", self.target))
         })
     }
 
-    fn show(&self, index: &Index) -> Result<(), Failure> {
+    fn show(&self, index: &Index, again: bool) -> Result<(), Failure> {
         let renaming = |e| fatal("publish", self.target, &e);
         let mut replaced = Replaced::default();
+        let mut outdated = Outdated::by(self)?;
+        if again || !present(self.tree, self.target).map_err(renaming)? {
+            outdated.all()?;
+        }
         let target_dir = self.target.parent().unwrap_or_default();
         let staged = present(self.tree, &self.layout.tree).map_err(renaming)?;
         let renamed = if self.target.is_root() || !staged {
@@ -203,7 +208,7 @@ impl Publish<'_> {
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let mut moved = Moved::to(index, self.target);
-                self.merge(&mut moved, &mut replaced)?;
+                self.merge(&mut moved, &mut replaced, &mut outdated)?;
                 moved.flush();
                 let base = index.add_base(&self.layout.tree);
                 let _ = base.and_then(|base| index.drop_base(base));
@@ -232,12 +237,20 @@ impl Publish<'_> {
     }
 
     /// Replaces object by object. Done over, it does only what is left.
-    fn merge(&self, moved: &mut Moved<'_>, replaced: &mut Replaced) -> Result<(), Failure> {
+    fn merge(
+        &self,
+        moved: &mut Moved<'_>,
+        replaced: &mut Replaced,
+        outdated: &mut Outdated<'_>,
+    ) -> Result<(), Failure> {
         self.walk(
             |listed| {
                 let entry = &listed.entry;
                 let from = below(&self.layout.tree, &entry.path)?;
                 let to = below(self.target, &entry.path)?;
+                if !outdated.is_none() && self.differs(&entry.kind, &from, &to) {
+                    outdated.replaced(&to)?;
+                }
                 let done = match &entry.kind {
                     EntryKind::Dir => make_dir(self.tree, &to)
                         .and_then(|()| self.open_staged(&from))
@@ -256,6 +269,15 @@ impl Publish<'_> {
                 set.map_err(|e| fatal("set the times of", &path, &e))
             },
         )
+    }
+
+    /// Whether something else will be at `to` than is there now.
+    fn differs(&self, kind: &EntryKind, from: &RelPath, to: &RelPath) -> bool {
+        match kind {
+            EntryKind::File { .. } => !matches!(present(self.tree, from), Ok(false)),
+            EntryKind::Dir => !self.tree.meta(to).is_ok_and(|meta| meta.kind == Kind::Dir),
+            EntryKind::Symlink(text) => !self.tree.read_link(to).is_ok_and(|now| now == *text),
+        }
     }
 
     fn open_staged(&self, dir: &RelPath) -> io::Result<()> {

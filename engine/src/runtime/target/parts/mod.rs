@@ -166,7 +166,7 @@ impl Part {
         tree.sync_all().map_err(|e| fatal("make durable", &self.area, &e))?;
         let record = Record::Publishing { root, entries };
         journal.append(&[record]).map_err(|e| journal_failure(&e))?;
-        publish.make_visible(index)?;
+        publish.make_visible(index, false)?;
         finish(tree, index, &layout, &self.whole)?;
         let _ = index.flush();
         tracing::info!(snapshot = %self.whole, %root, parts = self.count, "the last part is here");
@@ -199,7 +199,7 @@ impl Part {
 }
 
 /// Names in a directory; none if there is no such directory.
-fn names_in(tree: &dyn Tree, dir: &RelPath) -> io::Result<Vec<Vec<u8>>> {
+pub(super) fn names_in(tree: &dyn Tree, dir: &RelPath) -> io::Result<Vec<Vec<u8>>> {
     match tree.list(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         names => Ok(names?.into_iter().map(|(name, _)| name).collect()),
