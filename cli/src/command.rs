@@ -98,6 +98,9 @@ fn report(out: &Out, verb: &str, place: &str, outcome: &Outcome) -> Exit {
     for name in &outcome.removed {
         out.event(&Event::Removed { name });
     }
+    for (name, reason) in &outcome.kept {
+        out.event(&Event::Kept { name, reason });
+    }
     if let Some(why) = &outcome.unsigned {
         out.warning(&format!("the content has arrived, and there is no receipt of it: {why}"));
     }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::{Pair, engine, noise, remote, write};
-use portway::api::{AuditFilter, Exit, NodeAddress, Outcome, PeerReport, TransferOptions};
+use portway::api::{AuditFilter, Exit, Keep, NodeAddress, Outcome, PeerReport, TransferOptions};
 use portway::audit::{Ending, Entries, Format, LogFolder, Record, reconcile};
 use portway::base::Rate;
 use portway::config::{Home, change_roles};
@@ -60,6 +60,36 @@ async fn refused(pair: &Pair, source: &Path, target: &str) -> String {
     assert_eq!((error.code, error.exit), ("denied", Exit::Refused), "{error}");
     assert!(!pair.cloud.root.join(target).exists(), "nothing of it is there");
     error.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn older_checkpoints_go_across_the_border_by_their_own_class() {
+    let mut pair = Pair::new().await;
+    close_border(&pair);
+    let config = pair.cloud.home.config_file();
+    pair.restart_cloud(|_| {
+        let text = fs::read_to_string(&config).unwrap();
+        fs::write(&config, text.replace("\"public\"", "\"internal\"")).unwrap();
+    })
+    .await;
+    let source = pair.path("ckpt");
+    write(&source.join("model"), &noise(1, 100_000));
+    label(&source, "public");
+    let keep = Some(Keep { last: 1, every: None });
+    let push = async |step: u64| {
+        let options = TransferOptions { keep, ..TransferOptions::default() };
+        pair.push_with(&source, &format!("runs/step-{step}"), options).await.expect("it is public")
+    };
+    push(1).await;
+    let outcome = push(2).await;
+    assert_eq!((outcome.removed, outcome.kept), (vec!["step-1".to_owned()], vec![]));
+
+    label(&pair.cloud.root.join("runs/step-2"), "restricted");
+    let outcome = push(3).await;
+    assert_eq!((outcome.removed, outcome.kept.len()), (vec![], 1));
+    let (name, why) = &outcome.kept[0];
+    assert!(name == "step-2" && why.contains("forbidden by policy"), "{name}: {why}");
+    assert!(pair.cloud.root.join("runs/step-2/model").exists());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -81,6 +81,8 @@ class Outcome:
     """Entries that were left out, sockets for example: path and why."""
     removed: list[str]
     """Older checkpoints that were removed at the node, as `keep` asks."""
+    kept: list[tuple[str, str]]
+    """Those that were to be removed and stay, and why: in use, or refused there."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ fn a_partial_transfer_tells_each_object_then_the_error_then_the_summary() {
         skipped: vec![("fifo".to_owned(), "a FIFO".to_owned())],
         skipped_total: 1,
         removed: Vec::new(),
+        kept: Vec::new(),
         ..outcome()
     };
     let (json, stdout, _) = out(Mode::Json);

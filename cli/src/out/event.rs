@@ -39,6 +39,8 @@ pub(crate) enum Event<'a> {
     Joined { node: &'a str, kind: &'static str, site: &'a str, tier: &'a str, peer: &'a str },
     /// An older checkpoint was removed at the node.
     Removed { name: &'a str },
+    /// An older checkpoint was to be removed, and stays.
+    Kept { name: &'a str, reason: &'a str },
     /// A complete checkpoint.
     Checkpoint { path: String, step: Option<u64>, root: &'a str, files: u64, bytes: u64 },
     /// A line of `ls`.

@@ -94,6 +94,7 @@ pub(crate) fn summary(verb: &str, place: &str, outcome: &Outcome) -> String {
     for name in &outcome.removed {
         let _ = write!(text, "\n  removed      {name}");
     }
+    listed(&mut text, "kept", &outcome.kept, outcome.kept.len() as u64);
     listed(&mut text, "skipped", &outcome.skipped, outcome.skipped_total);
     listed(&mut text, "failed", &outcome.failed, outcome.failed_total);
     text

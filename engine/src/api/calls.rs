@@ -161,8 +161,7 @@ async fn may_ask(
     let action = match method {
         "list" | "latest" => Action::List,
         "verify" => Action::Verify,
-        // It removes what only a push may replace.
-        "retain" => Action::Push,
+        // `retain` asks for each checkpoint that would go.
         _ => return Ok(()),
     };
     let (shared, peer, path) = (Arc::clone(shared), peer.clone(), asked_path(body)?);

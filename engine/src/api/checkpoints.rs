@@ -43,6 +43,9 @@ pub(super) struct RetainRequest {
 pub(super) struct RetainReply {
     pub(super) removed: Vec<String>,
     pub(super) in_use: Vec<String>,
+    /// Names, and why they could not go.
+    #[serde(default)]
+    pub(super) kept: Vec<(String, String)>,
 }
 
 impl LatestRequest {
@@ -87,15 +90,16 @@ impl Engine {
         Ok(Some(Checkpoint { remote, step, root, files, bytes }))
     }
 
-    /// Has the node remove what `keep` lets go beside `target`; names (escaped) of what went. The
-    /// push is done, so what goes wrong here is only logged: the next push tries again.
+    /// Has the node remove what `keep` lets go beside `target`; names (escaped) of what went, and of what
+    /// stays with the reason. The push is done, so what goes wrong here fails nothing: the next one
+    /// tries again.
     pub(super) async fn retain(
         &self,
         node: &NodeAddress,
         target: &RelPath,
         keep: Keep,
-    ) -> Vec<String> {
-        let Some(dir) = target.parent() else { return Vec::new() };
+    ) -> (Vec<String>, Vec<(String, String)>) {
+        let Some(dir) = target.parent() else { return Default::default() };
         let asked = async {
             let session = self.connect(node).await?;
             let reply = session.call("retain", &RetainRequest::of(&dir, keep)).await;
@@ -103,16 +107,11 @@ impl Engine {
             reply
         };
         match asked.await {
-            Ok(RetainReply { removed, in_use }) => {
-                if !in_use.is_empty() {
-                    tracing::info!(?in_use, "older checkpoints stay while they are in use");
-                }
-                removed
+            Ok(RetainReply { removed, in_use, kept }) => {
+                let in_use = in_use.into_iter().map(|name| (name, "in use".to_owned()));
+                (removed, in_use.chain(kept).collect())
             }
-            Err(error) => {
-                tracing::warn!(%error, "older checkpoints were not removed");
-                Vec::new()
-            }
+            Err(error) => (Vec::new(), vec![(format!("{dir}/"), error.to_string())]),
         }
     }
 }
@@ -147,16 +146,21 @@ pub(super) async fn latest(shared: &Arc<Shared>, peer: &Peer, body: &[u8]) -> An
     }))
 }
 
-/// Answers `retain`: a node may have removed what came from it.
+/// Answers `retain`: a node may have removed what came from it, and what it might push there now.
 pub(super) async fn retain(shared: &Arc<Shared>, peer: &Peer, body: &[u8]) -> Answer {
     let request: RetainRequest = asked(body)?;
     let dir = path_of(&request.path)?;
     let keep = Keep { last: request.last, every: request.every };
-    let (root, source) = (Arc::clone(&shared.root), known_as(&shared.us, peer));
-    let retained = off_thread(move || snapshots::retain(&root, &dir, &source, keep)).await?;
-    let snapshots::Retained { removed, in_use } = retained;
+    let (shared, asking) = (Arc::clone(shared), peer.clone());
+    let retained = off_thread(move || {
+        let (root, source) = (&shared.root, known_as(&shared.us, &asking));
+        let may = |path: &RelPath| shared.engine.may_ask(&asking, Action::Push, (&root.tree, path));
+        snapshots::retain(root, (&dir, &source), keep, may)
+    });
+    let snapshots::Retained { removed, in_use, kept } = retained.await?;
     if !removed.is_empty() {
         tracing::info!(peer = %peer.called(), ?removed, "older checkpoints were removed");
     }
-    json(&RetainReply { removed, in_use })
+    let kept = kept.into_iter().map(|(name, failure)| (name, failure.detail)).collect();
+    json(&RetainReply { removed, in_use, kept })
 }

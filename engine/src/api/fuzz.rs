@@ -130,7 +130,8 @@ pub(crate) fn answer_seeds() -> Vec<Vec<u8>> {
         files: 1,
         bytes: 7,
     };
-    let retained = RetainReply { removed: vec!["step-1".to_owned()], in_use: Vec::new() };
+    let kept = vec![("step-2".to_owned(), "it may not".to_owned())];
+    let retained = RetainReply { removed: vec!["step-1".to_owned()], in_use: Vec::new(), kept };
     [
         serde_json::to_vec(&latest),
         serde_json::to_vec(&retained),

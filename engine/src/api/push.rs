@@ -102,7 +102,7 @@ impl Push {
         if let Some(keep) = self.options.keep {
             let whole = self.options.parts.as_ref().and_then(|_| prepared.target.parent());
             let kept = whole.as_ref().unwrap_or(&prepared.target);
-            outcome.removed = self.engine.retain(node, kept, keep).await;
+            (outcome.removed, outcome.kept) = self.engine.retain(node, kept, keep).await;
         }
         Ok(outcome)
     }

@@ -172,6 +172,7 @@ impl Done {
             skipped: remarks.skipped.into_iter().map(|r| (r.path, r.reason)).collect(),
             skipped_total: remarks.skipped_total,
             removed: Vec::new(),
+            kept: Vec::new(),
             unsigned: self.unsigned,
         }
     }

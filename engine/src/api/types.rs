@@ -135,6 +135,8 @@ pub struct Outcome {
     /// Names (escaped) of older checkpoints that were removed at the node, as
     /// [`TransferOptions::keep`] asks.
     pub removed: Vec<String>,
+    /// Names (escaped) of those that were to be removed and stay, and why: in use, or refused there.
+    pub kept: Vec<(String, String)>,
     /// Between sites: why there is no receipt that both ends signed; `None` where there is one.
     pub unsigned: Option<String>,
 }

@@ -47,6 +47,8 @@ pub struct Retained {
     pub removed: Vec<String>,
     /// Names (escaped) that would have been, and are in use.
     pub in_use: Vec<String>,
+    /// Names (escaped) that would have been, and may not or cannot go, and why.
+    pub kept: Vec<(String, Failure)>,
 }
 
 /// The last decimal number of a name up to its first dot.
@@ -133,8 +135,13 @@ fn whole_manifest(tree: &dyn Tree, path: &RelPath) -> Option<(Digest, u64, u64)>
 }
 
 /// Removes the complete snapshots of `dir` that came from the node `source` and that `keep` lets
-/// go. Names without a step stay, and so does what is being read or written.
-pub fn retain(root: &Root, dir: &RelPath, source: &str, keep: Keep) -> Result<Retained, Failure> {
+/// go, of those that `may`. Names without a step stay, and so does what is being read or written.
+pub fn retain(
+    root: &Root,
+    (dir, source): (&RelPath, &str),
+    keep: Keep,
+    may: impl Fn(&RelPath) -> Result<(), Failure>,
+) -> Result<Retained, Failure> {
     let tree = &*root.tree;
     let mut found: Vec<(u64, RelPath)> = Vec::new();
     for name in names(tree, dir)? {
@@ -150,8 +157,13 @@ pub fn retain(root: &Root, dir: &RelPath, source: &str, keep: Keep) -> Result<Re
     for at in keep.lets_go(&steps) {
         let path = &found[at].1;
         let name = human::escaped(path.name().unwrap_or_default());
-        let gone = remove(root, path).map_err(|e| fatal("remove", path, &e))?;
-        if gone { &mut retained.removed } else { &mut retained.in_use }.push(name);
+        let gone =
+            may(path).and_then(|()| remove(root, path).map_err(|e| fatal("remove", path, &e)));
+        match gone {
+            Ok(true) => retained.removed.push(name),
+            Ok(false) => retained.in_use.push(name),
+            Err(failure) => retained.kept.push((name, failure)),
+        }
     }
     Ok(retained)
 }

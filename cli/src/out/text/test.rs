@@ -46,6 +46,7 @@ pub(crate) fn outcome() -> Outcome {
         skipped: Vec::new(),
         skipped_total: 0,
         removed: Vec::new(),
+        kept: Vec::new(),
         unsigned: None,
     }
 }
@@ -94,6 +95,7 @@ pushed 2,040 files, 2.85 GB, to cloud:models/step-100 in 2.41 s, verified
         skipped: (0..20).map(|n| (format!("fifo-{n}"), "a FIFO".to_owned())).collect(),
         skipped_total: 5000,
         removed: vec!["step-1".to_owned()],
+        kept: vec![("step-2".to_owned(), "in use".to_owned())],
         ..outcome()
     };
     assert_snapshot!(summary("pulled", "to ./here", &partial), @r"
@@ -105,6 +107,7 @@ pulled 1 file, 2.85 GB, to ./here in 2.41 s, NOT verified
   root         abababababababababababababababababababababababababababababababab
   transfer     0123456789abcdef0123456789abcdef (quic)
   removed      step-1
+  kept         step-2: in use
   skipped      fifo-0: a FIFO
   skipped      fifo-1: a FIFO
   skipped      fifo-2: a FIFO

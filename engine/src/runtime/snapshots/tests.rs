@@ -45,7 +45,8 @@ impl Scene {
     }
 
     fn retain(&self, last: u32, every: Option<u64>) -> Retained {
-        retain(&self.root, &path("runs"), "trainer", Keep { last, every }).unwrap()
+        let keep = Keep { last, every };
+        retain(&self.root, (&path("runs"), "trainer"), keep, |_| Ok(())).unwrap()
     }
 
     fn left(&self) -> Vec<String> {
