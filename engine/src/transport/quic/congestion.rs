@@ -4,8 +4,10 @@ use std::any::Any;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use quinn::Connection;
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig};
 use quinn_proto::RttEstimator;
 
@@ -59,36 +61,58 @@ impl fmt::Display for Congestion {
 impl Congestion {
     /// Builds controllers for paths; `past` is what is known of the path, if it is one.
     pub(super) fn factory(self, past: Option<Past>) -> Arc<dyn ControllerFactory + Send + Sync> {
-        let long = BbrConfig { past };
-        match self {
-            Self::Auto => Arc::new(AutoConfig { long: Arc::new(long), short: Arc::default() }),
-            Self::Cubic => Arc::new(CubicConfig::default()),
-            Self::Bbr => Arc::new(long),
-        }
+        let long = || Arc::new(BbrConfig { past });
+        Arc::new(match self {
+            Self::Auto => AdaptiveConfig { first: long(), short: Some(Arc::default()) },
+            Self::Cubic => AdaptiveConfig { first: Arc::<CubicConfig>::default(), short: None },
+            Self::Bbr => AdaptiveConfig { first: long(), short: None },
+        })
     }
 }
 
-struct AutoConfig {
-    long: Arc<BbrConfig>,
-    short: Arc<CubicConfig>,
+struct AdaptiveConfig {
+    first: Arc<dyn ControllerFactory + Send + Sync>,
+    short: Option<Arc<CubicConfig>>,
 }
 
-impl ControllerFactory for AutoConfig {
+impl ControllerFactory for AdaptiveConfig {
     fn build(self: Arc<Self>, now: Instant, mtu: u16) -> Box<dyn Controller> {
-        let inner = Arc::clone(&self.long).build(now, mtu);
-        Box::new(Auto { inner, short: Some(Arc::clone(&self.short)), mtu })
+        let inner = Arc::clone(&self.first).build(now, mtu);
+        Box::new(Adaptive { inner, short: self.short.clone(), mtu, closing: Arc::default() })
     }
 }
 
-/// A controller that gives way to another once the path proves to be short.
-struct Auto {
+/// A controller that gives way to another once the path proves to be short, and opens its window for the
+/// end of the connection.
+pub(super) struct Adaptive {
     inner: Box<dyn Controller>,
     /// Builds the other one; it is gone when that was done.
     short: Option<Arc<CubicConfig>>,
     mtu: u16,
+    /// What all clones know: the connection is being closed.
+    closing: Arc<AtomicBool>,
 }
 
-impl Auto {
+/// Closes a connection. While content waits for a full window, quinn lets the close wait for it too, and
+/// a closed connection hears of no room: so the window opens first.
+pub(super) fn close(connection: &Connection, code: quinn::VarInt, reason: &[u8]) {
+    if let Some(adaptive) = Adaptive::of(connection) {
+        adaptive.closing.store(true, Relaxed);
+    }
+    connection.close(code, reason);
+}
+
+impl Adaptive {
+    /// A copy of what a connection has on its path.
+    fn of(connection: &Connection) -> Option<Box<Self>> {
+        connection.congestion_state().into_any().downcast().ok()
+    }
+
+    /// The controller that a connection follows now.
+    pub(super) fn followed(connection: &Connection) -> Option<Box<dyn Any>> {
+        Self::of(connection).map(|adaptive| adaptive.inner.into_any())
+    }
+
     fn measured(&mut self, now: Instant, rtt: Duration) {
         if rtt < SHORT_PATH
             && let Some(short) = self.short.take()
@@ -98,7 +122,7 @@ impl Auto {
     }
 }
 
-impl Controller for Auto {
+impl Controller for Adaptive {
     fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
         self.inner.on_sent(now, bytes, last_packet_number);
     }
@@ -141,7 +165,7 @@ impl Controller for Auto {
     }
 
     fn window(&self) -> u64 {
-        self.inner.window()
+        if self.closing.load(Relaxed) { u64::MAX } else { self.inner.window() }
     }
 
     fn metrics(&self) -> ControllerMetrics {
@@ -149,7 +173,8 @@ impl Controller for Auto {
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {
-        Box::new(Self { inner: self.inner.clone_box(), short: self.short.clone(), mtu: self.mtu })
+        let (short, mtu, closing) = (self.short.clone(), self.mtu, Arc::clone(&self.closing));
+        Box::new(Self { inner: self.inner.clone_box(), short, mtu, closing })
     }
 
     fn initial_window(&self) -> u64 {
@@ -157,7 +182,7 @@ impl Controller for Auto {
     }
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
-        self.inner.into_any()
+        self
     }
 }
 
@@ -168,19 +193,19 @@ mod tests {
     use super::super::bbr::Bbr;
     use super::*;
 
-    fn auto() -> Auto {
-        let (inner, now) = (Arc::new(BbrConfig::default()), Instant::now());
-        Auto { inner: inner.build(now, 1200), short: Some(Arc::default()), mtu: 1200 }
+    fn auto() -> Adaptive {
+        let built = Congestion::Auto.factory(None).build(Instant::now(), 1200);
+        *built.into_any().downcast().expect("it adapts")
     }
 
     #[test]
     fn a_long_path_keeps_the_model_and_a_short_one_takes_losses() {
         let (mut long, now) = (auto(), Instant::now());
         long.measured(now, Duration::from_millis(30));
-        assert!(long.clone_box().into_any().is::<Bbr>());
+        assert!(long.inner.clone_box().into_any().is::<Bbr>());
         long.measured(now, Duration::from_micros(300));
         long.on_mtu_update(8952);
-        assert!(Box::new(long).into_any().is::<Cubic>());
+        assert!(long.inner.into_any().is::<Cubic>());
     }
 
     #[test]

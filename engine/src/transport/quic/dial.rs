@@ -14,6 +14,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::time::{Instant, timeout_at};
 
 use super::config::QuicConfig;
+use super::congestion::close;
 use super::error::{Code, clipped, link_error};
 use super::link::QuicLink;
 use super::preamble::{Preamble, Token, introduce, say};
@@ -176,7 +177,7 @@ impl Dialler<'_> {
             self.meet(&preamble, until, &silent).await?;
         if !peer.is_same(&session.peer) {
             let reason = b"this is another node than the session's";
-            connection.close(Code::Refused.into(), reason);
+            close(&connection, Code::Refused.into(), reason);
             tracing::warn!(address = %self.address, "another node answered an attach");
             return Err(self.unreachable("another node answered".to_owned()));
         }
@@ -275,7 +276,7 @@ impl Dialler<'_> {
 fn refuse(connection: &Connection, error: LinkError) -> LinkError {
     let refused = matches!(error, LinkError::Refused { .. });
     let code = if refused { Code::Refused } else { Code::Done };
-    connection.close(code.into(), clipped(&error.to_string()));
+    close(connection, code.into(), clipped(&error.to_string()));
     error
 }
 

@@ -11,6 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::config::QuicConfig;
+use super::congestion::close;
 use super::error::{Code, clipped, link_error, write_error};
 use super::gate::{Admission, Gate, Pass};
 use super::link::QuicLink;
@@ -211,7 +212,7 @@ async fn handshake(
         Err(_) => (Code::Late, "the session did not begin in time".to_owned()),
     };
     tracing::debug!(%address, %error, "connection refused");
-    connection.close(code.into(), clipped(&error));
+    close(&connection, code.into(), clipped(&error));
 }
 
 type Refusal = (Code, String);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bbr::Bbr;
+use super::congestion::Adaptive;
 use super::session::{Member, Session, locked};
 
 /// Share of what the path carried that is sent at once.
@@ -40,8 +41,8 @@ impl Past {
         // Content is on the control connection where there is no other.
         let carriers = if rest.is_empty() { std::slice::from_ref(control) } else { rest };
         let of = |member: &Arc<Member>| {
-            let state = member.connection.congestion_state().into_any();
-            state.downcast::<Bbr>().ok().and_then(|bbr| bbr.found())
+            let followed = Adaptive::followed(&member.connection)?;
+            followed.downcast::<Bbr>().ok().and_then(|bbr| bbr.found())
         };
         let found: Vec<Self> = carriers.iter().filter_map(of).collect();
         let rtt = found.iter().map(|past| past.rtt).min()?;

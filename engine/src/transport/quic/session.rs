@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::caps::Caps;
+use super::congestion::close;
 use super::data::{QuicIncoming, accept_data};
 use super::error::{Code, clipped, link_error};
 use super::frames::{FRAMES_QUEUED_MAX, FrameReader, write_frames};
@@ -169,7 +170,7 @@ impl Session {
             (None, Some(queue)) => {
                 tokio::spawn(accept_data(Arc::downgrade(self), connection, queue));
             }
-            _ => connection.close(Code::Done.into(), b"the session is over"),
+            _ => close(&connection, Code::Done.into(), b"the session is over"),
         }
     }
 
@@ -248,7 +249,7 @@ impl Session {
     pub(super) fn close_all(&self, code: Code, reason: &[u8]) {
         for member in locked(&self.members).iter().filter(|member| member.is_live()) {
             // A second close would take the first one's reason away.
-            member.connection.close(code.into(), reason);
+            close(&member.connection, code.into(), reason);
         }
     }
 

@@ -235,6 +235,24 @@ async fn bbr_finds_the_rate_of_a_real_connection() {
     assert!(bps > 10_000_000, "64 MiB over loopback in less than a minute: {bps} bits a second");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_is_dropped_while_its_window_is_full_is_heard_to_end() {
+    let site = Site::new(QuicOptions { connections: 1, ..QuicOptions::default() });
+    let relay = Relay::to(site.listener.local_addr()).await;
+    let (client, server) = site.pair_through(relay.address).await;
+    relay.silent_after(0);
+    let mut stream = client.0.session.fate.control.open_uni().await.expect("a stream");
+    let content = vec![7; 1 << 20];
+    let flood = async { while stream.write(&content).await.is_ok() {} };
+    timeout(Duration::from_millis(100), flood).await.expect_err("nothing is acknowledged");
+    relay.silent_after(u64::MAX);
+    drop((client, stream));
+    match in_time(server.recv()).await {
+        Err(LinkError::Closed { reason }) => assert_eq!(reason, "the session was dropped"),
+        other => panic!("{:?}", other.map(|_| ())),
+    }
+}
+
 #[tokio::test]
 async fn a_lost_control_connection_ends_the_session() {
     let site = Site::new(QuicOptions { connections: 3, ..QuicOptions::default() });
