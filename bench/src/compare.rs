@@ -44,6 +44,9 @@ pub(crate) struct Options {
 /// Compares and prints; false if there are differences.
 pub(crate) fn run(args: &CompareArgs) -> Result<bool> {
     let options = Options { meta: args.meta, skip_special: args.skip_special };
+    for root in [&args.a, &args.b] {
+        anyhow::ensure!(metadata(root)?.is_some(), "there is no {}", shown(root));
+    }
     let differences = trees(&args.a, &args.b, options)?;
     for difference in differences.iter().take(PRINT_MAX) {
         println!("{difference}");
@@ -54,8 +57,10 @@ pub(crate) fn run(args: &CompareArgs) -> Result<bool> {
     Ok(differences.is_empty())
 }
 
-/// All differences between two trees, a line each, paths escaped.
+/// All differences between two trees, a line each, paths escaped. The tree to judge may be missing,
+/// which is a difference; the tree as it should be may not.
 pub(crate) fn trees(a: &Path, b: &Path, options: Options) -> Result<Vec<String>> {
+    anyhow::ensure!(metadata(a)?.is_some(), "there is no {}", shown(a));
     let mut walk = Walk { a, b, options, differences: Vec::new() };
     walk.entry(Path::new(""))?;
     Ok(walk.differences)

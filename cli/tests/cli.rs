@@ -94,9 +94,25 @@ exit 2
 ");
     assert_snapshot!(told(&["push", "a"]), @r"
 exit 2
+2> error: the destination is missing: NODE:PATH, after the sources
+2> hint: usage is portway push <SOURCE>... <NODE:PATH>; for example: portway push checkpoints/step-100 cloud:checkpoints/
+");
+    assert_snapshot!(told(&["push", "b:c"]), @r"
+exit 2
 2> error: the following required arguments were not provided:
 2>   <SOURCE>...
-2> hint: usage is portway push <SOURCE>... <NODE:PATH>
+2> hint: usage is portway push <SOURCE>... <NODE:PATH>; for example: portway push checkpoints/step-100 cloud:checkpoints/
+");
+    assert_snapshot!(told(&["push", "--retry", "x", "a", "b:c"]), @r"
+exit 2
+2> error: invalid value 'x' for '--retry <SECONDS>': it has to be a whole number
+2> hint: portway push --help
+");
+    assert_snapshot!(told(&["pull", "b:c"]), @r"
+exit 2
+2> error: the following required arguments were not provided:
+2>   <TARGET>
+2> hint: usage is portway pull <NODE:PATH> <TARGET>; for example: portway pull cloud:checkpoints/step-100 checkpoints/
 ");
     assert_snapshot!(told(&["push", "--chekcsum", "a", "b:c"]), @r"
 exit 2

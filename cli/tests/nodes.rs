@@ -228,3 +228,81 @@ fn a_workload_reads_what_it_was_granted_and_is_the_second_to_lower_a_class() {
     let words = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(words.contains("is revoked") && words.contains("hint:"), "{words}");
 }
+
+/// A node that serves `root`, and what it said first.
+fn serves(home: &Path, root: &Path) -> (Running, Value) {
+    let mut serve = portway(home, &["serve", "--json", "--quiet", "--listen", "127.0.0.1:0"]);
+    let mut serve =
+        serve.arg("--root").arg(root).stdout(Stdio::piped()).spawn().expect("serve starts");
+    let mut line = String::new();
+    let mut said = BufReader::new(serve.stdout.take().expect("piped"));
+    said.read_line(&mut line).expect("a line");
+    (Running(serve), serde_json::from_str(&line).expect("JSON"))
+}
+
+#[test]
+fn a_home_is_served_once_and_again_after_a_kill() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (home, root) = (dir.path().join("h"), dir.path().join("root"));
+    std::fs::create_dir(&root).expect("made");
+    run(&home, &["init", "--name", "onprem", "--site", "dc", "--tier", "private"], 0);
+    let (mut first, listening) = serves(&home, &root);
+    assert_eq!(listening["event"], "listening");
+    let pid = first.0.id();
+    let status = || events(&run(&home, &["status", "--json"], 0))[0]["node"].clone();
+    let record = || {
+        let text = std::fs::read(home.join("run/serve.json")).expect("read");
+        serde_json::from_slice::<Value>(&text).expect("JSON")
+    };
+
+    let (mut second, refused) = serves(&home, &root);
+    assert_eq!(refused["code"], "served", "{refused}");
+    let words = refused["message"].as_str().expect("a message");
+    assert_eq!(words, format!("this home is served already by pid {pid}"));
+    assert_eq!(second.0.wait().expect("ended").code(), Some(1));
+    // The first one kept its place, for the other commands too.
+    assert_eq!((status(), record()["pid"].as_u64()), ("onprem".into(), Some(pid.into())));
+
+    first.0.kill().expect("killed");
+    first.0.wait().expect("ended");
+    let (again, listening) = serves(&home, &root);
+    assert_eq!(listening["event"], "listening", "{listening}");
+    assert_eq!(record()["pid"].as_u64(), Some(again.0.id().into()));
+    assert_eq!(status(), "onprem");
+}
+
+#[test]
+fn an_invitation_has_the_tier_of_its_site_and_tells_a_grant_that_works() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (home, root) = (dir.path().join("h"), dir.path().join("root"));
+    std::fs::create_dir(&root).expect("made");
+    run(&home, &["init", "--name", "onprem", "--site", "dc", "--tier", "private"], 0);
+    let _serve = serves(&home, &root);
+    // Written while it serves.
+    let file = "[sites.eu]\ntier = \"public\"\n";
+    std::fs::write(home.join("portway.toml"), file).expect("written");
+    let invite = |kind: &str, site: &str, tier: &str, exit| {
+        run(&home, &["invite", kind, "job", "--site", site, "--tier", tier], exit)
+    };
+    for (site, tier, known) in [
+        ("dc", "public", "the site dc is private by this node's certificate, not public"),
+        ("eu", "private", "the site eu is public by sites in portway.toml, not private"),
+    ] {
+        for kind in ["--name", "--workload"] {
+            let refused = invite(kind, site, tier, 2);
+            let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+            assert!(words.contains(known) && words.contains("hint: a site has one"), "{words}");
+            assert!(refused.stdout.is_empty(), "no token");
+        }
+    }
+    invite("--name", "eu", "public", 0);
+    invite("--name", "dc", "private", 0);
+
+    // Of a site that portway.toml has not.
+    let invited = invite("--workload", "lab", "public", 0);
+    let words = String::from_utf8_lossy(&invited.stderr).into_owned();
+    let grant = words.split_once("portway grant ").expect("a command").1;
+    let grant: Vec<&str> = grant.lines().next().expect("a line").split(' ').collect();
+    assert!(grant[0].ends_with("/tier/public/site/lab/workload/job"), "{words}");
+    run(&home, &[&["grant"], grant.as_slice()].concat(), 0);
+}

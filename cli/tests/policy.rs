@@ -67,6 +67,12 @@ fn the_policy_that_counts_is_shown_and_checked() {
     let dir = node();
     let shown = run(dir.path(), &["policy", "show"]);
     assert!(String::from_utf8_lossy(&shown.stdout).contains("@id(\"private-stays-private\")"));
+    let json = run(dir.path(), &["policy", "show", "--json"]);
+    let json = String::from_utf8_lossy(&json.stdout).into_owned();
+    assert!(
+        json.starts_with("{\"event\":\"policy\",\"file\":\"the ready policy\",")
+            && json.lines().count() == 1
+    );
     let schema = run(dir.path(), &["policy", "show", "--schema"]);
     assert!(String::from_utf8_lossy(&schema.stdout).contains("entity Dataset in [Dataset]"));
     assert_snapshot!(told(dir.path(), &["policy", "check"]), @r"
@@ -276,12 +282,12 @@ denied: rule rdma-classes: RDMA is not encrypted, and this class is not configur
     assert_snapshot!(explain(&["onprem/node/gpu-1", "push", "data", "elsewhere"]), @r"
 exit 2
 2> error: the tier of the site elsewhere is not known
-2> hint: write elsewhere:private or elsewhere:public, or set sites.elsewhere.tier
+2> hint: write elsewhere:private or elsewhere:public, or give the site a table [sites.elsewhere] with its tier in portway.toml
 ");
     assert_snapshot!(explain(&["elsewhere/node/x", "push", "data", "cloud"]), @r#"
 exit 2
 2> error: "elsewhere/node/x" is no identity
-2> hint: write a SPIFFE id, or SITE/node/NAME or SITE/workload/NAME of a site that [sites] has
+2> hint: write SITE/node/NAME or SITE/workload/NAME of a site that [sites] has, or a SPIFFE id like spiffe://DOMAIN/tier/public/site/eu1/node/cloud
 "#);
     assert_snapshot!(explain(&["onprem/node/gpu-1", "push", "../data", "cloud"]), @r"
 exit 2
@@ -488,7 +494,7 @@ exit 2
     assert_snapshot!(told(&["grant", "me", "reader"]), @r#"
 exit 2
 2> error: "me" is no identity
-2> hint: write a SPIFFE id, or SITE/node/NAME or SITE/workload/NAME of a site that [sites] has
+2> hint: write SITE/node/NAME or SITE/workload/NAME of a site that [sites] has, or a SPIFFE id like spiffe://DOMAIN/tier/public/site/eu1/node/cloud
 "#);
     // Another node takes the bundle, and none that is older.
     let bundle = dir.path().join("policy/roles.bundle");

@@ -76,3 +76,19 @@ fn holes_are_equal_to_zeros_and_to_nothing_else() {
     assert!(same_content(&hole, &zeros).unwrap() && same_content(&zeros, &hole).unwrap());
     assert!(!same_content(&hole, &one).unwrap() && !same_content(&one, &zeros).unwrap());
 }
+
+#[test]
+fn a_missing_root_is_an_error_and_no_equal_tree() {
+    let (directory, a, _b) = pair();
+    let missing = directory.path().join("missing");
+    for (a, b) in [(&missing, &missing), (&missing, &a), (&a, &missing)] {
+        for skip_special in [false, true] {
+            let args = CompareArgs { a: a.clone(), b: b.clone(), meta: false, skip_special };
+            let error = run(&args).unwrap_err().to_string();
+            assert_eq!(error, format!("there is no {}", shown(&missing)));
+        }
+    }
+    assert!(trees(&missing, &missing, META).is_err());
+    // What was not made at all is told as a difference to who judges a transfer.
+    assert_eq!(trees(&a, &missing, META).unwrap(), [".: missing"]);
+}

@@ -9,14 +9,22 @@ use portway::base::{Class, utc};
 use portway::policy::{Action, Role, Transport};
 
 pub(super) const ROLES: &str = "\
-IDENTITY is a SPIFFE id, or SITE/node/NAME or SITE/workload/NAME in the trust domain of this home. The
-roles of the ready policy are reader, writer, steward and admin. Where the trust domain began, the
+IDENTITY is SITE/node/NAME or SITE/workload/NAME in the trust domain of this home, where [sites] of
+portway.toml has SITE, or a SPIFFE id:
+  portway grant dc1/workload/trainer writer --dataset checkpoints
+  portway grant spiffe://DOMAIN/tier/public/site/eu1/node/cloud reader
+
+The roles of the ready policy are reader, writer, steward and admin. Where the trust domain began, the
 CA's key signs the roles, and they count at every node that has them; elsewhere this node signs them,
 and they count here only.";
 
 const EXPLAIN: &str = "\
-WHO is a SPIFFE id, or SITE/node/NAME or SITE/workload/NAME in the trust domain of this home. SITE may
-be followed by its tier, as in cloud:public, where neither [sites] nor WHO nor this home knows it.
+WHO is SITE/node/NAME or SITE/workload/NAME in the trust domain of this home, where [sites] of
+portway.toml has SITE or it is that of this home, or a SPIFFE id. TO and --from are SITE, or SITE:TIER
+where neither [sites] nor WHO nor this home knows the tier:
+  portway policy explain dc1/node/onprem push checkpoints/step-1000 eu1:public
+  portway policy explain spiffe://DOMAIN/tier/public/site/eu1/node/cloud pull checkpoints dc1
+
 Exit status: 0 granted; 4 denied.";
 
 #[derive(Debug, Args)]
@@ -58,7 +66,7 @@ pub(crate) enum PolicyCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct Explain {
-    /// Who asks
+    /// Who asks, like dc1/node/onprem or dc1/workload/trainer
     #[arg(value_name = "WHO")]
     pub(crate) who: String,
     /// push, pull, list, verify, relabel or administer
@@ -67,7 +75,7 @@ pub(crate) struct Explain {
     /// The dataset's path
     #[arg(value_name = "WHAT")]
     pub(crate) what: OsString,
-    /// The site where it would go
+    /// The site where it would go, like eu1, or eu1:public where its tier is not known here
     #[arg(value_name = "TO")]
     pub(crate) to: String,
     /// The site that keeps the dataset [default: WHO's, for pull, list and verify this home's]
@@ -92,7 +100,7 @@ pub(crate) struct Explain {
 
 #[derive(Debug, Args)]
 pub(crate) struct Grant {
-    /// To whom
+    /// To whom, like dc1/node/onprem or dc1/workload/trainer
     #[arg(value_name = "IDENTITY")]
     pub(crate) identity: String,
     /// Which role; without one, the identity is no longer revoked

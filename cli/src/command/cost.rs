@@ -37,10 +37,12 @@ pub(super) fn run(context: &Context<'_>, args: &Cost) -> Result<Exit, Error> {
 
 /// A table: what, transfers, what was sent and received, what it cost.
 pub(super) fn text(by: api::CostBy, report: &CostReport) -> String {
-    let rows = || report.rows.iter().chain(&report.totals);
-    let width = rows().map(|row| row.key.chars().count()).max().unwrap_or(0).max(8);
+    let totals = report.totals.iter().map(|row| (total(report, row), row));
+    let rows = report.rows.iter().map(|row| (row.key.clone(), row)).chain(totals);
+    let rows: Vec<_> = rows.collect();
+    let width = rows.iter().map(|(key, _)| key.chars().count()).max().unwrap_or(0).max(8);
     let mut text = format!("{:<width$}  transfers       sent   received  cost", by.as_str());
-    for row in rows() {
+    for (key, row) in &rows {
         let price = row.price.zip(row.currency);
         let cost = price.map_or_else(
             || "no price".to_owned(),
@@ -48,8 +50,7 @@ pub(super) fn text(by: api::CostBy, report: &CostReport) -> String {
         );
         let _ = write!(
             text,
-            "\n{:<width$}  {:>9}  {:>9}  {:>9}  {cost}",
-            row.key,
+            "\n{key:<width$}  {:>9}  {:>9}  {:>9}  {cost}",
             human::count(row.transfers),
             human::bytes(row.sent_bytes),
             human::bytes(row.received_bytes),
@@ -57,6 +58,15 @@ pub(super) fn text(by: api::CostBy, report: &CostReport) -> String {
     }
     text.push_str(&months(&report.months));
     text
+}
+
+/// What a total is called: of several, each says of what it is.
+fn total(report: &CostReport, row: &CostRow) -> String {
+    match row.currency {
+        _ if report.totals.len() < 2 => row.key.clone(),
+        Some(currency) => format!("{} in {currency}", row.key),
+        None => format!("{} without a price", row.key),
+    }
 }
 
 /// A table of what is billed by the month, if anything is.

@@ -1,6 +1,8 @@
 //! `portway invite`.
 
 use portway::api::{Error, Exit};
+use portway::identity::SpiffeId;
+use portway::policy::Kind;
 
 use crate::args::Invite;
 use crate::out::event::Event;
@@ -34,9 +36,12 @@ pub(super) async fn run(context: &Context<'_>, args: Invite) -> Result<Exit, Err
         "admits the {kind} {name} once, within an hour; in its home: portway join TOKEN"
     ));
     if kind == "workload" {
-        context.out.note(&format!(
-            "its rights are its roles: portway grant {site}/workload/{name} reader --dataset PATH"
-        ));
+        // The whole id, since only sites of portway.toml can be named short.
+        let domain = engine.identity()?.id().domain.clone();
+        let id = SpiffeId { domain, tier, site, kind: Kind::Workload, node: name };
+        context
+            .out
+            .note(&format!("its rights are its roles: portway grant {id} reader --dataset PATH"));
     }
     Ok(Exit::Done)
 }

@@ -9,7 +9,11 @@ use crate::out::event::Event;
 use crate::setup::{Context, shown};
 
 pub(super) async fn run(context: &Context<'_>, args: &Label) -> Result<Exit, Error> {
-    let engine = context.engine(&context.config()?)?;
+    let config = context.config()?;
+    if let Some(class) = &args.class {
+        known(class, config.classes.order())?;
+    }
+    let engine = context.engine(&config)?;
     match (&args.class, args.approve, &args.at) {
         (Some(class), Some(id), Some(node)) => {
             approve(context, &engine, args, (class, id, node)).await
@@ -27,6 +31,16 @@ pub(super) async fn run(context: &Context<'_>, args: &Label) -> Result<Exit, Err
             Ok(Exit::Done)
         }
     }
+}
+
+/// Refuses what is no class of this home.
+fn known(class: &Class, order: &[Class]) -> Result<(), Error> {
+    if order.contains(class) {
+        return Ok(());
+    }
+    let all: Vec<_> = order.iter().map(Class::as_str).collect();
+    Err(Error::new("class", Exit::Usage, format!("{class} is no class of this home"))
+        .hint(format!("the classes, the lowest first, are {}", all.join(", "))))
 }
 
 /// What to do about a path that cannot be read; the engine says only why.
@@ -80,6 +94,15 @@ async fn approve(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_class_is_a_usage_error_that_tells_the_classes() {
+        let order = ["public", "secret"].map(|name| name.parse::<Class>().unwrap());
+        assert!(known(&order[1], &order).is_ok());
+        let error = known(&"bogus".parse().unwrap(), &order).unwrap_err();
+        assert_eq!((error.code, error.exit), ("class", Exit::Usage));
+        assert!(error.hint.ends_with("public, secret"), "{}", error.hint);
+    }
 
     #[test]
     fn an_error_about_a_path_has_a_hint_and_keeps_the_one_that_it_has() {

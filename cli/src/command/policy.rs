@@ -25,12 +25,14 @@ const READY: &str = "the ready policy";
 pub(super) fn run(context: &Context<'_>, args: args::Policy) -> Result<Exit, Error> {
     match args.command {
         PolicyCommand::Show { schema: true } => {
-            context.out.raw(SCHEMA.trim_end());
+            context.out.event(&Event::PolicySchema { text: SCHEMA });
+            context.out.text(SCHEMA.trim_end());
             Ok(Exit::Done)
         }
         PolicyCommand::Show { schema: false } => {
-            let (_, text) = own_text(context, &context.config()?)?;
-            context.out.raw(text.trim_end());
+            let (file, text) = own_text(context, &context.config()?)?;
+            context.out.event(&Event::Policy { file: &file, text: &text });
+            context.out.text(text.trim_end());
             Ok(Exit::Done)
         }
         PolicyCommand::Check { file } => check(context, file),
@@ -189,7 +191,10 @@ impl<'a> Sites<'a> {
             None => self.tier(&site),
         };
         let tier = tier.ok_or_else(|| {
-            let hint = format!("write {site}:private or {site}:public, or set sites.{site}.tier");
+            let hint = format!(
+                "write {site}:private or {site}:public, or give the site a table [sites.{site}] with its \
+                 tier in portway.toml"
+            );
             usage(format!("the tier of the site {site} is not known"), &hint)
         })?;
         Ok(Side { site, tier })
@@ -206,9 +211,10 @@ pub(super) fn identity(
     let sites = Sites::new(config, own.as_ref());
     let domain = own.as_ref().map_or("example", |identity| identity.id().domain.as_str());
     Subject::typed(text, domain, |site| sites.tier(site)).ok_or_else(|| {
-        Error::new("identity", Exit::Usage, format!("{text:?} is no identity")).hint(
-            "write a SPIFFE id, or SITE/node/NAME or SITE/workload/NAME of a site that [sites] has",
-        )
+        Error::new("identity", Exit::Usage, format!("{text:?} is no identity")).hint(format!(
+            "write SITE/node/NAME or SITE/workload/NAME of a site that [sites] has, or a SPIFFE id like \
+             spiffe://{domain}/tier/public/site/eu1/node/cloud"
+        ))
     })
 }
 

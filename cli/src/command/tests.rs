@@ -124,11 +124,11 @@ fn a_report_of_costs_is_a_table() {
         vec![month("leased", "p95", Some(200), Some("500")), month("dark", "flat", None, None)];
     let report = CostReport { rows, totals, months };
     assert_snapshot!(cost::text(CostBy::Link, &report), @r"
-    link       transfers       sent   received  cost
-    =internet      1,200    1.50 GB    30.0 kB  no price
-    wan            1,200    1.50 GB    30.0 kB  0.135 USD
-    total          1,200    1.50 GB    30.0 kB  no price
-    total          1,200    1.50 GB    30.0 kB  0.135 USD
+    link                   transfers       sent   received  cost
+    =internet                  1,200    1.50 GB    30.0 kB  no price
+    wan                        1,200    1.50 GB    30.0 kB  0.135 USD
+    total without a price      1,200    1.50 GB    30.0 kB  no price
+    total in USD               1,200    1.50 GB    30.0 kB  0.135 USD
 
     link    month    billing    sent at p95      commit  cost a month
     leased  2026-11  p95         123.457 Mb/s    200 Mb/s  500.00 USD

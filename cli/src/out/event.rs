@@ -87,6 +87,10 @@ pub(crate) enum Event<'a> {
     Cost(Cost<'a>),
     /// What a link that is not billed by bytes came to in a month.
     LinkMonth(&'a LinkMonth),
+    /// The policy that counts here, and where it is from.
+    Policy { file: &'a str, text: &'a str },
+    /// What policies can speak of.
+    PolicySchema { text: &'a str },
     /// A policy is without mistakes.
     PolicyChecked { file: &'a str, policies: Vec<String>, number: u64, digest: String },
     /// Something is wrong with a policy, or worth a look.

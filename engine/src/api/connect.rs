@@ -290,7 +290,7 @@ pub(super) fn link_error(error: &LinkError, label: &str) -> Error {
         LinkError::Refused { detail } => {
             let detail = refusal_text(detail);
             Error::new("identity-refused", Exit::Refused, format!("{label}: {detail}"))
-                .hint("both nodes must be of one trust domain, with valid certificates and clocks")
+                .hint(refusal_hint(detail))
         }
         LinkError::Closed { reason } => {
             let message = format!("{label} closed the session: {reason}");
@@ -302,6 +302,18 @@ pub(super) fn link_error(error: &LinkError, label: &str) -> Error {
                 .hint("are both nodes of the same version? `portway doctor NODE` tells")
         }
         LinkError::Local => Error::new("closed", Exit::Interrupted, "the session was closed here"),
+    }
+}
+
+/// What to do about a refused identity; of another node than the one asked for, its name is told.
+fn refusal_hint(detail: &str) -> String {
+    let other = detail.rsplit_once("this is ").and_then(|(_, names)| names.split_once(", not "));
+    match other {
+        Some((found, asked)) => format!(
+            "name it {found}, as its certificate does, or correct the address of {asked}: portway \
+             nodes add {asked} ADDR:PORT"
+        ),
+        None => "both nodes must be of one trust domain, with valid certificates and clocks".into(),
     }
 }
 
@@ -325,6 +337,11 @@ pub(super) fn refused(label: &str, code: &str, detail: &str) -> Error {
         "link-closed" => ("link-closed", Exit::Refused, CLOSED_HINT),
         "no-audit" => ("no-audit", Exit::Failed, "the log's disk there has to be looked at"),
         "not-found" => ("not-found", Exit::Failed, "`portway ls NODE:PATH` shows what is there"),
+        "in-the-way" => (
+            "in-the-way",
+            Exit::Failed,
+            "nothing was published; move what is there away, or choose another path",
+        ),
         "no-space" => (
             "no-space",
             Exit::Interrupted,
@@ -346,6 +363,11 @@ pub(super) fn refused(label: &str, code: &str, detail: &str) -> Error {
             "no-proposal",
             Exit::Refused,
             "path and class have to be as they were proposed: portway label PATH --class CLASS --lower",
+        ),
+        "site-tier" => (
+            "site-tier",
+            Exit::Usage,
+            "a site has one tier: give that one, name another site, or mend [sites] in portway.toml",
         ),
         "no-ca" => ("no-ca", Exit::Failed, "ask the node where the trust domain began"),
         "stopping" => {
@@ -374,4 +396,26 @@ pub(super) fn refused(label: &str, code: &str, detail: &str) -> Error {
     };
     let detail = human::escaped(detail.as_bytes());
     Error::new(code, exit, format!("{label}: {detail}")).hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_of_another_name_is_told_with_its_name() {
+        let detail = "the peer's certificate or handshake was not accepted: this is b, not a";
+        let error = link_error(&LinkError::Refused { detail: detail.to_owned() }, "a");
+        assert!(error.hint.starts_with("name it b,"), "{}", error.hint);
+        assert!(error.hint.ends_with("portway nodes add a ADDR:PORT"), "{}", error.hint);
+        let other = link_error(&LinkError::Refused { detail: "expired".to_owned() }, "a");
+        assert!(other.hint.contains("trust domain"), "{}", other.hint);
+    }
+
+    #[test]
+    fn what_is_in_the_way_has_a_code_and_a_hint() {
+        let error = refused("a", "in-the-way", "x is a directory and would become a file");
+        assert_eq!((error.code, error.exit), ("in-the-way", Exit::Failed));
+        assert!(error.hint.contains("another path"), "{}", error.hint);
+    }
 }

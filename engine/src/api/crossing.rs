@@ -250,6 +250,12 @@ pub(super) async fn blocking<T: Send + 'static>(
     done.unwrap_or_else(|error| Err(Denied::Audit(error.to_string())))
 }
 
+/// What to do about what cannot be looked at.
+const UNREAD: &str = "let the user who runs portway read it, or move it elsewhere: between sites \
+                      nothing moves while the class of a part is unknown";
+/// What to do about a link without a price.
+const PRICE: &str = "set price_per_gb in [links.NAME] of portway.toml, a link between both sites (portway \
+                     limit lists those there are), or leave --max-cost out";
 /// What to do about an identity that is revoked.
 pub(super) const REVOKED: &str =
     "portway policy roles lists who is revoked; portway grant IDENTITY readmits, where the CA is";
@@ -274,10 +280,14 @@ pub(super) fn refusal(denied: &Denied) -> Failure {
         Denied::Policy(why) | Denied::Revoked(why) | Denied::Expired(why) => {
             Failure::new(denied.code(), why.clone())
         }
+        // What it is called may be nothing that the peer may know.
+        Denied::Unread(_) => {
+            Failure::new("denied", "something there cannot be read, so its class is unknown")
+        }
         Denied::NoDescriptors(why) => Failure::no_descriptors(why),
         // Why a log cannot be written is not the peer's business.
         Denied::Audit(_) => Failure::new("no-audit", "the audit log there cannot be written"),
-        Denied::Budget(why) => Failure::new("budget", why.clone()),
+        Denied::Budget(why) | Denied::Unpriced(why) => Failure::new("budget", why.clone()),
         Denied::Closed(why) => Failure::new("link-closed", why.clone()),
     }
 }
@@ -287,6 +297,7 @@ pub(super) fn denial(denied: &Denied) -> Error {
     match denied {
         Denied::Policy(why) => Error::new("denied", Exit::Refused, format!("denied here: {why}"))
             .hint("portway policy explain tells what decided; portway label shows the class"),
+        Denied::Unread(why) => Error::new("denied", Exit::Refused, why.clone()).hint(UNREAD),
         Denied::Revoked(_) => {
             Error::new("revoked", Exit::Refused, denied.to_string()).hint(REVOKED)
         }
@@ -298,6 +309,7 @@ pub(super) fn denial(denied: &Denied) -> Error {
         Denied::Audit(_) => Error::new("no-audit", Exit::Failed, denied.to_string())
             .hint("nothing else is stopped by this"),
         Denied::Budget(why) => Error::new("budget", Exit::Refused, why.clone()).hint(BUDGET_HINT),
+        Denied::Unpriced(why) => Error::new("budget", Exit::Refused, why.clone()).hint(PRICE),
         Denied::Closed(why) => {
             Error::new("link-closed", Exit::Refused, why.clone()).hint(CLOSED_HINT)
         }

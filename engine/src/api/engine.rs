@@ -196,7 +196,7 @@ impl Engine {
     /// Has the running `serve` of this home admit one node; returns the token for it.
     ///
     /// # Errors
-    /// No `serve` runs here, or this node has no CA.
+    /// No `serve` runs here, this node has no CA, or it knows the site by another tier.
     pub async fn invite(
         &self,
         name: NodeName,

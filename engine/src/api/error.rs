@@ -78,7 +78,7 @@ impl Error {
             Exit::Failed => match self.code {
                 "incomplete" => Advice::Resume,
                 "changed" | "conflict" | "peer-unreachable" | "unresolved" | "resolve"
-                | "no-serve" | "listen" => Advice::Retry,
+                | "no-serve" | "served" | "listen" => Advice::Retry,
                 "home" | "config" | "root" | "target" | "read-only" | "no-rdma" | "admin"
                 | "no-ca" => Advice::Reconfigure,
                 _ => Advice::GiveUp,

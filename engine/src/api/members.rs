@@ -7,7 +7,7 @@ use super::calls::{
     Answer, InviteReply, InviteRequest, JoinReply, JoinRequest, asked, json, off_thread,
 };
 use super::connect::{Greet, Session};
-use super::engine::{Engine, identity_error, unix_now};
+use super::engine::{Engine, Inner, identity_error, unix_now};
 use super::reachable::reachable;
 use super::server::Shared;
 use super::{Error, crossing};
@@ -97,14 +97,35 @@ pub(super) async fn invite(shared: &Arc<Shared>, body: &[u8]) -> Answer {
         return Err(Failure::new("no-ca", "only the node where the trust domain began can invite"));
     };
     let addresses = reachable(shared.listen);
+    let shared = Arc::clone(shared);
     let token = off_thread(move || {
         let InviteRequest { name, site, tier, workload } = request;
+        fits(&shared, &site, tier)?;
         let kind = if workload { Kind::Workload } else { Kind::Node };
         invites
             .create((name, kind), (site, tier), INVITE_TTL_S, &addresses, unix_now())
             .map_err(|e| Failure::new("invite", e.to_string()))
     });
     json(&InviteReply { token: token.await?.reveal() })
+}
+
+/// Refuses a tier that contradicts what this node knows of the site.
+fn fits(shared: &Shared, site: &SiteName, tier: Tier) -> Result<(), Failure> {
+    let (known, by) = if *site == shared.us.site {
+        (Some(shared.us.tier), "this node's certificate")
+    } else {
+        let Inner { home, config, .. } = &*shared.engine.0;
+        // The file may have changed since this node began to serve.
+        let config = config.again(home).map_err(|e| Failure::new("config", e.to_string()))?;
+        (config.sites.get(site).map(|site| site.tier), "sites in portway.toml")
+    };
+    match known {
+        Some(known) if known != tier => {
+            let detail = format!("the site {site} is {known} by {by}, not {tier}");
+            Err(Failure::new("site-tier", detail))
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(super) async fn join(shared: &Arc<Shared>, key: [u8; 32], body: &[u8]) -> Answer {

@@ -52,7 +52,7 @@ impl Engine {
             reset_key: Some(identity.reset_key()),
         };
         QuicListener::bind(listen, &tls, &self.0.quic).map_err(|e| {
-            Error::new("listen", Exit::Failed, format!("cannot listen on {listen}: {e}"))
+            Error::new("listen", Exit::Failed, e.to_string())
                 .hint("something else listens there; --listen takes another ADDR:PORT")
         })
     }

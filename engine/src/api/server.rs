@@ -15,7 +15,7 @@ use super::engine::{Engine, canonical, identity_error, unix_now};
 use super::fetches::Fetches;
 use super::{Error, Exit, admin, lanes};
 use crate::base::NodeName;
-use crate::config::ServeRecord;
+use crate::config::{Home, ServeLock, ServeLockError, ServeRecord};
 use crate::identity::{InviteError, Invites, Live, SpiffeId, live_server_config, peer_of};
 use crate::policy::Kind;
 use crate::runtime::root::Root;
@@ -43,6 +43,7 @@ pub struct Server {
     listener: QuicListener,
     admin: Option<admin::Admin>,
     record: ServeRecord,
+    lock: ServeLock,
 }
 
 pub(super) struct Shared {
@@ -72,7 +73,8 @@ impl Engine {
     /// Begins to serve.
     ///
     /// # Errors
-    /// There is no identity, the root cannot be used, or an address is taken.
+    /// There is no identity, the root cannot be used, an address is taken, or the home is served
+    /// already.
     pub async fn serve(&self, options: ServeOptions) -> Result<Server, Error> {
         let identity = self.current_identity().await?;
         if identity.id().kind == Kind::Workload {
@@ -80,15 +82,8 @@ impl Engine {
             return Err(Error::new("workload", Exit::Usage, message)
                 .hint("serve from the home of a node: portway invite --name NAME"));
         }
-        let lifetime_s = self.0.config.settings.identity.lifetime_s;
-        let invites = match Invites::open(self.0.home.config_dir()) {
-            Ok(invites) => Some(Arc::new(invites.lifetime_s(lifetime_s))),
-            Err(InviteError::NoCa) => None,
-            Err(error) => {
-                tracing::warn!(%error, "invitations cannot be used");
-                None
-            }
-        };
+        let lock = lock(&self.0.home)?;
+        let invites = self.invites();
         let reset_key = identity.reset_key();
         let live = self.0.live.get_or_init(|| Arc::new(Live::new(identity.clone())));
         let server = live_server_config(live, invites.clone()).map_err(|e| identity_error(&e))?;
@@ -110,8 +105,7 @@ impl Engine {
             reset_key: Some(reset_key),
         };
         let listener = QuicListener::bind(options.listen, &tls, &self.0.quic).map_err(|e| {
-            let message = format!("cannot listen on {}: {e}", options.listen);
-            Error::new("listen", Exit::Failed, message)
+            Error::new("listen", Exit::Failed, e.to_string())
                 .hint("is another serve running? --listen takes another ADDR:PORT")
         })?;
         // Who connects meanwhile waits for it.
@@ -145,8 +139,32 @@ impl Engine {
             let file = home.serve_file();
             Error::new("home", Exit::Failed, format!("cannot write {}: {e}", file.display()))
         })?;
-        Ok(Server { shared, listener, admin, record })
+        Ok(Server { shared, listener, admin, record, lock })
     }
+
+    /// The invitations that can be redeemed here, where the CA is.
+    fn invites(&self) -> Option<Arc<Invites>> {
+        let lifetime_s = self.0.config.settings.identity.lifetime_s;
+        match Invites::open(self.0.home.config_dir()) {
+            Ok(invites) => Some(Arc::new(invites.lifetime_s(lifetime_s))),
+            Err(InviteError::NoCa) => None,
+            Err(error) => {
+                tracing::warn!(%error, "invitations cannot be used");
+                None
+            }
+        }
+    }
+}
+
+/// The right to serve a home, before anything of it is touched.
+fn lock(home: &Home) -> Result<ServeLock, Error> {
+    home.serve_lock().map_err(|error| {
+        let (code, hint) = match error {
+            ServeLockError::Taken { .. } => ("served", "stop it, or use another --home"),
+            ServeLockError::Io(_) => ("home", "choose another with --home DIR or PORTWAY_HOME"),
+        };
+        Error::new(code, Exit::Failed, error.to_string()).hint(hint)
+    })
 }
 
 /// Rolls interrupted publishes forward before anyone can ask for their targets.
@@ -203,7 +221,7 @@ impl Server {
     /// # Errors
     /// None so far.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-        let Self { shared, listener, admin: _admin, record } = self;
+        let Self { shared, listener, admin: _admin, record, lock: _lock } = self;
         shared.engine.keep();
         let stop_scan = Arc::new(AtomicBool::new(false));
         let scan = shared.engine.0.config.settings.serve.index_scan.then(|| {

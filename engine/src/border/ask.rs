@@ -19,6 +19,9 @@ pub enum Denied {
     /// The policy, or a rule that no policy lifts.
     #[error("{0}")]
     Policy(String),
+    /// Something could not be looked at, so nothing is known of its class.
+    #[error("{0}")]
+    Unread(String),
     /// An identity that takes part is revoked.
     #[error("{0}")]
     Revoked(String),
@@ -34,6 +37,9 @@ pub enum Denied {
     /// It would cost more than it may.
     #[error("{0}")]
     Budget(String),
+    /// What it would cost is bounded, and not known.
+    #[error("{0}")]
+    Unpriced(String),
     /// The link may not be used at this hour.
     #[error("{0}")]
     Closed(String),
@@ -63,24 +69,25 @@ impl Denied {
     /// Labels could not be read: nothing is known of the class, so nothing may move.
     pub fn unread(what: &str, error: &io::Error) -> Self {
         let why = format!("{what} cannot be read: {error}");
-        if lacks_descriptors(error) { Self::NoDescriptors(why) } else { Self::Policy(why) }
+        if lacks_descriptors(error) { Self::NoDescriptors(why) } else { Self::Unread(why) }
     }
 
     /// Its code, for programs and peers.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Policy(_) => "denied",
+            Self::Policy(_) | Self::Unread(_) => "denied",
             Self::Revoked(_) => "revoked",
             Self::Expired(_) => "expired",
             Self::NoDescriptors(_) => "no-descriptors",
             Self::Audit(_) => "no-audit",
-            Self::Budget(_) => "budget",
+            Self::Budget(_) | Self::Unpriced(_) => "budget",
             Self::Closed(_) => "link-closed",
         }
     }
 }
 
-/// Codes of what is denied: of [`Denied::Policy`], [`Denied::Revoked`] and [`Denied::Expired`].
+/// Codes of what is denied: of [`Denied::Policy`], [`Denied::Unread`], [`Denied::Revoked`] and
+/// [`Denied::Expired`].
 pub const DENIALS: [&str; 3] = ["denied", "revoked", "expired"];
 
 /// What somebody wants to move, from where to where.

@@ -195,7 +195,7 @@ impl Books<'_> {
         let Some(price) = self.price(ask) else {
             let link = &ask.link;
             let why = format!("the link {link} has no price here, so its cost cannot be bounded");
-            return Err(Denied::Budget(why));
+            return Err(Denied::Unpriced(why));
         };
         let key = format!("transfer\0{}\0{inward}", ask.transfer);
         let counted = |_, meter: &Meter| meter.crossing.transfer == ask.transfer;

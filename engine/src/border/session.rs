@@ -97,10 +97,13 @@ impl Session {
         let over = Denied::Policy("this session is over".to_owned());
         // A denial is what ended it, whatever the caller saw of that.
         let (ending, reason) = match state.denied.replace(over) {
-            Some(Denied::Policy(why) | Denied::Revoked(why) | Denied::Expired(why)) => {
-                (Ending::Denied, why)
-            }
-            Some(Denied::Budget(why)) => (Ending::Budget, why),
+            Some(
+                Denied::Policy(why)
+                | Denied::Unread(why)
+                | Denied::Revoked(why)
+                | Denied::Expired(why),
+            ) => (Ending::Denied, why),
+            Some(Denied::Budget(why) | Denied::Unpriced(why)) => (Ending::Budget, why),
             Some(Denied::Closed(why) | Denied::NoDescriptors(why)) => (Ending::Interrupted, why),
             Some(Denied::Audit(_)) | None => (ending, reason.to_owned()),
         };

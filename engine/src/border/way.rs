@@ -58,7 +58,7 @@ impl Way {
         }
         let (denied, labels, seen) = (None, None, border.changes());
         let purse = match border.purse(&ask) {
-            Err(why @ (Denied::Budget(_) | Denied::Closed(_))) => {
+            Err(why @ (Denied::Budget(_) | Denied::Unpriced(_) | Denied::Closed(_))) => {
                 let reason = Reason::new(&why.to_string());
                 let denied = Decision { verdict: Verdict::Denied, reason, ..(*decision).clone() };
                 let log = border.log()?;

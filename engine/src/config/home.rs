@@ -1,9 +1,10 @@
 //! Where a node keeps its configuration and its state.
 
 use std::ffi::OsString;
+use std::fs::{File, TryLockError};
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -98,6 +99,29 @@ impl Home {
         self.run_dir().join("serve.json")
     }
 
+    /// The right to serve this home, which one process has at a time. A process that ends, in
+    /// whatever way, gives it back.
+    ///
+    /// # Errors
+    /// [`ServeLockError::Taken`] while another one has it; the system's.
+    pub fn serve_lock(&self) -> Result<ServeLock, ServeLockError> {
+        self.create()?;
+        let mut options = std::fs::OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(self.run_dir().join("serve.lock"))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let text = io::read_to_string(file).unwrap_or_default();
+                return Err(ServeLockError::Taken { pid: text.trim().parse().ok() });
+            }
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+        }
+        // Of one length, so that whoever is refused reads a whole number.
+        file.write_all_at(format!("{:>10}\n", std::process::id()).as_bytes(), 0)?;
+        Ok(ServeLock { _file: file })
+    }
+
     /// Makes the directories, for their owner alone.
     ///
     /// # Errors
@@ -108,6 +132,26 @@ impl Home {
         }
         Ok(())
     }
+}
+
+/// The right to serve a home, until it is dropped.
+#[derive(Debug)]
+pub struct ServeLock {
+    _file: File,
+}
+
+/// Why a home cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeLockError {
+    /// Another process serves it.
+    #[error("this home is served already{}", pid.map_or(String::new(), |pid| format!(" by pid {pid}")))]
+    Taken {
+        /// Which process.
+        pid: Option<u32>,
+    },
+    /// The lock cannot be taken.
+    #[error("this home cannot be locked: {0}")]
+    Io(#[from] io::Error),
 }
 
 /// What a running `serve` leaves for `invite` and `status` of the same home.
@@ -269,6 +313,19 @@ mod tests {
         record.pid = i32::MAX as u32;
         record.write(&home).expect("written");
         assert_eq!(ServeRecord::read(&home).expect("none"), None);
+    }
+
+    #[test]
+    fn a_home_is_served_by_one_at_a_time() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let home = Home::at(dir.path().join("new"));
+        let held = home.serve_lock().expect("nobody serves");
+        let error = home.serve_lock().expect_err("one serves");
+        let pid = std::process::id();
+        assert_eq!(error.to_string(), format!("this home is served already by pid {pid}"));
+        Home::at(dir.path().join("other")).serve_lock().expect("another home");
+        drop(held);
+        home.serve_lock().expect("nobody serves");
     }
 
     #[test]

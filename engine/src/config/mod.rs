@@ -26,7 +26,7 @@ pub use fields::{
     BorderSection, CostSection, ENTRY_FIELDS, FIELDS, Field, IdentitySection, Limits, NodeSection,
     PORT_DEFAULT, QuicSection, RdmaSection, RetrySection, ServeSection, Settings, StorageSection,
 };
-pub use home::{Home, HomeError, ServeRecord, write_private};
+pub use home::{Home, HomeError, ServeLock, ServeLockError, ServeRecord, write_private};
 pub use links::{Budget, Link};
 pub use load::{Config, Origin};
 pub use mistake::{ConfigError, Mistake, Place};

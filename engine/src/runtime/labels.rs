@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::base::{Class, RelPath};
 use crate::border::{Border, Label, Sight};
 use crate::runtime::noted;
-use crate::storage::{Kind, Tree, Walk, WalkItem};
+use crate::storage::{Kind, Tree, Walk, WalkItem, lacks_descriptors};
 
 /// Adds the labels from the top of the tree down to `path`; whether there are any. What is not there
 /// has those of what is above it.
@@ -33,7 +33,7 @@ fn add_own(tree: &dyn Tree, path: &RelPath, found: &mut BTreeSet<Label>) -> io::
         Err(error) if is_absent(&error) => Ok(false),
         Ok(None) => Ok(false),
         label => {
-            found.insert(label?);
+            found.insert(label.map_err(|error| named(path, error))?);
             Ok(true)
         }
     }
@@ -42,6 +42,15 @@ fn add_own(tree: &dyn Tree, path: &RelPath, found: &mut BTreeSet<Label>) -> io::
 /// Whether an error says that nothing is there.
 pub(crate) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// An error of a label that cannot be read, with its path; but for one that says what is absent or that
+/// no descriptor is left, which is told by what it is.
+pub(crate) fn named(path: &RelPath, error: io::Error) -> io::Error {
+    if is_absent(&error) || lacks_descriptors(&error) {
+        return error;
+    }
+    io::Error::new(error.kind(), format!("{path}: {error}"))
 }
 
 /// Directories whose labels are remembered at most.

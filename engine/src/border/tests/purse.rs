@@ -157,7 +157,7 @@ fn what_costs_nothing_is_not_stopped_by_a_budget_of_nothing() {
     sleep(SEEN);
     leaves(&payer.out(2, None).0, 9 * UNIT).expect("it is not counted");
     let bounded = payer.enters(payer.ask(3, Some(1))).err();
-    assert!(matches!(&bounded, Some(Denied::Budget(why)) if why.contains("no price")));
+    assert!(matches!(&bounded, Some(Denied::Unpriced(why)) if why.contains("no price")));
 }
 
 #[test]

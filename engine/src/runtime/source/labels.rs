@@ -58,7 +58,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::storage::{MemoryTree, Tree};
+    use crate::border::Denied;
+    use crate::storage::{MemoryTree, OsTree, Tree};
 
     fn path(text: &str) -> RelPath {
         RelPath::from_typed(text.as_bytes()).unwrap()
@@ -110,5 +111,29 @@ mod tests {
             labels(&tree, ""),
             [None, some("confidential"), some("internal"), some("public"), some("restricted")]
         );
+    }
+
+    #[test]
+    fn what_has_a_label_that_cannot_be_read_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("d")).unwrap();
+        for name in ["d/a", "d/shut"] {
+            std::fs::write(dir.path().join(name), b"content").unwrap();
+        }
+        // A label longer than any that is read.
+        let shut = dir.path().join("d/shut");
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(&shut, "user.portway.class", &[b'c'; 256], flags).unwrap();
+        let tree: Arc<dyn Tree> = Arc::new(OsTree::open(dir.path()).unwrap());
+        for at in ["d", "d/shut"] {
+            let (tree, path, around) = (Arc::clone(&tree), path(at), Around::default());
+            let root = SourceRoot { tree, path, place: RelPath::root(), around };
+            let error = SourceFiles::new(vec![root]).labels(true).unwrap_err();
+            let denied = Denied::unread("labels", &error);
+            assert!(
+                matches!(&denied, Denied::Unread(why) if why.contains(": d/shut: ")),
+                "{denied}"
+            );
+        }
     }
 }

@@ -108,7 +108,11 @@ fn our_alert(alert: u8, words: &str) -> String {
     match alert {
         116 => "the peer showed no certificate".to_owned(),
         120 => "the peer does not speak this protocol".to_owned(),
-        _ => format!("the peer's certificate or handshake was not accepted: {words}"),
+        _ => {
+            // So rustls begins what the verifier of a node says.
+            let words = words.strip_prefix("other error: ").unwrap_or(words);
+            format!("the peer's certificate or handshake was not accepted: {words}")
+        }
     }
 }
 

@@ -33,7 +33,7 @@ const FAREWELL_MS: u64 = 1_000;
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The address cannot be had.
-    #[error("{address} cannot be listened on")]
+    #[error("cannot listen on {address}: {source}")]
     Address {
         /// What was asked for.
         address: SocketAddr,

@@ -480,7 +480,10 @@ async fn a_taken_address_is_an_error_that_names_it() {
     let site = Site::new(QuicOptions::default());
     let taken: SocketAddr = site.listener.local_addr();
     match QuicListener::bind(taken, &site.authority.node("server"), &site.config) {
-        Err(BindError::Address { address, .. }) => assert_eq!(address, taken),
+        Err(error @ BindError::Address { address, .. }) => {
+            assert_eq!(address, taken);
+            assert!(error.to_string().starts_with(&format!("cannot listen on {taken}: Addr")));
+        }
         other => panic!("{:?}", other.map(|_| ())),
     }
 }

@@ -10,7 +10,7 @@ use super::SourceRoot;
 use crate::base::RelPath;
 use crate::border::Label;
 use crate::runtime::OWN_DIR;
-use crate::runtime::labels::is_absent;
+use crate::runtime::labels::{is_absent, named};
 use crate::storage::Kind;
 
 /// Names of a directory that are looked at in one piece of work.
@@ -189,15 +189,21 @@ impl Look<'_> {
                 kind => match self.one(dir, name, *kind) {
                     // It vanished meanwhile.
                     Err(error) if is_absent(&error) => {}
-                    other => below.extend(other?),
+                    Err(error) => return Err(at(dir, name, error)),
+                    Ok(more) => below.extend(more),
                 },
             }
         }
         match self.root.tree.labels(&dir.path, &files) {
             Err(error) if is_absent(&error) => {}
-            labels => labels?.into_iter().try_for_each(|label| match label {
+            Err(error) => return Err(named(&dir.path, error)),
+            Ok(labels) => files.iter().zip(labels).try_for_each(|(name, label)| match label {
                 Err(error) if is_absent(&error) => Ok(()),
-                label => label.map(|label| self.found(dir.covered, label)),
+                Err(error) => Err(at(dir, name, error)),
+                Ok(label) => {
+                    self.found(dir.covered, label);
+                    Ok(())
+                }
             })?,
         }
         Ok(below)
@@ -229,6 +235,14 @@ impl Look<'_> {
         if label.is_some() || !covered {
             self.found.insert(label);
         }
+    }
+}
+
+/// An error of a name in a directory.
+fn at(dir: &Dir, name: &[u8], error: io::Error) -> io::Error {
+    match dir.path.join(name) {
+        Ok(path) => named(&path, error),
+        Err(_) => named(&dir.path, error),
     }
 }
 
